@@ -1,0 +1,44 @@
+"""Fast twins of core functions, same name and signature, one module a framework; it loads at first use."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from . import cupy, jax, numpy, torch
+
+__all__ = ["cupy", "jax", "numpy", "torch"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        # Not `from . import ...`, which asks this very function first, for ever.
+        return importlib.import_module(f"ssm_core.backends.{name}")
+    raise AttributeError(f"module 'ssm_core.backends' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if __name__ == "backends":
+    # From a checkout this folder can be imported under its bare name too. A second copy of each module would
+    # mean two classes of one name, two pickle paths and two registrations; so the bare names are aliases:
+    # importing `backends.x` puts `ssm_core.backends.x` in its place.
+    import importlib.abc
+    import importlib.util
+
+    class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+        def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+            return importlib.util.spec_from_loader(name, self) if name.startswith("backends.") else None
+
+        def exec_module(self, module: ModuleType) -> None:
+            sys.modules[module.__name__] = importlib.import_module(f"ssm_core.{module.__name__}")
+
+    sys.meta_path.insert(0, _Alias())
+    sys.modules[__name__] = importlib.import_module("ssm_core.backends")

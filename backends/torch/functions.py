@@ -1,0 +1,49 @@
+"""Single functions that PyTorch has itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def devices() -> str:
+    """Where it can compute."""
+    if not torch.cuda.is_available():
+        return "cpu (no CUDA device)"
+    return f"cpu, cuda ({torch.cuda.get_device_name()})"
+
+
+def is_traced(x: Tensor) -> bool:
+    """Whether torch.compile or torch.export is tracing."""
+    return torch.compiler.is_compiling()
+
+
+def to_numpy(x: Tensor) -> Any:
+    """x on the host, detached."""
+    return x.detach().cpu().resolve_conj().resolve_neg().numpy()
+
+
+def expm(A: Tensor) -> Tensor:
+    return torch.linalg.matrix_exp(A)
+
+
+def eigvals(A: Tensor) -> Tensor:
+    return torch.linalg.eigvals(A)
+
+
+def erf(x: Tensor) -> Tensor:
+    return torch.special.erf(x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(x)
+
+
+def gelu(x: Tensor, approximate: str) -> Tensor:
+    return torch.nn.functional.gelu(x, approximate=approximate)

@@ -1,0 +1,166 @@
+"""The linear recurrence x_k = a_k x_{k-1} + b_k for PyTorch, with time on axis 0.
+
+Its adjoint runs the other way with the conjugate gate of the step after:
+
+    l_k = g_k + conj(a_{k+1}) l_{k+1},    grad b = l,    grad a_k = l_k conj(x_{k-1}),    grad x_{-1} = conj(a_0) l_0
+
+The gate that arrives one step late is the flag `delayed`: x_k = a_{k-1} x_{k-1} + b_k, x_0 = b_0 (in the order of
+running). The adjoint of a delayed scan is one that is not, so the backward calls the same operator, to any order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NARROW = 2048  # numbers a step below which launching a step costs more than its arithmetic
+
+
+def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reverse: bool) -> Tensor:
+    """The twin of `ssm_core.scans._linear_scan`."""
+    a, b = a.movedim(axis, 0), b.movedim(axis, 0)
+    if b.shape[0] == 0:
+        return b.movedim(0, axis)
+    first = b.new_zeros(b.shape[1:]) if initial is None else initial.expand(b.shape[1:])
+    return _apply(a, b, first, reverse, False).movedim(0, axis)
+
+
+def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
+    function = _LinearScan if torch.compiler.is_compiling() else _LinearScanForward
+    return function.apply(a, b, first, reverse, delayed)  # type: ignore[no-any-return]
+
+
+@torch.library.custom_op("ssm_core::linear_scan", mutates_args=())
+def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
+    a, first = a.resolve_conj(), first.resolve_conj()
+    length, width = b.shape[0], b[0].numel()
+    b = b.resolve_conj() if width < 2 or b.stride(-1) == 1 else b.contiguous()
+    out = torch.empty(b.shape, dtype=b.dtype, device=b.device)
+    if out.numel() == 0:
+        return out
+    if length >= 64 and (width < NARROW or b.is_cuda):
+        _scan_in_blocks(a, b, first, reverse, delayed, out)
+    else:
+        _scan(a.unbind(0), b.unbind(0), first, reverse, delayed, out.unbind(0))
+    return out
+
+
+@_operator.register_fake
+def _(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
+    return torch.empty(b.shape, dtype=b.dtype, device=b.device)
+
+
+def _scan(gates: Any, drives: Any, x: Tensor, reverse: bool, delayed: bool, states: Any) -> None:
+    """One fused multiply-add a step, into the result."""
+    length, gate = len(drives), gates[0]
+    order = range(length - 1, -1, -1) if reverse else range(length)
+    constant, late = len(gates) == 1, (1 if reverse else -1) if delayed else 0
+    for k in order:
+        if delayed and k == order[0]:
+            x = states[k].copy_(drives[k])
+        else:
+            x = torch.addcmul(drives[k], gate if constant else gates[k + late], x, out=states[k])
+
+
+def _scan_in_blocks(a: Tensor, b: Tensor, x: Tensor, reverse: bool, delayed: bool, out: Tensor) -> None:
+    """A blocks of T steps side by side, in T + A launches instead of A T: local states, carries, and their share."""
+    length = b.shape[0]
+    if reverse:
+        a, b = a.flip(0), b.flip(0)
+    if delayed:
+        a = a if a.shape[0] == 1 else torch.cat([torch.ones_like(a[:1]), a[:-1]])
+        x = torch.zeros_like(x)
+    T = max(1, round(length**0.5))
+    A = length // T
+    whole = A * T
+    gates = a.unsqueeze(0) if a.shape[0] == 1 else a[:whole].unflatten(0, (A, T))
+    local = b[:whole].unflatten(0, (A, T)).clone(memory_format=torch.contiguous_format)
+    through = torch.empty(torch.broadcast_shapes(gates[:, :1].shape, (1, T) + (1,) * x.ndim), dtype=b.dtype, device=b.device)
+    through[:, 0] = gates[:, 0]
+    for t in range(1, T):
+        gate = gates[:, 0 if a.shape[0] == 1 else t]
+        local[:, t].addcmul_(gate, local[:, t - 1])
+        torch.mul(through[:, t - 1], gate, out=through[:, t])
+    carries = torch.empty_like(local[:, 0])
+    for block in range(A):
+        carries[block] = x
+        factor = through[0 if a.shape[0] == 1 else block, -1]
+        x = local[block, -1] + torch.where(x == 0, 0, factor * x)  # 0, where a product overflowed
+    share = torch.where(carries.unsqueeze(1) == 0, 0, through * carries.unsqueeze(1))
+    result = [(local + share).flatten(0, 1)]
+    for k in range(whole, length):
+        x = torch.addcmul(b[k], a[0 if a.shape[0] == 1 else k], x)
+        result.append(x.unsqueeze(0))
+    joined = torch.cat(result)
+    out.copy_(joined.flip(0) if reverse else joined)
+
+
+def _shifted(first: Tensor, x: Tensor, reverse: bool) -> Tensor:
+    """The state before every step."""
+    return torch.cat([x[1:], first.unsqueeze(0)]) if reverse else torch.cat([first.unsqueeze(0), x[:-1]])
+
+
+def _reduced(g: Tensor, like: Tensor) -> Tensor:
+    """g summed over the axes along which `like` was broadcast."""
+    axes = [i for i, (n, m) in enumerate(zip(like.shape, g.shape, strict=True)) if n == 1 and m != 1]
+    return g.sum(axes, keepdim=True) if axes else g
+
+
+class _LinearScan(torch.autograd.Function):
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
+        return _operator(a, b, first, reverse, delayed)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        a, _, first, ctx.reverse, ctx.delayed = inputs
+        ctx.save_for_backward(a, first, output)
+        ctx.save_for_forward(a, first, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        a, first, x = ctx.saved_tensors
+        g, reverse, last = grads[0], ctx.reverse, (0 if ctx.reverse else -1)
+        adjoint = _apply(a.conj(), g, torch.zeros_like(first), not reverse, not ctx.delayed)
+        grad_a = grad_first = None
+        if ctx.delayed:
+            if ctx.needs_input_grad[0]:  # gate k meets the state k and the adjoint after it
+                after = _shifted(torch.zeros_like(adjoint[last]), adjoint, not reverse)
+                grad_a = _reduced(after * x.conj(), a)
+            grad_first = torch.zeros_like(first)
+        else:
+            if ctx.needs_input_grad[0]:
+                grad_a = _reduced(adjoint * _shifted(first, x, reverse).conj(), a)
+            start = -1 if reverse else 0
+            grad_first = a[start].conj() * adjoint[start]
+        return grad_a, adjoint, grad_first, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Any:
+        """The mapped axis becomes the one after time."""
+
+        def front(x: Tensor, dim: int | None, to: int) -> Tensor:
+            return x.unsqueeze(to) if dim is None else x.movedim(dim, to)
+
+        a, b, first = front(a, in_dims[0], 1), front(b, in_dims[1], 1), front(first, in_dims[2], 0)
+        b = b.expand(b.shape[0], info.batch_size, *b.shape[2:])
+        return _apply(a, b, first.expand(b.shape[1:]), reverse, delayed), 1
+
+
+class _LinearScanForward(_LinearScan):
+    """With forward mode too, which torch.compile cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        a, first, x = ctx.saved_tensors
+        da, db, dfirst = tangents[:3]
+        drive = torch.zeros_like(x) if db is None else db
+        dfirst = torch.zeros_like(first) if dfirst is None else dfirst
+        if da is not None:
+            before = _shifted(torch.zeros_like(first) if ctx.delayed else first, x, ctx.reverse)
+            if ctx.delayed:
+                da = da if da.shape[0] == 1 else _shifted(torch.zeros_like(da[0]), da, ctx.reverse)
+            drive = drive + da * before
+        return _apply(a, drive, dfirst, ctx.reverse, ctx.delayed)

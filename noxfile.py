@@ -1,0 +1,98 @@
+"""Everything that can be run here. `nox` alone checks a change; `nox -l` lists the sessions.
+
+Each session lives in an environment of its own, which later runs reuse, and installs the versions of
+`constraints.txt`. What follows `--` goes to the program that the session runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typecheck", "docs", "tests"]  # pytest's summary comes last
+
+CONSTRAINTS = (Path(__file__).parent / "constraints.txt").as_uri()  # as a URI it may hold spaces
+FRAMEWORKS = "torch,flax"
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install at the pinned versions, those of the build backend included."""
+    env = {"PIP_CONSTRAINT": CONSTRAINTS, "PIP_BUILD_CONSTRAINT": CONSTRAINTS}
+    session.install(*requirements, env=env)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format. `ruff check --fix . && ruff format .` repairs most of what it reports."""
+    install(session, "ruff")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Mypy on the package, without the frameworks: their objects count as Any."""
+    install(session, "-e", ".", "mypy")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation and run the code that it shows."""
+    install(session, "-e", f".[{FRAMEWORKS},plot,test]")
+    session.run("python", "docs/build.py", *session.posargs)
+    session.run("pytest", "docs")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit tests, doctests and conformance on every backend that is here, in one run of pytest.
+
+    `nox -s tests -- tests/test_kernels.py -k diagonal` runs a selection.
+    """
+    install(session, "-e", f".[{FRAMEWORKS},test]")
+    doctests = ["--doctest-modules", "--doctest-ignore-import-errors", "ssm_core"]  # a backend may lack its framework
+    session.run("pytest", *(session.posargs or [*doctests, "tests", "conformance"]))
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """The suite that any array library can be held against, with its report.
+
+    `nox -s conformance -- --require torch` fails where torch cannot run.
+    `nox -s conformance -- --install dask --namespace dask.array` installs a library and runs the suite on it.
+    """
+    parser = argparse.ArgumentParser(prog="nox -s conformance --", allow_abbrev=False, add_help=False)
+    parser.add_argument("--install", action="append", default=[], metavar="REQUIREMENT")
+    options, rest = parser.parse_known_args(session.posargs)
+    install(session, "-e", f".[{FRAMEWORKS},test]", *options.install)
+    session.run("pytest", "conformance", *rest)
+
+
+@nox.session
+def packaging(session: nox.Session) -> None:
+    """Build the sdist, the wheel from the sdist, and import the wheel in a fresh environment."""
+    install(session, "-e", ".[test]")
+    session.run("pytest", "tests/test_packaging.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train an S4D classifier of handwritten digits in PyTorch and in Flax, and run it in plain NumPy.
+
+    `nox -s demo -- --mnist FILE` trains on sequential MNIST: an .npz with x_train, y_train, x_test, y_test.
+    """
+    install(session, "-e", ".[demo]")
+    session.run("python", "docs/examples/digits.py", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time and memory beside other ways to compute the same, in one run."""
+    install(session, "-e", f".[{FRAMEWORKS}]")
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,0 +1,5 @@
+"""`python -m ssm_core`: print the backends."""
+
+from . import show_backends
+
+show_backends()

@@ -1,0 +1,182 @@
+"""Namespace, device and compute dtype of arrays, and the check that a call uses one framework only."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from ._dispatch import dispatched
+from ._errors import DTypeError, MissingPackageError, MixedArraysError
+
+Array = Any  # an array of any library that follows the array API standard
+Namespace = Any  # the module of its functions
+
+# Half types are not in the standard: they are recognised by their names.
+_COMPUTED = ("float32", "float64", "complex64", "complex128")
+_HALF = ("float16", "bfloat16")
+
+
+def is_array(x: Any) -> bool:
+    return array_api_compat.is_array_api_obj(x)
+
+
+def namespace(operation: str, **arrays: Any) -> Namespace:
+    """The namespace that all arrays share; Python numbers and None are passed over.
+
+    Raises MixedArraysError for several frameworks or devices, DTypeError for what is no numeric array.
+    """
+    present = {name: x for name, x in arrays.items() if x is not None and not isinstance(x, int | float | complex)}
+    for name, x in present.items():
+        if not is_array(x):
+            raise DTypeError(
+                f"{operation}: {name} is a {type(x).__name__}, not an array. "
+                f"Convert it first: {name} = xp.asarray({name}), or pass xp= where the function has it."
+            )
+    if not present:
+        raise DTypeError(f"{operation}: no array given, so no array library to compute with.")
+    try:
+        xp = array_api_compat.array_namespace(*present.values())
+    except TypeError as error:
+        kinds = ", ".join(f"{name}: {type(x).__module__}.{type(x).__name__}" for name, x in present.items())
+        raise MixedArraysError(
+            f"{operation}: arrays of several libraries ({kinds}). Convert them to one of them."
+        ) from error
+    _one_device(operation, present)
+    return xp
+
+
+def _one_device(operation: str, arrays: dict[str, Any]) -> None:
+    if len(arrays) < 2:
+        return
+    devices = {name: device(x) for name, x in arrays.items()}
+    known = [d for d in devices.values() if d is not None]
+    if any(d != known[0] for d in known[1:]):
+        places = ", ".join(f"{name}: {d}" for name, d in devices.items())
+        raise MixedArraysError(f"{operation}: arrays on several devices ({places}). Move them to one of them.")
+
+
+def device(x: Array) -> Any:
+    """The device of an array; None under a trace that has no device (jax.jit)."""
+    return array_api_compat.device(x)
+
+
+def dtype_name(x: Array) -> str:
+    return str(x.dtype).rpartition(".")[2]
+
+
+def floating(operation: str, **arrays: Any) -> None:
+    """Raise unless every array is real or complex floating (half precision included)."""
+    for name, x in arrays.items():
+        if is_array(x) and dtype_name(x) not in _COMPUTED + _HALF:
+            raise DTypeError(
+                f"{operation}: {name} has dtype {dtype_name(x)} (shape {tuple(x.shape)}). "
+                f"A floating dtype is needed: xp.astype({name}, xp.float32)."
+            )
+
+
+def real_floating(operation: str, **arrays: Any) -> None:
+    """Raise unless every array is real floating (half precision included)."""
+    floating(operation, **arrays)
+    for name, x in arrays.items():
+        if is_array(x) and is_complex(x):
+            raise DTypeError(f"{operation}: {name} has dtype {dtype_name(x)}, but must be real.")
+
+
+def is_complex(x: Array) -> bool:
+    return dtype_name(x).startswith("complex")
+
+
+def is_half(x: Array) -> bool:
+    return dtype_name(x) in _HALF
+
+
+def computable(x: Any, xp: Namespace) -> Any:
+    """x in a dtype to compute with: half precision goes to float32, the rest stays; numbers and None pass."""
+    return xp.astype(x, xp.float32) if is_array(x) and dtype_name(x) not in _COMPUTED else x
+
+
+def compute_dtype(xp: Namespace, *arrays: Any) -> Any:
+    """The dtype that the arrays are computed in together, at least float32."""
+    dtypes = [computable_dtype(x, xp) for x in arrays if is_array(x)]
+    return xp.result_type(*dtypes) if len(dtypes) > 1 else dtypes[0]
+
+
+def computable_dtype(x: Array, xp: Namespace) -> Any:
+    return x.dtype if dtype_name(x) in _COMPUTED else xp.float32
+
+
+def real_dtype(dtype: Any, xp: Namespace) -> Any:
+    """The real dtype of the same precision."""
+    return xp.float64 if str(dtype).endswith(("float64", "complex128")) else xp.float32
+
+
+def complex_dtype(dtype: Any, xp: Namespace) -> Any:
+    """The complex dtype of the same precision."""
+    return xp.complex128 if str(dtype).endswith(("float64", "complex128")) else xp.complex64
+
+
+def to_complex(x: Array, xp: Namespace) -> Array:
+    return x if is_complex(x) else xp.astype(x, complex_dtype(x.dtype, xp))
+
+
+def resolve(xp: Any) -> Namespace:
+    """The array-API namespace for a module (`numpy`, `torch`, ...), its name, or None (numpy)."""
+    if xp is None:
+        xp = "numpy"
+    name = xp if isinstance(xp, str) else getattr(xp, "__name__", "")
+    wrapped = {"numpy", "torch", "cupy", "dask.array"}
+    target = f"array_api_compat.{name}" if name in wrapped else {"jax": "jax.numpy"}.get(name, name)
+    if not isinstance(xp, str) and target == name:
+        return xp
+    try:
+        return importlib.import_module(target)
+    except ImportError as error:
+        raise MissingPackageError(f"xp={name!r}: the package is not installed. Install it: pip install {name}.") from error
+
+
+def convert(x: Any, xp: Namespace, dtype: Any = None, device: Any = None) -> Array:
+    """x as an array of xp, detached from any gradient; lists and numbers become floating arrays."""
+    if is_array(x):
+        if array_api_compat.array_namespace(x) is xp and dtype is None and device is None:
+            return x
+        x = to_numpy(x)
+    else:
+        x = np.asarray(x)
+        x = x.astype(np.float64) if x.dtype.kind in "iub" else x
+    if x.dtype.kind not in "fc":
+        raise DTypeError(f"convert: an array of dtype {x.dtype} is no floating array (shape {x.shape}).")
+    dtype = getattr(xp, x.dtype.name) if dtype is None else dtype
+    return xp.asarray(x, dtype=dtype, **({} if device is None else {"device": device}))
+
+
+def to_numpy(x: Array) -> Any:
+    """x on the host as a NumPy array, detached from any gradient."""
+    return _to_numpy(x)
+
+
+@dispatched
+def _to_numpy(x: Array) -> Any:
+    return np.asarray(x)
+
+
+def matmul(x: Array, y: Array, xp: Namespace) -> Array:
+    """x y in the dtype both promote to, which not every library's matmul does by itself."""
+    dtype = xp.result_type(x.dtype, y.dtype)
+    return xp.matmul(xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False))
+
+
+def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
+    """x (E..., ..., A, K) times a y (..., K, T) that the leading axes E share, as one product of (E A) rows."""
+    extra = x.ndim - y.ndim
+    if extra <= 0:
+        return matmul(x, y, xp)
+    lead, batch = x.shape[:extra], x.ndim - 2 - extra
+    order = (*range(extra, extra + batch), *range(extra), x.ndim - 2, x.ndim - 1)
+    x = xp.permute_dims(x, order)
+    product = matmul(xp.reshape(x, (*x.shape[:batch], -1, x.shape[-1])), y, xp)
+    product = xp.reshape(product, (*product.shape[:batch], *lead, -1, product.shape[-1]))
+    back = (*range(batch, batch + extra), *range(batch), x.ndim - 2, x.ndim - 1)
+    return xp.permute_dims(product, back)

@@ -1,0 +1,104 @@
+"""Causal convolution by FFT: linear, never circular."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._arrays import Array, Namespace, compute_dtype, floating, is_complex, is_half, namespace, to_complex
+from ._errors import ShapeError, describe
+from .shapes import broadcast
+
+
+def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Array:
+    """The causal convolution of a signal with a kernel, and with an anti-causal one where given.
+
+    y_t = sum_{j<=t} k_{t-j} u_j + sum_{j>t} r_{j-t-1} u_j,   r = kernel_reverse, whose first tap meets the next sample
+
+    u               (..., L), real or complex
+    k               (..., any length); taps beyond L meet nothing
+    kernel_reverse  like k
+    returns         (..., L) with leading axes broadcast; dtype what they promote to, half precision as u's
+
+    Computed by FFTs padded to a fast length, so nothing wraps around. Raises ShapeError, DTypeError,
+    MixedArraysError.
+
+    >>> import numpy, ssm_core
+    >>> ssm_core.convolve(numpy.asarray([1.0, 0.0, 2.0]), numpy.asarray([1.0, 0.5, 0.25])).round(12) + 0
+    array([1.  , 0.5 , 2.25])
+    """
+    xp = namespace("convolve", u=u, k=k, kernel_reverse=kernel_reverse)
+    signals = {"u": u, "k": k} | ({} if kernel_reverse is None else {"kernel_reverse": kernel_reverse})
+    floating("convolve", **signals)
+    for name, x in signals.items():
+        if x.ndim == 0:
+            raise ShapeError(f"convolve: {name} has no time axis ({describe(**signals)}).")
+    batch = broadcast("convolve", **{name: x.shape[:-1] for name, x in signals.items()})
+    dtype = compute_dtype(xp, *signals.values())
+    half = is_half(u) and dtype == xp.float32
+    y = _convolve(*(xp.astype(x, dtype, copy=False) for x in signals.values()), xp=xp)
+    y = xp.broadcast_to(y, (*batch, u.shape[-1]))
+    return xp.astype(y, u.dtype) if half else y
+
+
+def _convolve(u: Array, k: Array, reverse: Array | None = None, *, xp: Namespace) -> Array:
+    """One FFT of each; all of one dtype."""
+    length = u.shape[-1]
+    k, reverse = _first(k, length), None if reverse is None else _first(reverse, max(length - 1, 0))
+    if 0 in (*u.shape, *k.shape):
+        return u * xp.zeros_like(k[..., :1]) if k.shape[-1] else u * xp.zeros((*k.shape[:-1], 1), dtype=k.dtype)
+    n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1])
+    transform, inverse = transforms(u, xp)
+    spectrum = transform(k, n)
+    if reverse is not None and reverse.shape[-1]:
+        # Tap j of the anti-causal kernel acts at lag -(j + 1), which is index n - 1 - j of a period of n.
+        gap = xp.zeros((*reverse.shape[:-1], n - reverse.shape[-1]), dtype=reverse.dtype, device=reverse.device)
+        spectrum = spectrum + transform(xp.concat([gap, xp.flip(reverse, axis=-1)], axis=-1), n)
+    return inverse(transform(u, n) * spectrum, n)[..., :length]
+
+
+def _first(taps: Array, count: int) -> Array:
+    """The first taps, at most count of them."""
+    return taps[..., : min(count, taps.shape[-1])]
+
+
+def convolve_matrix(u: Array, k: Array, xp: Namespace) -> Array:
+    """y_m = sum_p k_mp * u_p for u (..., P, L) and k (..., M, P, L): (..., M, L)."""
+    dtype = compute_dtype(xp, u, k)
+    u, k = xp.astype(u, dtype, copy=False), xp.astype(k, dtype, copy=False)
+    length = u.shape[-1]
+    n = padded_length(length, k.shape[-1], 0)
+    transform, inverse = transforms(u, xp)
+    spectrum = xp.sum(transform(k, n) * transform(u, n)[..., None, :, :], axis=-2)
+    return inverse(spectrum, n)[..., :length]
+
+
+def transforms(u: Array, xp: Namespace) -> Any:
+    """The pair (forward, inverse) of FFTs over the last axis, real where u is."""
+    if is_complex(u):
+        return (lambda x, n: xp.fft.fft(to_complex(x, xp), n=n)), (lambda x, n: xp.fft.ifft(x, n=n))
+    return (lambda x, n: xp.fft.rfft(x, n=n)), (lambda x, n: xp.fft.irfft(x, n=n))
+
+
+def padded_length(length: int, taps: int, reverse_taps: int) -> int:
+    """The shortest fast FFT length at which the first `length` outputs are free of wrap-around."""
+    return fast_length(max(length + taps - 1, length + reverse_taps))
+
+
+def fast_length(n: int) -> int:
+    """The smallest even 2^a 3^b 5^c that is at least n.
+
+    >>> fast_length(97), fast_length(1025)
+    (100, 1080)
+    """
+    best = 2 ** max(1, (n - 1).bit_length())
+    fives = 1
+    while fives < best:
+        threes = fives
+        while threes < best:
+            twos = threes * 2
+            while twos < n:
+                twos *= 2
+            best = min(best, twos)
+            threes *= 3
+        fives *= 5
+    return best

@@ -1,0 +1,112 @@
+"""The diagonal recurrence that emits outputs only, with gates constant or given for every step."""
+
+from __future__ import annotations
+
+import math
+
+from ._arrays import Array, computable, floating, is_half, namespace
+from ._errors import DTypeError, ShapeError, describe
+from .folding import fold
+from .modes.recurrent import driven, gated_scan, observed, steps_at_once
+from .shapes import broadcast
+
+
+def diagonal_scan(
+    u: Array,
+    Ab: Array,
+    Bb: Array,
+    C: Array,
+    *,
+    initial: Array | None = None,
+    reset: Array | None = None,
+    conj_pairs: bool = False,
+    per_step: bool = False,
+    chunk: int | None = None,
+) -> tuple[Array, Array]:
+    """Outputs of x_k = Ab x_{k-1} + Bb u_k, y_k = C x_k (2 Re with conj_pairs), without keeping the states.
+
+    u         (..., L), several inputs (..., P, L)
+    Ab        gate (..., N)
+    Bb        (..., N), several inputs (..., N, P)
+    C         (..., N), several outputs (..., M, N)
+    initial   x_{-1} (..., N), zero if None
+    reset     bool (..., L): the state is zeroed before that step
+    per_step  Ab, Bb and C have an axis of time, of size L or 1, before these last axes: (..., L, N) and so on
+    chunk     steps whose states exist at once; chosen by their size if None
+    returns   y (..., L) or (..., M, L), half precision as u's, and the last state (..., N)
+
+    Memory is that of the inputs, the outputs and one chunk of states; the backward computes a chunk again. Whether
+    there are several inputs or outputs is told by Bb and C having one axis more than Ab.
+    Raises ShapeError, DTypeError, MixedArraysError.
+
+    >>> import numpy, ssm_core
+    >>> ssm_core.diagonal_scan(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1))[0]
+    array([1.  , 1.5 , 1.75])
+    """
+    xp = namespace("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial, reset=reset)
+    floating("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial)
+    half, given = is_half(u), u.dtype
+    u, Ab, Bb, C, initial = (computable(x, xp) for x in (u, Ab, Bb, C, initial))
+    shapes = describe(u=u, Ab=Ab, Bb=Bb, C=C, initial=initial, reset=reset)
+    several_inputs, several_outputs = _extra_axis(Ab, Bb, "Bb", shapes), _extra_axis(Ab, C, "C", shapes)
+    axes, time = (2 if several_inputs else 1), int(per_step)
+    if u.ndim < axes or Ab.ndim < 1 + time:
+        raise ShapeError(f"diagonal_scan: too few axes ({shapes}).")
+    N, L = Ab.shape[-1], u.shape[-1]
+    if Bb.shape[-2 if several_inputs else -1] != N or C.shape[-1] != N:
+        raise ShapeError(f"diagonal_scan: Bb and C must have the {N} states of Ab ({shapes}).")
+    if several_inputs and u.shape[-2] != Bb.shape[-1]:
+        raise ShapeError(f"diagonal_scan: u has {u.shape[-2]} inputs but Bb has {Bb.shape[-1]} ({shapes}).")
+    if reset is not None and not str(reset.dtype).endswith("bool"):
+        raise DTypeError(f"diagonal_scan: reset has dtype {reset.dtype}, but must be bool ({shapes}).")
+    batch = broadcast(
+        "diagonal_scan",
+        u=u.shape[:-axes],
+        Ab=Ab.shape[: Ab.ndim - 1 - time],
+        Bb=Bb.shape[: Bb.ndim - 1 - time - several_inputs],
+        C=C.shape[: C.ndim - 1 - time - several_outputs],
+        initial=() if initial is None else initial.shape[:-1],
+        reset=() if reset is None else reset.shape[:-1],
+    )
+    dtype = xp.result_type(*(x.dtype for x in (u, Ab, Bb, initial) if x is not None))
+    state = xp.zeros((*batch, N), dtype=dtype, device=u.device)
+    state = state if initial is None else state + initial
+    if L == 0:
+        M = (C.shape[-2],) if several_outputs else ()
+        return xp.zeros((*batch, *M, 0), dtype=given, device=u.device), state
+
+    xs = {"u": xp.moveaxis(xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), -1, 0)}
+    if reset is not None:
+        xs["reset"] = xp.moveaxis(xp.broadcast_to(reset, (*batch, L)), -1, 0)
+    fixed = {}
+    for name, x, tail in (("Ab", Ab, 1), ("Bb", Bb, 1 + several_inputs), ("C", C, 1 + several_outputs)):
+        if not per_step:
+            fixed[name] = x
+            continue
+        x = xp.moveaxis(x, x.ndim - 1 - tail, 0)
+        lead = len(batch) + tail - (x.ndim - 1)
+        x = xp.reshape(x, (x.shape[0], *(1,) * lead, *x.shape[1:]))
+        if x.shape[0] == 1:
+            fixed[name] = x
+        elif x.shape[0] == L:
+            xs[name] = x
+        else:
+            raise ShapeError(f"diagonal_scan: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
+
+    def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
+        x = fixed | dict(zip(xs, chunks, strict=True))
+        drive = driven(x["Bb"], x["u"], several_inputs, xp)
+        states = gated_scan(x["Ab"], drive, state, x.get("reset"), None, xp)
+        return states[-1, ...], observed(x["C"], states, several_outputs, conj_pairs, xp)
+
+    chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
+    y, state = fold(body, state, tuple(xs.values()), chunk=chunk)
+    y = xp.moveaxis(y, 0, -1)
+    return (xp.astype(y, given) if half else y), state
+
+
+def _extra_axis(gate: Array, x: Array, name: str, shapes: str) -> int:
+    """1 if x has one axis more than the gate, for several inputs or outputs, 0 if not."""
+    if x.ndim - gate.ndim not in (0, 1):
+        raise ShapeError(f"diagonal_scan: {name} needs the {gate.ndim} axes of Ab, or one more ({shapes}).")
+    return x.ndim - gate.ndim

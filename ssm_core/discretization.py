@@ -1,0 +1,163 @@
+"""From continuous to discrete systems: x_k = Ab x_{k-1} + Bb u_k.
+
+With z = dt A (elementwise for a Diagonal system):
+
+| method         | Ab                              | Bb                         | input between samples  |
+|----------------|---------------------------------|----------------------------|------------------------|
+| zoh            | exp(z)                          | dt phi1(z) B               | held                   |
+| bilinear       | (1 - z/2)^-1 (1 + z/2)          | dt (1 - z/2)^-1 B          | Tustin, gbt alpha 1/2  |
+| euler          | 1 + z                           | dt B                       | gbt alpha 0            |
+| backward_euler | (1 - z)^-1                      | dt (1 - z)^-1 B            | gbt alpha 1            |
+| gbt            | (1 - a z)^-1 (1 + (1 - a) z)    | dt (1 - a z)^-1 B          | a = alpha              |
+| dirac          | exp(z)                          | B                          | an impulse a sample    |
+
+phi1(z) = (e^z - 1)/z. Generalized bilinear transform: Zhang, Chen and Sun 2007.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from . import systems
+from ._arrays import Array, Namespace, computable, is_array, namespace, real_floating
+from ._errors import DomainError, OptionError, ShapeError, describe, unknown
+from ._values import check_finite, check_positive
+from .matrix_exponential import expm
+from .shapes import broadcast
+from .special import phi1
+from .systems import Dense, Diagonal, System
+
+METHODS = ("zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac")
+_ALPHA = {"bilinear": 0.5, "euler": 0.0, "backward_euler": 1.0}
+
+
+def discretize(
+    system: Any, dt: Any, method: str = "zoh", *, alpha: float | None = None, check_values: bool = False
+) -> System:
+    """The discrete system that a continuous one becomes when sampled every dt.
+
+    x_k = Ab x_{k-1} + Bb u_k, with Ab and Bb of the table in this module; C and D stay.
+
+    system        Dense, Diagonal or a tuple (A, B[, C[, D]])
+    dt            a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
+    method        "zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac"
+    alpha         weight of "gbt", 0 <= alpha <= 1
+    check_values  check dt and the system on any device (host values are always checked)
+    returns       the same kind of system with discrete=True, dtype at least float32
+
+    Raises ShapeError, DTypeError, OptionError (unknown method, discrete system), DomainError (dt <= 0, NaN).
+
+    >>> import numpy, ssm_core
+    >>> system = ssm_core.Diagonal(numpy.asarray([-1.0, -2.0]), numpy.ones(2))
+    >>> ssm_core.discretize(system, 0.5).poles.round(4)
+    array([0.6065, 0.3679])
+    """
+    system = systems.as_system("discretize", system, dt)
+    check_method("discretize", system, dt, method, alpha)
+    system, xp = systems.validated("discretize", system)
+    dt = validated_dt("discretize", system, dt, xp)
+    check_system_values("discretize", xp, system, dt, check_values)
+    return discretized(system, dt, method, alpha, xp)
+
+
+def check_method(operation: str, system: Any, dt: Any, method: str, alpha: float | None) -> None:
+    """Raise for an unknown method, a system that has no such method, or a dt that is missing or surplus."""
+    if method not in METHODS:
+        raise unknown(operation, "method", method, METHODS)
+    if (method == "gbt") != (alpha is not None):
+        needs = "needs alpha=, such as alpha=0.5" if method == "gbt" else "takes no alpha; only 'gbt' does"
+        raise OptionError(f"{operation}: method {method!r} {needs}.")
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise DomainError(f"{operation}: alpha = {alpha!r} must lie in [0, 1].")
+    if system.discrete and dt is not None:
+        raise OptionError(f"{operation}: the system is discrete already, so it takes no dt (dt: {dt!r}).")
+    if not system.discrete and dt is None:
+        raise OptionError(f"{operation}: a continuous system needs its step: {operation}(..., dt=0.01).")
+    if not isinstance(system, Dense | Diagonal):
+        raise OptionError(f"{operation}: {type(system).__name__} systems are not supported yet.")
+
+
+def check_system_values(operation: str, xp: Namespace, system: Any, dt: Any, always: bool) -> None:
+    arrays = {name: getattr(system, name) for name in systems.array_fields(type(system))}
+    check_finite(operation, xp, always, **arrays)
+    if dt is not None:
+        check_positive(operation, xp, always, dt=dt)
+
+
+def validated_dt(operation: str, system: Any, dt: Any, xp: Namespace) -> Any:
+    """dt with one axis a batch axis (and one for the states, size 1 or N, if the system is Diagonal), or a number."""
+    if dt is None or isinstance(dt, int | float):
+        return dt
+    arrays = {name: getattr(system, name) for name in systems.array_fields(type(system))}
+    namespace(operation, dt=dt, **arrays)
+    real_floating(operation, dt=dt)
+    dt, rank = computable(dt, xp), systems.batch_rank(system)
+    diagonal = not isinstance(system, Dense)
+    first = next(iter(arrays))
+    if dt.ndim == 0:
+        return dt
+    if dt.ndim != rank and not (diagonal and dt.ndim == rank + 1):
+        raise ShapeError(
+            f"{operation}: dt has {dt.ndim} axes, but the system has {rank} batch axes "
+            f"({describe(dt=dt, **{first: arrays[first]})}). Give dt as a number, with {rank} axes"
+            + (f", or with {rank + 1} (per state)." if diagonal else ".")
+        )
+    dt = dt[..., None] if diagonal and dt.ndim == rank else dt
+    broadcast(operation, dt=dt.shape, **{first: arrays[first].shape[: rank + diagonal]})
+    return dt
+
+
+def discretized(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Any:
+    """`discretize` without validation; dt as `validated_dt` gives it."""
+    return (_dense if isinstance(system, Dense) else _diagonal)(system, dt, method, _ALPHA.get(method, alpha), xp)
+
+
+def log_poles(system: Any, dt: Any, method: str) -> Array | None:
+    """The logarithms dt * poles of the discrete poles of a Diagonal system, where the method has them."""
+    return dt * system.poles if method in ("zoh", "dirac") and isinstance(system, Diagonal) else None
+
+
+def _diagonal(system: Diagonal, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Diagonal:
+    z = dt * system.poles
+    if alpha is None:
+        poles = xp.exp(z)
+        gain = dt * phi1(z) if method == "zoh" else xp.ones_like(z)
+    else:
+        poles = (1 + (1 - alpha) * z) / (1 - alpha * z)
+        gain = dt / (1 - alpha * z)
+    several = systems.inputs(system, systems.batch_rank(system)) is not None
+    return replace(system, poles=poles, B=(gain[..., None] if several else gain) * system.B, discrete=True)
+
+
+def _dense(system: Dense, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Dense:
+    several = systems.inputs(system, systems.batch_rank(system)) is not None
+    B = system.B if several else system.B[..., None]
+    dt = dt[..., None, None] if is_array(dt) else dt
+    if method == "dirac":
+        A = expm(dt * system.A)
+    elif alpha is None:
+        A, B = _dense_zoh(dt * system.A, dt * B, xp)
+    else:
+        one = xp.eye(system.A.shape[-1], dtype=system.A.dtype, device=system.A.device)
+        left = one - alpha * dt * system.A
+        A = xp.linalg.solve(left, one + (1 - alpha) * dt * system.A)
+        B = xp.linalg.solve(left, xp.broadcast_to(dt * B, (*A.shape[:-1], B.shape[-1])))
+    return replace(system, A=A, B=B if several else B[..., 0], discrete=True)
+
+
+def _dense_zoh(A: Array, B: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Both from one exponential of the augmented matrix [[A, B], [0, 0]], which is exact for a singular A too."""
+    n, p = B.shape[-2:]
+    batch = broadcast("discretize", A=A.shape[:-2], B=B.shape[:-2])
+    dtype = xp.result_type(A.dtype, B.dtype)
+    top = xp.concat(
+        [
+            xp.astype(xp.broadcast_to(A, (*batch, n, n)), dtype),
+            xp.astype(xp.broadcast_to(B, (*batch, n, p)), dtype),
+        ],
+        axis=-1,
+    )
+    bottom = xp.zeros((*batch, p, n + p), dtype=dtype, device=top.device)
+    E = expm(xp.concat([top, bottom], axis=-2))
+    return E[..., :n, :n], E[..., :n, n:]

@@ -1,0 +1,106 @@
+"""Frequency response and poles of a system."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import systems
+from ._arrays import Array, Namespace, convert, is_array, matmul, namespace, real_floating, to_complex, to_numpy
+from ._dispatch import dispatched
+from ._errors import OptionError
+from .kernels import check_output
+from .systems import Dense, Diagonal
+
+
+def frequency_response(system: Any, omega: Array) -> Array:
+    """The transfer function of a system on the imaginary axis (continuous) or the unit circle (discrete).
+
+    continuous: C (i w - A)^-1 B + D;   discrete: C (I - A e^-iw)^-1 B + D
+
+    system   Dense, Diagonal or a discrete tuple (A, B, C[, D]); with conj_pairs the conjugate poles count too
+    omega    (W,) angular frequencies: radians per unit of time, discrete radians per step
+    returns  complex (..., W), with several outputs and inputs (...[, M][, P], W)
+
+    The discrete form is the Fourier transform of the kernel: sum_l K_l e^-iwl.
+    Raises ShapeError, DTypeError, OptionError, MixedArraysError.
+
+    >>> import numpy, ssm_core
+    >>> system = ssm_core.Diagonal(numpy.asarray([-1.0]), numpy.ones(1), numpy.ones(1))
+    >>> ssm_core.frequency_response(system, numpy.asarray([0.0, 1.0]))
+    array([1. +0.j , 0.5-0.5j])
+    """
+    system = systems.as_system("frequency_response", system, None)
+    system, xp = systems.validated("frequency_response", system)
+    namespace("frequency_response", B=system.B, omega=omega)
+    real_floating("frequency_response", omega=omega)
+    check_output("frequency_response", system)
+    z = to_complex(omega, xp)
+    z = xp.exp(-1j * z) if system.discrete else 1j * z
+    rank = systems.batch_rank(system)
+    P, M = systems.inputs(system, rank), systems.outputs(system, rank)
+    B = system.B if P is not None else system.B[..., None]
+    C = system.C if M is not None else system.C[..., None, :]
+    H = _RESPONSES[type(system)](system, B, C, z, xp)  # (..., M, P, W)
+    H = H if P is not None else H[..., 0, :]
+    H = H if M is not None else (H[..., 0, :, :] if P is not None else H[..., 0, :])
+    if system.D is None:
+        return H
+    return H + (system.D[..., None] if is_array(system.D) and system.D.ndim else system.D)
+
+
+def _diagonal_response(system: Diagonal, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
+    residues = C[..., :, None, :] * xp.matrix_transpose(B)[..., None, :, :]  # (..., M, P, N)
+    p = system.poles[..., None, None, :]
+    H = _partial_fractions(residues, p, z, system.discrete, xp)
+    return H + _partial_fractions(xp.conj(residues), xp.conj(p), z, system.discrete, xp) if system.conj_pairs else H
+
+
+def _partial_fractions(residues: Array, p: Array, z: Array, discrete: bool, xp: Namespace) -> Array:
+    """sum_n r_n / (1 - p_n z), or / (z - p_n), one pole after another: no (N, W) tensor."""
+    total = xp.zeros_like(z)
+    for n in range(p.shape[-1]):
+        r, pole = residues[..., n, None], p[..., n, None]
+        total = total + (r / (1 - pole * z) if discrete else r / (z - pole))
+    return total
+
+
+def _dense_response(system: Dense, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
+    A = to_complex(system.A, xp)[..., None, :, :]
+    one = xp.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    z = z[:, None, None]
+    left = one - A * z if system.discrete else one * z - A
+    x = xp.linalg.solve(left, xp.broadcast_to(to_complex(B, xp)[..., None, :, :], (*left.shape[:-1], B.shape[-1])))
+    return xp.moveaxis(matmul(C[..., None, :, :], x, xp), -3, -1)
+
+
+_RESPONSES: dict[type, Any] = {Diagonal: _diagonal_response, Dense: _dense_response}
+
+
+def poles(system: Any) -> Array:
+    """The poles of a system: the eigenvalues of its state matrix.
+
+    Diagonal: its poles, with conj_pairs followed by their conjugates. Dense: eigenvalues of A, in no given order.
+    Returns complex (..., N), twice as many with conj_pairs.
+
+    >>> import numpy, ssm_core
+    >>> ssm_core.poles(ssm_core.Diagonal(numpy.asarray([-1 + 2j]), numpy.ones(1), conj_pairs=True))
+    array([-1.+2.j, -1.-2.j])
+    """
+    system = systems.as_system("poles", system, None)
+    if isinstance(system, Dense):
+        system, _ = systems.validated("poles", system)
+        return _eigvals(system.A)
+    if not isinstance(system, Diagonal):
+        raise OptionError(f"poles: {type(system).__name__} systems are not supported yet.")
+    xp = namespace("poles", poles=system.poles)
+    p = to_complex(system.poles, xp)
+    return xp.concat([p, xp.conj(p)], axis=-1) if system.conj_pairs else p
+
+
+@dispatched
+def _eigvals(A: Array) -> Array:
+    """The standard has no general eigenvalues yet: on the host, where the library has none of its own."""
+    xp = namespace("poles", A=A)
+    return convert(np.linalg.eigvals(to_numpy(A)), xp)

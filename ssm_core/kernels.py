@@ -1,0 +1,86 @@
+"""The convolution kernel of a system: K_l = C Ab^l Bb."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import systems
+from ._arrays import Array, Namespace, resolve
+from ._errors import OptionError
+from .discretization import check_method, check_system_values, discretized, log_poles, validated_dt
+from .krylov import DensePropagator
+from .systems import Dense, Diagonal
+from .vandermonde import DiagonalPropagator
+
+
+def kernel(
+    system: Any,
+    length: int,
+    *,
+    dt: Any = None,
+    method: str = "zoh",
+    alpha: float | None = None,
+    xp: Any = None,
+    check_values: bool = False,
+) -> Array:
+    """The convolution kernel of a system, its response to a unit impulse at step 0, without the direct term D.
+
+    K_l = C Ab^l Bb,   l = 0..length-1, and y = K * u + D u;   2 Re of it with conj_pairs
+
+    system   Dense, Diagonal or a tuple (A, B, C[, D]); continuous with dt, discrete without
+    length   the number of taps, at least 1
+    dt       a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
+    method   "zoh", "bilinear", "euler", "backward_euler", "gbt" (with alpha), "dirac"
+    xp       an array library or its name: converts the system to it, which detaches gradients
+    returns  (..., L), with several outputs and inputs (...[, M][, P], L); real for a real system
+
+    Diagonal systems by the two-level Vandermonde product, dense ones by Krylov doubling: memory of the result, no
+    (..., N, L) tensor. Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
+    S4D: Gu, Gupta, Goel and Re 2022, https://arxiv.org/abs/2206.11893.
+
+    >>> import numpy, ssm_core
+    >>> ssm_core.kernel((numpy.asarray([[0.5]]), numpy.ones(1), numpy.ones(1)), 4)
+    array([1.   , 0.5  , 0.25 , 0.125])
+    """
+    system = systems.as_system("kernel", system, dt, xp)
+    if xp is not None:
+        xp = resolve(xp)
+        system = systems.converted(system, xp)
+    check_length("kernel", length)
+    check_method("kernel", system, dt, method, alpha)
+    system, xp = systems.validated("kernel", system)
+    dt = validated_dt("kernel", system, dt, xp)
+    check_output("kernel", system)
+    check_system_values("kernel", xp, system, dt, check_values)
+    return propagator(*discrete_form(system, dt, method, alpha, xp), xp).kernel(int(length))
+
+
+def discrete_form(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> tuple[Any, Array | None]:
+    """The discrete system and, where the method has them, the logarithms of its poles."""
+    if system.discrete:
+        return system, None
+    return discretized(system, dt, method, alpha, xp), log_poles(system, dt, method)
+
+
+def propagator(system: Any, logarithms: Array | None, xp: Namespace) -> Any:
+    """What computes many steps of a discrete system at once."""
+    return _PROPAGATORS[type(system)](system, logarithms, xp)
+
+
+_PROPAGATORS: dict[type, Any] = {Diagonal: DiagonalPropagator, Dense: DensePropagator}
+
+
+def check_length(operation: str, length: Any) -> None:
+    if isinstance(length, bool) or not hasattr(length, "__index__"):
+        raise OptionError(f"{operation}: length is {length!r}, but must be a whole number of steps.")
+    if length < 1:
+        raise OptionError(f"{operation}: length = {length} must be at least 1.")
+
+
+def check_output(operation: str, system: Any) -> None:
+    if system.C is None:
+        raise OptionError(
+            f"{operation}: the system has no output vector C. Give it one: dataclasses.replace(system, C=C)."
+        )
+
+

@@ -1,0 +1,35 @@
+"""Layers defined once: options, parameters, and pure functions of arrays. The adapters make modules of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._errors import unknown
+from .layer import Layer
+from .parameters import HostRandom, Parameter, Parameters, Random
+from .s4d import S4D
+from .sequence_model import SequenceModel
+from .time_invariant import TimeInvariant
+
+LAYERS: dict[str, type] = {cls.__name__: cls for cls in (S4D, SequenceModel)}
+
+
+def make(name: str, options: dict[str, Any]) -> Layer:
+    """The layer of that name with these options."""
+    if name not in LAYERS:
+        raise unknown("layers.make", "layer", name, LAYERS)
+    return LAYERS[name](**options)  # type: ignore[no-any-return]
+
+
+__all__ = [
+    "LAYERS",
+    "S4D",
+    "HostRandom",
+    "Layer",
+    "Parameter",
+    "Parameters",
+    "Random",
+    "SequenceModel",
+    "TimeInvariant",
+    "make",
+]

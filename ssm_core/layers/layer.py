@@ -1,0 +1,93 @@
+"""The contract of every layer: options in a frozen record, parameters in a dict, pure functions of both.
+
+    y = layer.apply(params, u)                                            u (B, L, H)
+    y, state = layer.apply(params, u, state=state, return_state=True)
+    y_t, state = layer.step(params, u_t, state)                           u_t (B, H)
+
+Convolution, scan, chunks and steps are the same function, state in and state out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from .._arrays import Array, Namespace, computable, namespace, real_floating
+from .._errors import OptionError, ShapeError, describe
+from .parameters import HostRandom, Parameter, Parameters, Random
+
+Stepper = Callable[[Array, Any], tuple[Array, Any]]
+
+
+class Layer(ABC):
+    """A layer without its weights. Subclasses are frozen dataclasses of options."""
+
+    @abstractmethod
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Name, shape and first draw of every parameter."""
+
+    @abstractmethod
+    def apply(
+        self,
+        params: Parameters,
+        u: Array,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        rate: Any = 1.0,
+        step_scale: Array | None = None,
+        mode: str = "auto",
+    ) -> Any:
+        """Run over whole sequences."""
+
+    @abstractmethod
+    def initial_state(self, params: Parameters, batch: int) -> Any:
+        """The state before the first step."""
+
+    @abstractmethod
+    def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        """A function (u_t, state) -> (y_t, state) that holds what does not change between steps."""
+
+    def step(self, params: Parameters, u_t: Array, state: Any, *, rate: Any = 1.0) -> tuple[Array, Any]:
+        """One step, (B, H) to (B, H). To generate many, hold the `stepper`."""
+        return self.stepper(params, rate=rate)(u_t, state)
+
+    def initial_parameters(self, seed: Any = 0, *, xp: Any = None, dtype: Any = None) -> Parameters:
+        """First parameters from NumPy's generator, as arrays of xp (float32)."""
+        return self.draw(HostRandom(seed, xp=xp, dtype=dtype))
+
+    def draw(self, random: Random) -> Parameters:
+        """First parameters from any generator."""
+        return {p.name: p.draw(random) for p in self.parameters()}
+
+    def options(self) -> dict[str, Any]:
+        """The options, as plain values that make the same layer again."""
+        return asdict(self)  # type: ignore[call-overload]
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+
+def prepared(operation: str, params: Parameters, xp: Namespace) -> Parameters:
+    """Parameters in a dtype to compute with, at least float32."""
+    return {name: computable(p, xp) for name, p in params.items()}
+
+
+def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:
+    """The namespace of an input (B, L, H), or (B, H) for a step; raises for another shape or dtype."""
+    xp = namespace(operation, u=u)
+    real_floating(operation, u=u)
+    axes, wanted = (2, f"(B, {width})") if step else (3, f"(B, L, {width})")
+    if u.ndim != axes or u.shape[-1] != width:
+        raise ShapeError(f"{operation}: u must be {wanted} ({describe(u=u)}).")
+    return xp
+
+
+def check_rate(operation: str, rate: Any) -> None:
+    if isinstance(rate, int | float) and not rate > 0:
+        raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")

@@ -1,0 +1,74 @@
+"""What a layer's parameters are, and how they are drawn in any framework."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._arrays import Array, resolve
+
+Parameters = dict[str, Array]
+
+
+class Random(Protocol):
+    """Draws of a framework's own generator, on its device, in its dtype."""
+
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Array: ...
+
+    def normal(self, shape: tuple[int, ...], std: float) -> Array: ...
+
+    def constant(self, value: Any) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A real parameter. `special` ones take a learning rate of their own and no weight decay."""
+
+    name: str
+    shape: tuple[int, ...]
+    draw: Callable[[Random], Array]
+    special: bool = False
+
+
+class HostRandom:
+    """Draws of a NumPy generator, converted to any array library."""
+
+    def __init__(self, seed: int | np.random.Generator = 0, *, xp: Any = None, dtype: Any = None) -> None:
+        self._generator = np.random.default_rng(seed)
+        self._xp = resolve(xp)
+        self._dtype = self._xp.float32 if dtype is None else dtype
+
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Array:
+        return self.constant(self._generator.uniform(low, high, shape))
+
+    def normal(self, shape: tuple[int, ...], std: float) -> Array:
+        return self.constant(self._generator.normal(0.0, std, shape))
+
+    def constant(self, value: Any) -> Array:
+        return self._xp.asarray(np.asarray(value), dtype=self._dtype)
+
+
+def uniform(name: str, shape: tuple[int, ...], low: float, high: float, *, special: bool = False) -> Parameter:
+    return Parameter(name, shape, lambda random: random.uniform(shape, low, high), special)
+
+
+def normal(name: str, shape: tuple[int, ...], std: float = 1.0, *, special: bool = False) -> Parameter:
+    return Parameter(name, shape, lambda random: random.normal(shape, std), special)
+
+
+def constant(name: str, value: Any, *, special: bool = False) -> Parameter:
+    value = np.asarray(value, dtype=np.float64)
+    return Parameter(name, value.shape, lambda random: random.constant(value), special)
+
+
+def linear(prefix: str, n_in: int, n_out: int) -> tuple[Parameter, Parameter]:
+    """Weight (out, in) and bias (out,) of an affine map, uniform in +-1/sqrt(in)."""
+    bound = 1 / math.sqrt(n_in)
+    return (
+        uniform(f"{prefix}weight", (n_out, n_in), -bound, bound),
+        uniform(f"{prefix}bias", (n_out,), -bound, bound),
+    )

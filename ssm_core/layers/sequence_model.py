@@ -1,0 +1,186 @@
+"""A small residual model of sequences around any layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._arrays import Array, Namespace, computable, is_half, matmul, namespace
+from .._errors import OptionError, unknown
+from ..modes.job import steps_within
+from .layer import Layer, Stepper, check_signal, prepared
+from .parameters import Parameter, Parameters, constant, linear
+
+POOLS = ("mean", "last", None)
+EPSILON = 1e-5  # of the layer norm, as in PyTorch
+
+
+@dataclass(frozen=True)
+class SequenceModel(Layer):
+    """Encoder, residual blocks of norm, layer and dropout, pooling, head.
+
+    x = W_e u + b_e;   x = x + dropout(layer(norm(x))) for every block;   y = W_h pool(x) + b_h
+
+    u (B, L, d_input); y (B, d_output) with pooling over time, else (B, L, d_output).
+
+    d_input        features of the input
+    d_output       features of the output
+    d_model        channels of the blocks
+    n_layers       blocks
+    layer          name of the layer, such as "S4D"
+    layer_options  its options but d_model
+    dropout        rate, in training only; it lives in the frameworks' modules
+    pool           "mean" over time, "last" step, or None
+
+    Stepping gives the output that the sequence up to now would have, so the last step equals `apply`.
+
+    >>> import numpy, ssm_core
+    >>> model = ssm_core.layers.SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2)
+    >>> model.apply(model.initial_parameters(), numpy.zeros((3, 20, 1), numpy.float32)).shape
+    (3, 10)
+    """
+
+    d_input: int
+    d_output: int
+    d_model: int = 64
+    n_layers: int = 4
+    layer: str = "S4D"
+    layer_options: dict[str, Any] = field(default_factory=dict)
+    dropout: float = 0.0
+    pool: str | None = "mean"
+
+    def __post_init__(self) -> None:
+        for name in ("d_input", "d_output", "d_model", "n_layers"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(f"SequenceModel: {name} = {value!r} must be a whole number of at least 1.")
+        if self.pool not in POOLS:
+            raise unknown("SequenceModel", "pool", self.pool, POOLS)
+        if not 0 <= self.dropout < 1:
+            raise OptionError(f"SequenceModel: dropout = {self.dropout!r} must lie in [0, 1).")
+        self.block()
+
+    def block(self) -> Layer:
+        """The layer of every block."""
+        from . import make
+
+        return make(self.layer, {"d_model": self.d_model, **self.layer_options})
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        found = [*linear("encoder.", self.d_input, self.d_model)]
+        for i in range(self.n_layers):
+            found.append(constant(f"blocks.{i}.norm.weight", [1.0] * self.d_model))
+            found.append(constant(f"blocks.{i}.norm.bias", [0.0] * self.d_model))
+            for p in self.block().parameters():
+                found.append(Parameter(f"blocks.{i}.layer.{p.name}", p.shape, p.draw, p.special))
+        return (*found, *linear("head.", self.d_model, self.d_output))
+
+    def block_parameters(self, params: Parameters, i: int) -> Parameters:
+        """The parameters of the layer of block i."""
+        prefix = f"blocks.{i}.layer."
+        return {name[len(prefix) :]: p for name, p in params.items() if name.startswith(prefix)}
+
+    def apply(
+        self,
+        params: Parameters,
+        u: Array,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        rate: Any = 1.0,
+        step_scale: Array | None = None,
+        mode: str = "auto",
+    ) -> Any:
+        """y from u (B, L, d_input), without dropout; options as those of the layer, pooling over the lengths."""
+        xp = check_signal("SequenceModel", u, self.d_input)
+        given, block = u.dtype, self.block()
+        params = prepared("SequenceModel", params, xp)
+        x = _affine(params, "encoder.", computable(u, xp), xp)
+        states = []
+        for i in range(self.n_layers):
+            y = block.apply(
+                self.block_parameters(params, i),
+                layer_norm(x, params[f"blocks.{i}.norm.weight"], params[f"blocks.{i}.norm.bias"], xp),
+                state=None if state is None else state[i],
+                return_state=return_state,
+                lengths=lengths,
+                reset=reset,
+                rate=rate,
+                step_scale=step_scale,
+                mode=mode,
+            )
+            y, last = y if return_state else (y, None)
+            states.append(last)
+            x = x + y
+        before = None if state is None else state[self.n_layers]
+        pooled, sums = self.pooled(x, lengths=lengths, state=before)
+        y = _affine(params, "head.", pooled, xp)
+        y = xp.astype(y, given) if is_half(u) else y
+        return (y, (*states, sums)) if return_state else y
+
+    def pooled(self, x: Array, *, lengths: Array | None = None, state: Any = None) -> tuple[Array, Any]:
+        """x (B, L, H) pooled over time to (B, H), and the state of the pool: sums (B, H) and counts (B, 1)."""
+        xp = namespace("SequenceModel", x=x)
+        if self.pool is None:
+            return x, ()
+        if lengths is None:
+            summed, count = xp.sum(x, axis=1), xp.full((x.shape[0], 1), float(x.shape[1]), dtype=x.dtype, device=x.device)
+        else:
+            valid = steps_within(lengths, x.shape[1], xp)[..., None]
+            summed = xp.sum(xp.where(valid, x, xp.zeros_like(x)), axis=1)
+            count = xp.astype(lengths, x.dtype)[:, None]
+        if self.pool == "last":
+            return _at_last_step(x, lengths, xp), ()
+        if state is not None:
+            summed, count = summed + state[0], count + state[1]
+        return summed / count, (summed, count)
+
+    def initial_state(self, params: Parameters, batch: int) -> Any:
+        """The states of the blocks, then that of the pool."""
+        xp = namespace("SequenceModel", **params)
+        states = [self.block().initial_state(self.block_parameters(params, i), batch) for i in range(self.n_layers)]
+        bias = computable(params["encoder.bias"], xp)
+        zeros = {"dtype": bias.dtype, "device": bias.device}
+        pool = (xp.zeros((batch, self.d_model), **zeros), xp.zeros((batch, 1), **zeros)) if self.pool == "mean" else ()
+        return (*states, pool)
+
+    def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        """(u_t (B, d_input), state) -> (y_t (B, d_output), state)."""
+        xp = namespace("SequenceModel", **params)
+        params = prepared("SequenceModel", params, xp)
+        steppers = [self.block().stepper(self.block_parameters(params, i), rate=rate) for i in range(self.n_layers)]
+
+        def step(u_t: Array, state: Any) -> tuple[Array, Any]:
+            check_signal("SequenceModel.step", u_t, self.d_input, step=True)
+            x, states = _affine(params, "encoder.", computable(u_t, xp), xp), []
+            for i, block_step in enumerate(steppers):
+                normed = layer_norm(x, params[f"blocks.{i}.norm.weight"], params[f"blocks.{i}.norm.bias"], xp)
+                y, after = block_step(normed, state[i])
+                x = x + y
+                states.append(after)
+            pooled, sums = self.pooled(x[:, None, :], state=state[self.n_layers]) if self.pool == "mean" else (x, ())
+            y = _affine(params, "head.", pooled, xp)
+            return xp.astype(y, u_t.dtype) if is_half(u_t) else y, (*states, sums)
+
+        return step
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace) -> Array:
+    """(x - mean) / sqrt(var + 1e-5) * weight + bias over the last axis."""
+    centered = x - xp.mean(x, axis=-1, keepdims=True)
+    variance = xp.mean(centered * centered, axis=-1, keepdims=True)
+    return centered / xp.sqrt(variance + EPSILON) * weight + bias
+
+
+def _affine(params: Parameters, prefix: str, x: Array, xp: Namespace) -> Array:
+    return matmul(x, xp.matrix_transpose(params[f"{prefix}weight"]), xp) + params[f"{prefix}bias"]
+
+
+def _at_last_step(x: Array, lengths: Array | None, xp: Namespace) -> Array:
+    """x (B, L, H) at the last step of every sequence: (B, H)."""
+    if lengths is None:
+        return x[:, -1, :]
+    index = xp.broadcast_to(xp.astype(lengths - 1, xp.int64)[:, None, None], (x.shape[0], 1, x.shape[2]))
+    return xp.take_along_axis(x, index, axis=1)[:, 0, :]

@@ -1,0 +1,228 @@
+"""Layers around a linear time-invariant system: everything but the system itself.
+
+    v = SSM(u) + D u,    y = mix(activation(v))
+
+A layer gives its system; how to run it, its states, direct term, activation and output map are here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from .. import systems
+from .._arrays import Array, Namespace, complex_dtype, computable, is_half, matmul, matmul_shared, namespace
+from .._errors import OptionError, ShapeError, describe, unknown
+from ..convolution import convolve
+from ..kernels import check_length, discrete_form, propagator
+from ..modes.job import steps_within
+from ..modes.recurrent import observed
+from ..recurrence import MODES, run
+from ..special import ACTIVATIONS, activation, sigmoid
+from .layer import Layer, Stepper, check_rate, check_signal, prepared
+from .parameters import Parameter, Parameters, linear, normal
+
+OUTPUTS = ("glu", "linear", None)
+
+
+class TimeInvariant(Layer):
+    """Options every such layer has; subclasses declare them as fields."""
+
+    d_model: int
+    channels: int
+    bidirectional: bool
+    activation: str | None
+    output: str | None
+    skip: bool
+    discretization: ClassVar[str] | str
+
+    @abstractmethod
+    def system(self, params: Parameters, xp: Namespace) -> tuple[Any, Array]:
+        """The continuous system, one a channel, with C (channels, H, N), and dt (H,)."""
+
+    @property
+    @abstractmethod
+    def n_states(self) -> int:
+        """N, stored states a channel."""
+
+    def rows(self) -> int:
+        """Rows of C: one for each output channel and direction."""
+        return self.channels * (2 if self.bidirectional else 1)
+
+    def check_options(self) -> None:
+        """Raise for options that no such layer can have."""
+        for name in ("d_model", "channels"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(f"{self.name}: {name} = {value!r} must be a whole number of at least 1.")
+        if self.activation not in ACTIVATIONS:
+            raise unknown(self.name, "activation", self.activation, ACTIVATIONS)
+        if self.output not in OUTPUTS:
+            raise unknown(self.name, "output", self.output, OUTPUTS)
+
+    def outer_parameters(self) -> tuple[Parameter, ...]:
+        """D and the output map."""
+        H, found = self.d_model, []
+        if self.skip:
+            found.append(normal("D", (self.channels, H)))
+        if self.output is not None:
+            found.extend(linear("output_", self.channels * H, 2 * H if self.output == "glu" else H))
+        return tuple(found)
+
+    def apply(
+        self,
+        params: Parameters,
+        u: Array,
+        *,
+        state: Array | None = None,
+        return_state: bool = False,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        rate: Any = 1.0,
+        step_scale: Array | None = None,
+        mode: str = "auto",
+    ) -> Any:
+        """y (B, L, H) from u (B, L, H), and the last state (B, H, N) with return_state.
+
+        state       (B, H, N) before the first step, zero if None
+        lengths     integer (B,): u counts as zero beyond; the state is that at the length; y beyond is unspecified
+        reset       bool (B, L): the state is zeroed before that step
+        rate        multiplies dt: a number, or an array () or (H,)
+        step_scale  (B, L): multiplies dt step by step, in modes scan and chunk
+        mode        "auto", "conv", "chunk" or "scan": the same function
+        """
+        xp = check_signal(self.name, u, self.d_model)
+        check_rate(self.name, rate)
+        namespace(self.name, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, **params)
+        self._check_shapes(u, state, lengths, reset, step_scale)
+        params, given = prepared(self.name, params, xp), u.dtype
+        x = xp.permute_dims(computable(u, xp), (0, 2, 1))  # (B, H, L)
+        if self.bidirectional:
+            self._refuse_states(state, return_state, reset, step_scale, mode)
+            v, last = self._both_directions(params, x, lengths, rate, xp), None
+        else:
+            system, dt = self._time_first_system(params, rate, xp)
+            axis = (slice(None), None)
+            v, last = run(
+                self.name, system, x, xp, dt, self.discretization,
+                initial=state,
+                reset=None if reset is None else reset[axis],
+                lengths=None if lengths is None else lengths[axis],
+                step_scale=None if step_scale is None else step_scale[axis],
+                mode=mode,
+                want_state=return_state,
+            )  # fmt: skip
+        order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
+        y = self._mixed(params, xp.permute_dims(v, order), u, xp)
+        y = xp.astype(y, given) if is_half(u) else y
+        return (y, last) if return_state else y
+
+    def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array]:
+        """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1)."""
+        system, dt = self.system(params, xp)
+        C = xp.permute_dims(system.C, (1, 0, 2)) if self.channels > 1 else system.C[0, ...]
+        return replace(system, C=C), (rate * dt)[:, None]
+
+    def _both_directions(
+        self, params: Parameters, x: Array, lengths: Array | None, rate: Any, xp: Namespace
+    ) -> Array:
+        """The second half of C acts on the future, from the next sample on."""
+        K = self._kernel(params, x.shape[-1], rate, xp)  # (rows, H, L)
+        if lengths is not None:
+            x = xp.where(steps_within(lengths, x.shape[-1], xp)[:, None, :], x, xp.zeros_like(x))
+        forward, backward = K[: self.channels, ...], K[self.channels :, ...]
+        if self.channels == 1:
+            return convolve(x, forward[0, ...], kernel_reverse=backward[0, ...])
+        order = (1, 0, 2)
+        return convolve(
+            x[:, :, None, :], xp.permute_dims(forward, order), kernel_reverse=xp.permute_dims(backward, order)
+        )
+
+    def _mixed(self, params: Parameters, v: Array, u: Array, xp: Namespace) -> Array:
+        """activation(v + D u), channels joined (channel slow, feature fast), through the output map."""
+        if self.skip:
+            D = params["D"]
+            u = computable(u, xp)
+            v = v + (D * u[..., None, :] if self.channels > 1 else D[0, ...] * u)
+        if self.channels > 1:
+            v = xp.reshape(v, (*v.shape[:-2], self.channels * self.d_model))
+        v = activation(self.activation)(v)
+        if self.output is None:
+            return v
+        v = matmul(v, xp.matrix_transpose(params["output_weight"]), xp) + params["output_bias"]
+        if self.output == "linear":
+            return v
+        return v[..., : self.d_model] * sigmoid(v[..., self.d_model :])
+
+    def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
+        """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
+        check_length(self.name, length)
+        check_rate(self.name, rate)
+        xp = namespace(self.name, **params)
+        return self._kernel(prepared(self.name, params, xp), length, rate, xp)
+
+    def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
+        system, dt = self.system(params, xp)
+        system = systems.map_arrays(lambda x: x[None, ...] if x.ndim == 2 else x, system)
+        discrete = discrete_form(system, (rate * dt)[None, :, None], self.discretization, None, xp)
+        return propagator(*discrete, xp).kernel(length)
+
+    def initial_state(self, params: Parameters, batch: int) -> Array:
+        """Zeros (B, H, N), complex where the poles are."""
+        self._refuse_states(None, True, None, None, "auto")
+        xp = namespace(self.name, **params)
+        params = prepared(self.name, params, xp)
+        poles = self.system(params, xp)[0].poles
+        return xp.zeros((batch, self.d_model, self.n_states), dtype=poles.dtype, device=poles.device)
+
+    def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        """(u_t (B, H), state) -> (y_t (B, H), state), with the discrete system held."""
+        self._refuse_states(None, True, None, None, "auto")
+        check_rate(self.name, rate)
+        xp = namespace(self.name, **params)
+        params = prepared(self.name, params, xp)
+        system, dt = self._time_first_system(params, rate, xp)
+        discrete, _ = discrete_form(system, dt, self.discretization, None, xp)
+        return self._stepper(params, discrete, xp)
+
+    def _stepper(self, params: Parameters, discrete: Any, xp: Namespace) -> Stepper:
+        A, B, C, several, pairs = discrete.poles, discrete.B, discrete.C, self.channels > 1, discrete.conj_pairs
+
+        def step(u_t: Array, state: Array) -> tuple[Array, Array]:
+            self._check_step(u_t, state)
+            state = A * state + B * computable(u_t, xp)[..., None]
+            v = observed(C, state, several, pairs, xp)
+            y = self._mixed(params, xp.permute_dims(v, (0, 2, 1)) if several else v, u_t, xp)
+            return xp.astype(y, u_t.dtype, copy=False) if is_half(u_t) else y, state
+
+        return step
+
+    def _check_step(self, u_t: Array, state: Array) -> None:
+        if u_t.ndim != 2 or u_t.shape[-1] != self.d_model:
+            raise ShapeError(f"{self.name}.step: u_t must be (B, {self.d_model}) ({describe(u_t=u_t)}).")
+        if tuple(state.shape) != (u_t.shape[0], self.d_model, self.n_states):
+            raise ShapeError(
+                f"{self.name}.step: state must be ({u_t.shape[0]}, {self.d_model}, {self.n_states}) "
+                f"({describe(u_t=u_t, state=state)}). Start from initial_state({u_t.shape[0]})."
+            )
+
+    def _check_shapes(self, u: Array, state: Any, lengths: Any, reset: Any, step_scale: Any) -> None:
+        B, L, H = u.shape
+        given = describe(u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale)
+        wanted = {"state": (B, H, self.n_states), "lengths": (B,), "reset": (B, L), "step_scale": (B, L)}
+        values = {"state": state, "lengths": lengths, "reset": reset, "step_scale": step_scale}
+        for name, shape in wanted.items():
+            if values[name] is not None and tuple(values[name].shape) != shape:
+                raise ShapeError(f"{self.name}: {name} must be {shape} ({given}).")
+
+    def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
+        if not self.bidirectional:
+            return
+        if mode not in MODES:
+            raise unknown(self.name, "mode", mode, MODES)
+        if state is not None or return_state or reset is not None or step_scale is not None or mode in ("chunk", "scan"):
+            raise OptionError(
+                f"{self.name}: a bidirectional layer sees the future, so it has no state, step, reset or step_scale, "
+                "and only mode 'conv'. Build it with bidirectional=False to stream."
+            )

@@ -1,0 +1,242 @@
+"""Running a system over a signal (`scan`), and one step at a time (`step`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import systems
+from ._arrays import Array, Namespace, compute_dtype, computable, floating, is_array, is_half, matmul, namespace
+from ._arrays import real_floating
+from ._errors import DTypeError, OptionError, ShapeError, describe, unknown
+from ._values import check_finite
+from .discretization import check_method, check_system_values, discretized, validated_dt
+from .kernels import check_output, discrete_form, propagator
+from .modes import Run, run_chunks, run_convolution, run_steps
+from .shapes import broadcast
+from .systems import Diagonal
+
+MODES = ("auto", "conv", "chunk", "scan")
+SHORTEST_CONVOLUTION = 128
+
+
+def scan(
+    system: Any,
+    u: Array,
+    *,
+    dt: Any = None,
+    method: str = "zoh",
+    alpha: float | None = None,
+    initial: Array | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    step_scale: Array | None = None,
+    mode: str = "auto",
+    check_values: bool = False,
+) -> tuple[Array, Array]:
+    """Run a system over a signal, from a state and to a state.
+
+    x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k + D u_k   (2 Re C x with conj_pairs),   k = 0..L-1
+
+    system      Dense, Diagonal or a tuple (A, B, C[, D]); continuous with dt, discrete without
+    u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
+    dt, method  as in `discretize`
+    initial     x_{-1} (..., N), zero if None
+    reset       bool (..., L): the state is zeroed before that step
+    lengths     integer (...): u counts as zero beyond, the state returned is that at the length, y beyond is
+                unspecified
+    step_scale  (..., L): step k lasts step_scale_k dt (Diagonal, continuous; modes scan and chunk)
+    mode        "conv" (FFT), "chunk" (Toeplitz chunks), "scan" (the recurrence), "auto"; all the same function
+    returns     y (..., L) or (..., M, L), and the last state (..., N)
+
+    Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
+
+    >>> import numpy, ssm_core
+    >>> system = ssm_core.Diagonal(numpy.asarray([-1.0]), numpy.ones(1), numpy.ones(1))
+    >>> y, state = ssm_core.scan(system, numpy.ones(3), dt=0.1)
+    >>> y.round(4), state.round(4)
+    (array([0.0952, 0.1813, 0.2592]), array([0.2592]))
+    """
+    system = systems.as_system("scan", system, dt)
+    check_method("scan", system, dt, method, alpha)
+    system, xp = systems.validated("scan", system)
+    namespace("scan", B=system.B, u=u, initial=initial, reset=reset, lengths=lengths, step_scale=step_scale)
+    dt = validated_dt("scan", system, dt, xp)
+    check_output("scan", system)
+    floating("scan", u=u, initial=initial)
+    check_system_values("scan", xp, system, dt, check_values)
+    check_finite("scan", xp, check_values, **{n: x for n, x in {"u": u, "initial": initial}.items() if x is not None})
+    return run(  # type: ignore[return-value]
+        "scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True
+    )
+
+
+def run(
+    operation: str,
+    system: Any,
+    u: Array,
+    xp: Namespace,
+    dt: Any,
+    method: str,
+    alpha: float | None = None,
+    initial: Array | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    step_scale: Array | None = None,
+    mode: str = "auto",
+    *,
+    want_state: bool,
+) -> tuple[Array, Array | None]:
+    """`scan` of a validated system, without checks of values; the state only where wanted."""
+    half = is_half(u)
+    given = u.dtype
+    dtype = compute_dtype(xp, u, *(getattr(system, n) for n in systems.array_fields(type(system))))
+    real = dtype if not str(dtype).rpartition(".")[2].startswith("complex") else u.dtype
+    u = xp.astype(computable(u, xp), real, copy=False) if not half else computable(u, xp)
+    batch = _batch(operation, system, u, initial, reset, lengths, step_scale)
+    options = dict(reset=reset, lengths=lengths, step_scale=step_scale)
+    mode = choose_mode(operation, system, mode, u.shape[-1], **options)
+    axes = len(batch)
+    reset, step_scale = (_with_axes(x, axes + 1, xp) for x in (reset, step_scale))
+    lengths = _with_axes(lengths, axes, xp)
+    discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
+    job = Run(
+        system=discrete,
+        propagator=propagator(discrete, logarithms, xp),
+        xp=xp,
+        u=u,
+        batch=batch,
+        initial=None if initial is None else computable(initial, xp),
+        reset=reset,
+        lengths=lengths,
+        step_scale=None if step_scale is None else computable(step_scale, xp),
+        gates=None if step_scale is None else _gates(system, dt, method, alpha, xp),
+        want_state=want_state,
+    )
+    y, state = _empty(job) if u.shape[-1] == 0 else _MODES[mode](job)
+    y = _direct(system, u, y, xp)
+    return (xp.astype(y, given) if half else y), state
+
+
+_MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}
+
+
+def choose_mode(operation: str, system: Any, mode: str, length: int, **options: Any) -> str:
+    """The mode to run in; raises where the one asked for cannot do what the options ask."""
+    if mode not in MODES:
+        raise unknown(operation, "mode", mode, MODES)
+    if options["step_scale"] is not None:
+        if not isinstance(system, Diagonal) or system.discrete:
+            raise OptionError(
+                f"{operation}: step_scale needs a continuous Diagonal system, not a "
+                f"{'discrete' if system.discrete else 'continuous'} {type(system).__name__} one."
+            )
+        if mode == "conv":
+            raise OptionError(
+                f"{operation}: mode 'conv' has one kernel for all steps, so it takes no step_scale. Use mode='scan'."
+            )
+        return "scan"
+    if mode == "conv" and options["reset"] is not None:
+        raise OptionError(f"{operation}: mode 'conv' cannot restart the state at resets. Use mode='chunk'.")
+    if mode != "auto":
+        return mode
+    return "chunk" if options["reset"] is not None or length < SHORTEST_CONVOLUTION else "conv"
+
+
+def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Any:
+    """From the scales of a chunk (T, ...) to the discrete systems of its steps, with time on axis 0."""
+    return lambda scale: discretized(system, scale[..., None] * dt, method, alpha, xp)
+
+
+def _batch(
+    operation: str, system: Any, u: Array, initial: Any, reset: Any, lengths: Any, step_scale: Any
+) -> tuple[int, ...]:
+    """The common batch axes; raises ShapeError where something does not fit."""
+    rank = systems.batch_rank(system)
+    P = systems.inputs(system, rank)
+    axes = 1 if P is None else 2
+    arrays = {"u": u, "initial": initial, "reset": reset, "lengths": lengths, "step_scale": step_scale}
+    given = describe(B=system.B, **arrays)
+    if u.ndim < axes:
+        raise ShapeError(f"{operation}: u needs {axes} axes ({'L' if P is None else 'P, L'}) or more ({given}).")
+    if P is not None and u.shape[-2] != P:
+        raise ShapeError(f"{operation}: u has {u.shape[-2]} inputs but B has {P} ({given}).")
+    first = getattr(system, "poles", getattr(system, "A", None))
+    batches = {"u": u.shape[:-axes], "system": first.shape[:rank], "B": system.B.shape[:rank]}
+    batches["C"] = system.C.shape[:rank]
+    length, states = u.shape[-1], first.shape[-1]
+    if initial is not None:
+        if initial.ndim < 1 or initial.shape[-1] != states:
+            raise ShapeError(f"{operation}: initial must end with {states} states ({given}).")
+        batches["initial"] = initial.shape[:-1]
+    for name, x in (("reset", reset), ("step_scale", step_scale)):
+        if x is None:
+            continue
+        if x.ndim < 1 or x.shape[-1] != length:
+            raise ShapeError(f"{operation}: {name} must have one entry a step, (..., {length}) ({given}).")
+        batches[name] = x.shape[:-1]
+    if reset is not None and not str(reset.dtype).endswith("bool"):
+        raise DTypeError(f"{operation}: reset has dtype {reset.dtype}, but must be bool: reset > 0 ({given}).")
+    if step_scale is not None:
+        real_floating(operation, step_scale=step_scale)
+    if lengths is not None:
+        if "int" not in str(lengths.dtype):
+            raise DTypeError(f"{operation}: lengths has dtype {lengths.dtype}, but must be integer ({given}).")
+        batches["lengths"] = lengths.shape
+    return broadcast(operation, **batches)
+
+
+def _with_axes(x: Array | None, ndim: int, xp: Namespace) -> Array | None:
+    """x with axes of size 1 in front, up to ndim."""
+    return x if x is None else xp.reshape(x, (1,) * (ndim - x.ndim) + tuple(x.shape))
+
+
+def _empty(job: Run) -> tuple[Array, Array | None]:
+    """A sequence of no steps: no outputs, and the state stays."""
+    rank = systems.batch_rank(job.system)
+    M = systems.outputs(job.system, rank)
+    y = job.xp.zeros((*job.batch, *(() if M is None else (M,)), 0), dtype=job.u.dtype, device=job.u.device)
+    return y, job.first_state()
+
+
+def _direct(system: Any, u: Array, y: Array, xp: Namespace) -> Array:
+    """y + D u."""
+    D, rank = system.D, systems.batch_rank(system)
+    if D is None:
+        return y
+    P, M = systems.inputs(system, rank), systems.outputs(system, rank)
+    if not is_array(D) or D.ndim == 0:
+        if P != M:
+            raise ShapeError(f"scan: D = {D!r} is one number, but the system has {P or 1} inputs and {M or 1} outputs.")
+        return y + D * u
+    if P is None:
+        return y + D[..., None] * (u if M is None else u[..., None, :])
+    product = matmul(D if M is not None else D[..., None, :], u, xp)
+    return y + (product if M is not None else product[..., 0, :])
+
+
+def step(
+    system: Any, u_k: Array, state: Array, *, dt: Any = None, method: str = "zoh", alpha: float | None = None
+) -> tuple[Array, Array]:
+    """One step of a system: y_k = C x_k + D u_k with x_k = Ab x_{k-1} + Bb u_k.
+
+    u_k (...) or (..., P); state x_{k-1} (..., N); returns y_k (...) or (..., M), and x_k (..., N). The same function
+    as `scan` over one step. To generate many steps, discretize once and pass the discrete system.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
+
+    >>> import numpy, ssm_core
+    >>> system = ssm_core.Diagonal(numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1), discrete=True)
+    >>> ssm_core.step(system, numpy.asarray(1.0), numpy.asarray([4.0]))
+    (np.float64(3.0), array([3.]))
+    """
+    system = systems.as_system("step", system, dt)
+    check_method("step", system, dt, method, alpha)
+    system, xp = systems.validated("step", system)
+    namespace("step", B=system.B, u_k=u_k, state=state)
+    dt = validated_dt("step", system, dt, xp)
+    check_output("step", system)
+    floating("step", u_k=u_k, state=state)
+    y, state = run(  # type: ignore[assignment]
+        "step", system, u_k[..., None], xp, dt, method, alpha, initial=state, mode="scan", want_state=True
+    )
+    return y[..., 0], state

@@ -56,7 +56,8 @@ def tests(session: nox.Session) -> None:
     `nox -s tests -- tests/test_kernels.py -k diagonal` runs a selection.
     """
     install(session, "-e", f".[{FRAMEWORKS},test]")
-    doctests = ["--doctest-modules", "--doctest-ignore-import-errors", "ssm_core"]  # a backend may lack its framework
+    # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
+    doctests = ["--doctest-modules", "--doctest-ignore-import-errors", "ssm_core"]
     session.run("pytest", *(session.posargs or [*doctests, "tests", "conformance"]))
 
 

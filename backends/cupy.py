@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import cupy as cp
+from array_api_compat import cupy as compat
 
+NAMESPACE = compat
 TWINS = ("linear_scan", "erf")
 
 _erf = cp.ElementwiseKernel("T x", "T y", "y = erf(x)", "ssm_core_erf")

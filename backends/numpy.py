@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from array_api_compat import numpy as compat
 
 NARROW = 2048  # numbers a step below which a loop over time costs more than its arithmetic
-
-
+NAMESPACE = compat
 TWINS = ("linear_scan",)
 
 
@@ -28,6 +28,8 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
     if b.size == 0:
         return out
     gates, drives, states = (np.moveaxis(x, axis, 0) for x in (a, b, out))
+    if b.ndim == 1:
+        gates, drives, states = gates[:, None], drives[:, None], states[:, None]
     if reverse:
         gates, drives, states = gates[::-1], drives[::-1], states[::-1]
     x = np.zeros(drives.shape[1:], dtype=b.dtype) if initial is None else initial
@@ -50,7 +52,7 @@ def _scan(gates: Any, drives: Any, x: Any, states: Any) -> None:
 def _scan_in_blocks(gates: Any, drives: Any, x: Any, states: Any) -> None:
     """A blocks of T steps at once, from zero; then the carries; then the carries' share of every step."""
     length = len(drives)
-    T = max(1, int(round(length**0.5)))
+    T = max(1, round(length**0.5))
     A = length // T
     blocks = np.ascontiguousarray(drives[: A * T].reshape(A, T, *drives.shape[1:]).swapaxes(0, 1))
     constant = len(gates) == 1
@@ -70,5 +72,5 @@ def _scan_in_blocks(gates: Any, drives: Any, x: Any, states: Any) -> None:
         share = products[:, 0 if constant else block] * carries[block]
         rows = slice(block * T, (block + 1) * T)
         np.add(local[:, block], share, out=states[rows])
-    if A * T < length:
+    if length > A * T:
         _scan(gates if constant else gates[A * T :], drives[A * T :], x, states[A * T :])

@@ -19,7 +19,7 @@ from .convolution import convolve
 from .diagonal_recurrence import diagonal_scan
 from .discretization import discretize
 from .frequency import frequency_response, poles
-from .hippo import hippo
+from .hippo_matrices import hippo
 from .initializers import diagonal_init
 from .kernels import kernel
 from .matrix_exponential import expm

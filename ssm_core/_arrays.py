@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
-from ._dispatch import dispatched
+from ._dispatch import dispatched, framework, load
 from ._errors import DTypeError, MissingPackageError, MixedArraysError
 
 Array = Any  # an array of any library that follows the array API standard
@@ -20,47 +19,48 @@ _HALF = ("float16", "bfloat16")
 
 
 def is_array(x: Any) -> bool:
-    return array_api_compat.is_array_api_obj(x)
+    """Whether x is an array of some library (NumPy's scalars count)."""
+    return framework(x) is not None or hasattr(x, "__array_namespace__")
 
 
 def namespace(operation: str, **arrays: Any) -> Namespace:
     """The namespace that all arrays share; Python numbers and None are passed over.
 
-    Raises MixedArraysError for several frameworks or devices, DTypeError for what is no numeric array.
+    Raises MixedArraysError for several frameworks or devices, DTypeError for what is no array.
     """
-    present = {name: x for name, x in arrays.items() if x is not None and not isinstance(x, int | float | complex)}
-    for name, x in present.items():
+    found = place = None
+    for name, x in arrays.items():
+        if x is None or type(x) in (int, float, complex, bool):
+            continue
         if not is_array(x):
             raise DTypeError(
                 f"{operation}: {name} is a {type(x).__name__}, not an array. "
                 f"Convert it first: {name} = xp.asarray({name}), or pass xp= where the function has it."
             )
-    if not present:
+        xp, where = _namespace_of(x), device(x)
+        if found is not None and xp is not found:
+            raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
+        if place is not None and where is not None and where != place:
+            raise _mixed(operation, "devices", arrays, device)
+        found, place = xp, where if place is None else place
+    if found is None:
         raise DTypeError(f"{operation}: no array given, so no array library to compute with.")
-    try:
-        xp = array_api_compat.array_namespace(*present.values())
-    except TypeError as error:
-        kinds = ", ".join(f"{name}: {type(x).__module__}.{type(x).__name__}" for name, x in present.items())
-        raise MixedArraysError(
-            f"{operation}: arrays of several libraries ({kinds}). Convert them to one of them."
-        ) from error
-    _one_device(operation, present)
-    return xp
+    return found
 
 
-def _one_device(operation: str, arrays: dict[str, Any]) -> None:
-    if len(arrays) < 2:
-        return
-    devices = {name: device(x) for name, x in arrays.items()}
-    known = [d for d in devices.values() if d is not None]
-    if any(d != known[0] for d in known[1:]):
-        places = ", ".join(f"{name}: {d}" for name, d in devices.items())
-        raise MixedArraysError(f"{operation}: arrays on several devices ({places}). Move them to one of them.")
+def _namespace_of(x: Array) -> Namespace:
+    kind = framework(x)
+    return x.__array_namespace__() if kind is None else load(kind).NAMESPACE
+
+
+def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> MixedArraysError:
+    given = ", ".join(f"{name}: {kind(x)}" for name, x in arrays.items() if is_array(x))
+    return MixedArraysError(f"{operation}: arrays of several {what} ({given}). Convert them to one of them.")
 
 
 def device(x: Array) -> Any:
     """The device of an array; None under a trace that has no device (jax.jit)."""
-    return array_api_compat.device(x)
+    return getattr(x, "device", None)
 
 
 def dtype_name(x: Array) -> str:
@@ -110,12 +110,12 @@ def computable_dtype(x: Array, xp: Namespace) -> Any:
 
 def real_dtype(dtype: Any, xp: Namespace) -> Any:
     """The real dtype of the same precision."""
-    return xp.float64 if str(dtype).endswith(("float64", "complex128")) else xp.float32
+    return xp.float64 if dtype in (xp.float64, xp.complex128) else xp.float32
 
 
 def complex_dtype(dtype: Any, xp: Namespace) -> Any:
     """The complex dtype of the same precision."""
-    return xp.complex128 if str(dtype).endswith(("float64", "complex128")) else xp.complex64
+    return xp.complex128 if dtype in (xp.float64, xp.complex128) else xp.complex64
 
 
 def to_complex(x: Array, xp: Namespace) -> Array:
@@ -134,13 +134,15 @@ def resolve(xp: Any) -> Namespace:
     try:
         return importlib.import_module(target)
     except ImportError as error:
-        raise MissingPackageError(f"xp={name!r}: the package is not installed. Install it: pip install {name}.") from error
+        raise MissingPackageError(
+            f"xp={name!r}: the package is not installed. Install it: pip install {name}."
+        ) from error
 
 
 def convert(x: Any, xp: Namespace, dtype: Any = None, device: Any = None) -> Array:
     """x as an array of xp, detached from any gradient; lists and numbers become floating arrays."""
     if is_array(x):
-        if array_api_compat.array_namespace(x) is xp and dtype is None and device is None:
+        if _namespace_of(x) is xp and dtype is None and device is None:
             return x
         x = to_numpy(x)
     else:

@@ -28,7 +28,10 @@ def _row(name: str) -> tuple[str, str, str, str]:
     try:
         module = load(name)
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in (name, f"{name}lib")
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in (
+            name,
+            f"{name}lib",
+        )
         reason = "not installed" if missing else f"not active: {error}"
         return name, _version(name), "-", reason
     return name, _version(name), ", ".join(module.TWINS), module.devices()

@@ -14,11 +14,9 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from ._errors import unknown
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FRAMEWORKS = ("numpy", "torch", "jax", "cupy")
 _ROOTS = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "flax": "jax", "cupy": "cupy"}
@@ -55,27 +53,38 @@ def framework(x: Any) -> str | None:
     >>> framework(numpy.ones(3)), framework(1.0)
     ('numpy', None)
     """
-    for cls in type(x).__mro__:
-        root = cls.__module__.partition(".")[0]
-        if root in _ROOTS:
-            return _ROOTS[root]
+    if not hasattr(x, "shape"):
+        return None
+    cls = x.__class__  # torch.compile traces this, and not type(x), for a parameter
+    root = cls.__module__.partition(".")[0]
+    if root in _ROOTS:
+        return _ROOTS[root]
+    for base in cls.__mro__:  # a user's subclass
+        if base.__module__.partition(".")[0] in _ROOTS:
+            return _ROOTS[base.__module__.partition(".")[0]]
     return None
 
 
 def load(name: str) -> Any:
     """The backend module of a framework. Literal imports: torch.compile traces these and not importlib."""
     if name == "numpy":
-        from .backends import numpy as fast
-    elif name == "torch":
-        from .backends import torch as fast
-    elif name == "jax":
-        from .backends import jax as fast
-    else:
-        from .backends import cupy as fast
-    return fast
+        from .backends import numpy
+
+        return numpy
+    if name == "torch":
+        from .backends import torch
+
+        return torch
+    if name == "jax":
+        from .backends import jax
+
+        return jax
+    from .backends import cupy
+
+    return cupy
 
 
-def dispatched(generic: F) -> F:
+def dispatched(generic: Callable[..., Any]) -> Callable[..., Any]:
     """Make a generic body prefer the twin of the framework of its first array argument."""
     name = generic.__name__.lstrip("_")
 
@@ -90,7 +99,7 @@ def dispatched(generic: F) -> F:
                     return result
         return generic(*args, **kwargs)
 
-    return call  # type: ignore[return-value]
+    return call
 
 
 def _wants_generic(operation: str, backend: str) -> bool:

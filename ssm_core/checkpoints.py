@@ -77,12 +77,16 @@ def check_parameters(operation: str, layer: Layer, params: Parameters) -> None:
         raise OptionError(f"{operation}: parameters of {layer.name}: missing {missing}, surplus {surplus}.")
     for name, shape in wanted.items():
         if tuple(params[name].shape) != shape:
-            raise ShapeError(f"{operation}: {name} of {layer.name} is {tuple(params[name].shape)}, but must be {shape}.")
+            raise ShapeError(
+                f"{operation}: {name} of {layer.name} is {tuple(params[name].shape)}, but must be {shape}."
+            )
 
 
 def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise MissingPackageError("save, load: safetensors is not installed. Install it: pip install safetensors.") from error
+        raise MissingPackageError(
+            "save, load: safetensors is not installed. Install it: pip install safetensors."
+        ) from error
     return safetensors.numpy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._arrays import Array, Namespace, compute_dtype, floating, is_complex, is_half, namespace, to_complex
+from ._arrays import Array, Namespace, compute_dtype, device, floating, is_complex, is_half, namespace, to_complex
 from ._errors import ShapeError, describe
 from .shapes import broadcast
 
@@ -51,7 +51,7 @@ def _convolve(u: Array, k: Array, reverse: Array | None = None, *, xp: Namespace
     spectrum = transform(k, n)
     if reverse is not None and reverse.shape[-1]:
         # Tap j of the anti-causal kernel acts at lag -(j + 1), which is index n - 1 - j of a period of n.
-        gap = xp.zeros((*reverse.shape[:-1], n - reverse.shape[-1]), dtype=reverse.dtype, device=reverse.device)
+        gap = xp.zeros((*reverse.shape[:-1], n - reverse.shape[-1]), dtype=reverse.dtype, device=device(reverse))
         spectrum = spectrum + transform(xp.concat([gap, xp.flip(reverse, axis=-1)], axis=-1), n)
     return inverse(transform(u, n) * spectrum, n)[..., :length]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, computable, floating, is_half, namespace
+from ._arrays import Array, computable, device, floating, is_half, namespace
 from ._errors import DTypeError, ShapeError, describe
 from .folding import fold
 from .modes.recurrent import driven, gated_scan, observed, steps_at_once
@@ -69,11 +69,11 @@ def diagonal_scan(
         reset=() if reset is None else reset.shape[:-1],
     )
     dtype = xp.result_type(*(x.dtype for x in (u, Ab, Bb, initial) if x is not None))
-    state = xp.zeros((*batch, N), dtype=dtype, device=u.device)
+    state = xp.zeros((*batch, N), dtype=dtype, device=device(u))
     state = state if initial is None else state + initial
     if L == 0:
         M = (C.shape[-2],) if several_outputs else ()
-        return xp.zeros((*batch, *M, 0), dtype=given, device=u.device), state
+        return xp.zeros((*batch, *M, 0), dtype=given, device=device(u)), state
 
     xs = {"u": xp.moveaxis(xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), -1, 0)}
     if reset is not None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, computable, is_array, namespace, real_floating
+from ._arrays import Array, Namespace, computable, device, is_array, namespace, real_floating
 from ._errors import DomainError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite, check_positive
 from .matrix_exponential import expm
@@ -139,7 +139,7 @@ def _dense(system: Dense, dt: Any, method: str, alpha: float | None, xp: Namespa
     elif alpha is None:
         A, B = _dense_zoh(dt * system.A, dt * B, xp)
     else:
-        one = xp.eye(system.A.shape[-1], dtype=system.A.dtype, device=system.A.device)
+        one = xp.eye(system.A.shape[-1], dtype=system.A.dtype, device=device(system.A))
         left = one - alpha * dt * system.A
         A = xp.linalg.solve(left, one + (1 - alpha) * dt * system.A)
         B = xp.linalg.solve(left, xp.broadcast_to(dt * B, (*A.shape[:-1], B.shape[-1])))
@@ -158,6 +158,6 @@ def _dense_zoh(A: Array, B: Array, xp: Namespace) -> tuple[Array, Array]:
         ],
         axis=-1,
     )
-    bottom = xp.zeros((*batch, p, n + p), dtype=dtype, device=top.device)
+    bottom = xp.zeros((*batch, p, n + p), dtype=dtype, device=device(top))
     E = expm(xp.concat([top, bottom], axis=-2))
     return E[..., :n, :n], E[..., :n, n:]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import systems
-from ._arrays import Array, Namespace, convert, is_array, matmul, namespace, real_floating, to_complex, to_numpy
+from ._arrays import Array, Namespace, convert, device, is_array, matmul, namespace, real_floating, to_complex, to_numpy
 from ._dispatch import dispatched
 from ._errors import OptionError
 from .kernels import check_output
@@ -68,7 +68,7 @@ def _partial_fractions(residues: Array, p: Array, z: Array, discrete: bool, xp: 
 
 def _dense_response(system: Dense, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
     A = to_complex(system.A, xp)[..., None, :, :]
-    one = xp.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    one = xp.eye(A.shape[-1], dtype=A.dtype, device=device(A))
     z = z[:, None, None]
     left = one - A * z if system.discrete else one * z - A
     x = xp.linalg.solve(left, xp.broadcast_to(to_complex(B, xp)[..., None, :, :], (*left.shape[:-1], B.shape[-1])))

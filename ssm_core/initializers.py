@@ -23,7 +23,7 @@ import numpy as np
 
 from ._arrays import convert, resolve
 from ._errors import DomainError, DTypeError, OptionError, unknown
-from .hippo import Pair, hippo, legs_normal_modes, state_size
+from .hippo_matrices import Pair, hippo, legs_normal_modes, state_size
 from .systems import Diagonal
 
 
@@ -50,28 +50,28 @@ def diagonal_init(
     N           number of real states, even (odd only for "real" without conj_pairs)
     real_scale  factor of the real parts, > 0 ("real" has none)
     imag_scale  factor of the frequencies, >= 0 ("real" has none)
-    B_init      "constant" 1; "alternating" 1, -1, ...; "unit-cw" exp(-2 pi i n/N); "unit-ccw" exp(2 pi i n/N);
+    B_init      "constant" 1; "alternating" 1, -1, ...; "unit-cw" exp(-2 pi i n/N); "unit-ccw" its conjugate.
                 "legs" has its own: V^H b with b_n = sqrt(2n + 1), V as in `hippo.legs_normal_modes`
     B_scale     factor of B
     B_clip      "legs" only: bound on |Im B|, before B_scale; None leaves B exact (the code of S4 has 2.0)
-    normalize   divide B by sqrt(zeta), zeta = the sum over all N states of |B_n / poles_n|^2: an output for the
-                constant input 1 then settles at variance 1, for random C of variance 1
-    conj_pairs  True: N/2 poles with Im <= 0, each standing for its conjugate too. False: N poles, first those,
-                then their conjugates; for "real" the N real poles -1, ..., -N
+    normalize   divide B by sqrt(zeta), zeta = sum over all N states of |B_n / poles_n|^2: for the constant
+                input 1 the output then settles at variance 1, over random C of variance 1
+    conj_pairs  True: N/2 poles with Im <= 0, each standing for its conjugate too. False: N poles, first
+                those, then their conjugates; for "real" the N real poles -1, ..., -N
     xp          namespace of the result or its name; numpy if None
-    dtype       a real or complex dtype that gives the precision, double if None. Poles and B are complex except
-                for "real" without conj_pairs
+    dtype       a real or complex dtype that gives the precision, double if None. Poles and B are complex,
+                except for "real" without conj_pairs
     device      device of the result
     returns     Diagonal with poles (N/2,) or (N,), B alike, no C
 
-    Raises OptionError (unknown name or B_init, option that the name has no use for), ShapeError (N), DomainError
-    (scales) and DTypeError.
+    Raises OptionError (unknown name or B_init, option that the name has no use for), ShapeError (N),
+    DomainError (scales) and DTypeError.
     Source: Gu, Gupta, Goel and Re, On the parameterization and initialization of diagonal state space models,
     2022.
 
     >>> import ssm_core
     >>> ssm_core.diagonal_init("lin", 4).poles.round(3)
-    array([-0.5-0.j   , -0.5-3.142j])
+    array([-0.5+0.j   , -0.5-3.142j])
     """
     _check_names(name, B_init)
     pairs = conj_pairs or name != "real"
@@ -152,7 +152,7 @@ _SIGNS = {
 }
 
 
-def _check_use(name: str, scales: tuple[float, float], B_init: str, B_clip: float | None, pairs: bool) -> None:
+def _check_use(name: str, scales: tuple[float, float], B_init: str, B_clip: Any, pairs: bool) -> None:
     cause = None
     if name == "real" and scales != (1, 1):
         cause = f"has the poles -1, -2, ..., unscaled (scales: {scales}). Leave real_scale and imag_scale out"

@@ -82,5 +82,3 @@ def check_output(operation: str, system: Any) -> None:
         raise OptionError(
             f"{operation}: the system has no output vector C. Give it one: dataclasses.replace(system, C=C)."
         )
-
-

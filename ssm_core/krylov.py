@@ -7,9 +7,10 @@ real arithmetic for real matrices.
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import systems
-from ._arrays import Array, Namespace, matmul, matmul_shared
-from .systems import Dense
+from ._arrays import Array, Namespace, device, matmul, matmul_shared
 from .vandermonde import split_length
 
 
@@ -31,7 +32,7 @@ def _spread(x: Array, like: Array, xp: Namespace) -> Array:
 
 def matrix_power(A: Array, k: int, xp: Namespace) -> Array:
     """A^k for an integer k >= 0 by repeated squaring."""
-    result = xp.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    result = xp.eye(A.shape[-1], dtype=A.dtype, device=device(A))
     while k:
         result = xp.matmul(result, A) if k & 1 else result
         k >>= 1
@@ -42,7 +43,7 @@ def matrix_power(A: Array, k: int, xp: Namespace) -> Array:
 class DensePropagator:
     """What a discrete Dense system does to states and inputs over many steps, by Krylov sequences."""
 
-    def __init__(self, system: Dense, logarithms: None, xp: Namespace) -> None:
+    def __init__(self, system: Any, logarithms: None, xp: Namespace) -> None:
         rank = systems.batch_rank(system)
         self.A, self.xp = system.A, xp
         self.several_inputs = systems.inputs(system, rank) is not None

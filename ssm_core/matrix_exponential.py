@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from array_api_compat import array_namespace
 
 from ._arrays import Array, Namespace, computable, device, floating, is_half, namespace
@@ -11,13 +13,11 @@ from ._errors import ShapeError
 # The Pade approximant [13/13] of exp is exact to 2^-53 for matrices of 1-norm up to this.
 _RADIUS = 5.371920351148152
 
-# Coefficients b_0, ..., b_13 of its numerator; those of its denominator are (-1)^k b_k.
-_B = (64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0, 129060195264000.0,
-      10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0, 960960.0, 16380.0, 182.0,
-      1.0)  # fmt: skip
+# Coefficients b_0 = 1, ..., b_13 of its numerator; those of its denominator are (-1)^k b_k.
+_B = [math.comb(13, k) / math.perm(26, k) for k in range(14)]
 
-# Under a trace no value is known; this many squarings serve 1-norms up to 2^32 _RADIUS.
-_MOST_SQUARINGS = 32
+# Under a trace no value is known; this many squarings serve 1-norms up to 2^20 _RADIUS.
+_MOST_SQUARINGS = 20
 
 
 def expm(A: Array) -> Array:
@@ -28,8 +28,8 @@ def expm(A: Array) -> Array:
     A        (..., N, N)  real or complex floating
     returns  (..., N, N)  dtype of A
 
-    exp(A / 2^s) is the Pade approximant [13/13]. Half precision is computed in float32; NaN or inf in a matrix
-    gives NaN in its exponential, and so does a 1-norm above 2e10 under a trace (jit).
+    exp(A / 2^s) is the Pade approximant [13/13]. Half precision is computed in float32. NaN or inf in a
+    matrix gives NaN in its exponential, and so does a 1-norm above 5e6 under a trace (jit).
 
     Raises ShapeError when the matrices are not square, DTypeError for integers and for what is no array.
     Source: Higham, The scaling and squaring method for the matrix exponential revisited, 2005.

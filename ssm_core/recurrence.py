@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, compute_dtype, computable, floating, is_array, is_half, matmul, namespace
-from ._arrays import real_floating
+from ._arrays import (
+    Array,
+    Namespace,
+    computable,
+    compute_dtype,
+    device,
+    floating,
+    is_array,
+    is_half,
+    matmul,
+    namespace,
+    real_floating,
+)
 from ._errors import DTypeError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite
 from .discretization import check_method, check_system_values, discretized, validated_dt
@@ -65,9 +76,7 @@ def scan(
     floating("scan", u=u, initial=initial)
     check_system_values("scan", xp, system, dt, check_values)
     check_finite("scan", xp, check_values, **{n: x for n, x in {"u": u, "initial": initial}.items() if x is not None})
-    return run(  # type: ignore[return-value]
-        "scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True
-    )
+    return run("scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True)
 
 
 def run(
@@ -93,7 +102,7 @@ def run(
     real = dtype if not str(dtype).rpartition(".")[2].startswith("complex") else u.dtype
     u = xp.astype(computable(u, xp), real, copy=False) if not half else computable(u, xp)
     batch = _batch(operation, system, u, initial, reset, lengths, step_scale)
-    options = dict(reset=reset, lengths=lengths, step_scale=step_scale)
+    options = {"reset": reset, "step_scale": step_scale}
     mode = choose_mode(operation, system, mode, u.shape[-1], **options)
     axes = len(batch)
     reset, step_scale = (_with_axes(x, axes + 1, xp) for x in (reset, step_scale))
@@ -160,7 +169,7 @@ def _batch(
         raise ShapeError(f"{operation}: u needs {axes} axes ({'L' if P is None else 'P, L'}) or more ({given}).")
     if P is not None and u.shape[-2] != P:
         raise ShapeError(f"{operation}: u has {u.shape[-2]} inputs but B has {P} ({given}).")
-    first = getattr(system, "poles", getattr(system, "A", None))
+    first = systems.state_field(system)
     batches = {"u": u.shape[:-axes], "system": first.shape[:rank], "B": system.B.shape[:rank]}
     batches["C"] = system.C.shape[:rank]
     length, states = u.shape[-1], first.shape[-1]
@@ -194,7 +203,7 @@ def _empty(job: Run) -> tuple[Array, Array | None]:
     """A sequence of no steps: no outputs, and the state stays."""
     rank = systems.batch_rank(job.system)
     M = systems.outputs(job.system, rank)
-    y = job.xp.zeros((*job.batch, *(() if M is None else (M,)), 0), dtype=job.u.dtype, device=job.u.device)
+    y = job.xp.zeros((*job.batch, *(() if M is None else (M,)), 0), dtype=job.u.dtype, device=device(job.u))
     return y, job.first_state()
 
 
@@ -227,7 +236,7 @@ def step(
     >>> import numpy, ssm_core
     >>> system = ssm_core.Diagonal(numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1), discrete=True)
     >>> ssm_core.step(system, numpy.asarray(1.0), numpy.asarray([4.0]))
-    (np.float64(3.0), array([3.]))
+    (array(3.), array([3.]))
     """
     system = systems.as_system("step", system, dt)
     check_method("step", system, dt, method, alpha)
@@ -236,7 +245,5 @@ def step(
     dt = validated_dt("step", system, dt, xp)
     check_output("step", system)
     floating("step", u_k=u_k, state=state)
-    y, state = run(  # type: ignore[assignment]
-        "step", system, u_k[..., None], xp, dt, method, alpha, initial=state, mode="scan", want_state=True
-    )
+    y, state = run("step", system, u_k[..., None], xp, dt, method, alpha, initial=state, mode="scan", want_state=True)
     return y[..., 0], state

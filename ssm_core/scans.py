@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._arrays import Array, Namespace, complex_dtype, compute_dtype, floating, is_array, is_half, namespace
+from ._arrays import Array, Namespace, complex_dtype, compute_dtype, device, floating, is_array, is_half, namespace
 from ._dispatch import dispatched, is_traced
 from ._errors import DTypeError, OptionError, ShapeError, describe
 from .shapes import broadcast
@@ -42,7 +42,7 @@ def linear_scan(
     if not is_array(b):
         raise DTypeError(f"linear_scan: b is a {type(b).__name__}, not an array ({describe(a=a, b=b)}).")
     floating("linear_scan", a=a, b=b, initial=initial)
-    a = a if is_array(a) else xp.asarray(a, dtype=_gate_dtype(a, b, xp), device=b.device)
+    a = a if is_array(a) else xp.asarray(a, dtype=_gate_dtype(a, b, xp), device=device(b))
     shape = broadcast("linear_scan", a=a.shape, b=b.shape)
     if not -len(shape) <= axis < len(shape):
         raise OptionError(f"linear_scan: axis {axis} is outside the {len(shape)} axes ({describe(a=a, b=b)}).")
@@ -50,7 +50,7 @@ def linear_scan(
     rest = shape[:axis] + shape[axis + 1 :]
     if initial is not None:
         if not is_array(initial):
-            initial = xp.asarray(initial, dtype=_gate_dtype(initial, b, xp), device=b.device)
+            initial = xp.asarray(initial, dtype=_gate_dtype(initial, b, xp), device=device(b))
         if broadcast("linear_scan", state=rest, initial=initial.shape) != rest:
             raise ShapeError(
                 f"linear_scan: initial has more axes or sizes than a state {rest} ({describe(a=a, b=b)}, "
@@ -98,14 +98,14 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> tuple[Array, Array]:
 
     >>> import numpy, ssm_core
     >>> ssm_core.chunk_summary(numpy.full(3, 0.5), numpy.ones(3), axis=0)
-    (np.float64(0.125), np.float64(1.75))
+    (np.float64(0.125), array(1.75))
     """
     xp = namespace("chunk_summary", a=a, b=b)
     states = linear_scan(a, b, axis=axis)
     length = states.shape[axis]
     if length == 0:
         raise ShapeError(f"chunk_summary: a chunk needs at least one step ({describe(a=a, b=b)}).")
-    a = a if is_array(a) else xp.asarray(a, dtype=states.dtype, device=states.device)
+    a = a if is_array(a) else xp.asarray(a, dtype=states.dtype, device=device(states))
     gates = xp.broadcast_to(xp.astype(a, states.dtype), states.shape)
-    last = xp.asarray([length - 1], device=states.device)
+    last = xp.asarray([length - 1], device=device(states))
     return xp.prod(gates, axis=axis), xp.squeeze(xp.take(states, last, axis=axis), axis=axis)

@@ -10,8 +10,8 @@ more with several inputs (..., N, P) or outputs (..., M, N). No conjugate is tak
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeAlias
 
 from . import _dispatch
 from ._arrays import Array, Namespace, computable, convert, floating, is_array, is_complex, namespace
@@ -35,6 +35,8 @@ class Dense(_System):
     False
     """
 
+    ARRAYS: ClassVar[tuple[str, ...]] = ("A", "B", "C", "D")
+
     A: Array
     B: Array
     C: Array | None = None
@@ -54,6 +56,8 @@ class Diagonal(_System):
     True
     """
 
+    ARRAYS: ClassVar[tuple[str, ...]] = ("poles", "B", "C", "D")
+
     poles: Array
     B: Array
     C: Array | None = None
@@ -69,6 +73,8 @@ class DPLR(_System):
     poles (..., N); P and Q (..., R, N); B, C, D as in Diagonal. With `conj_pairs` it means the full system
     diag([poles, conj poles]) - sum_r [P_r, conj P_r] [Q_r, conj Q_r]^H, whose halves are coupled.
     """
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ("poles", "P", "Q", "B", "C", "D")
 
     poles: Array
     P: Array
@@ -87,6 +93,8 @@ class Rational(_System):
     numerator (..., n): b_0, b_1, ...; denominator (..., m): a_0 = 1, a_1, ...
     """
 
+    ARRAYS: ClassVar[tuple[str, ...]] = ("numerator", "denominator", "D")
+
     numerator: Array
     denominator: Array
     D: Array | None = None
@@ -102,9 +110,9 @@ CLASSES = (Dense, Diagonal, DPLR, Rational)
 FLAGS = ("conj_pairs", "discrete")
 
 
-def array_fields(cls: type) -> tuple[str, ...]:
+def array_fields(cls: Any) -> tuple[str, ...]:
     """Names of the fields that hold arrays; the others are flags."""
-    return tuple(f.name for f in fields(cls) if f.name not in FLAGS)  # type: ignore[arg-type]
+    return cls.ARRAYS
 
 
 def state_axes(system: System) -> int:
@@ -130,7 +138,7 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
                         f"{operation}: {name} is a {type(x).__name__}, not an array. "
                         f"Pass arrays, or xp= to convert: {operation}(..., xp=numpy)."
                     )
-        return Dense(*system, discrete=dt is None)
+        return replace(Dense(*system), discrete=dt is None)
     if not isinstance(system, CLASSES):
         raise DTypeError(
             f"{operation}: a {type(system).__name__} is no system. "
@@ -197,9 +205,14 @@ def _check_direct(operation: str, system: Any, rank: int, given: str) -> None:
         raise ShapeError(f"{operation}: D has {system.D.ndim} axes but needs {wanted} ({given}).")
 
 
+def state_field(system: Any) -> Array:
+    """The field that fixes the states and the batch rank: poles or A."""
+    return getattr(system, array_fields(type(system))[0])
+
+
 def batch_rank(system: Any) -> int:
     """How many batch axes the system has."""
-    return next(iter(getattr(system, n) for n in array_fields(type(system)))).ndim - state_axes(system)
+    return state_field(system).ndim - state_axes(system)
 
 
 def inputs(system: Any, rank: int) -> int | None:

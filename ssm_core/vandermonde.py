@@ -7,11 +7,11 @@ The two-level product: with l = a T + j, z^l = z^(aT) z^j, so the sum over n is 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, is_complex, matmul_shared, real_dtype, to_complex
+from ._arrays import Array, Namespace, device, is_complex, matmul_shared, real_dtype, to_complex
 from .scans import linear_scan
-from .systems import Diagonal
 
 
 class Powers:
@@ -54,7 +54,7 @@ class Powers:
         """z^(start + stride k), k = 0..count-1, as (..., N, count)."""
         xp = self.xp
         if self.logarithms is not None:
-            k = xp.arange(count, dtype=real_dtype(self.poles.dtype, xp), device=self.poles.device)
+            k = xp.arange(count, dtype=real_dtype(self.poles.dtype, xp), device=device(self.poles))
             return xp.exp(self.logarithms[..., None] * (k * float(stride) + float(start)))
         ratio, rows = self(stride)[..., None], self(start)[..., None]
         while rows.shape[-1] < count:
@@ -90,9 +90,9 @@ def weighted_sum(x: Array, weights: Array, conj_pairs: bool, xp: Namespace) -> A
 
 
 class DiagonalPropagator:
-    """What a discrete Diagonal system does to states and inputs over many steps, by powers of its poles."""
+    """What a discrete `Diagonal` system does to states and inputs over many steps, by powers of its poles."""
 
-    def __init__(self, system: Diagonal, logarithms: Array | None, xp: Namespace) -> None:
+    def __init__(self, system: Any, logarithms: Array | None, xp: Namespace) -> None:
         self.system, self.xp = system, xp
         self.powers = Powers(system.poles, logarithms, xp)
         rank = systems.batch_rank(system)

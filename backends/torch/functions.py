@@ -42,7 +42,8 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def softplus(x: Tensor) -> Tensor:
-    return torch.nn.functional.softplus(x)
+    # Where PyTorch takes x for softplus(x): e^-20 is lost in float32, not in float64.
+    return torch.nn.functional.softplus(x, threshold=40.0 if x.dtype == torch.float64 else 20.0)
 
 
 def gelu(x: Tensor, approximate: str) -> Tensor:

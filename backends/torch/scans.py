@@ -29,7 +29,7 @@ def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reve
 
 def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
     function = _LinearScan if torch.compiler.is_compiling() else _LinearScanForward
-    return function.apply(a, b, first, reverse, delayed)  # type: ignore[no-any-return]
+    return function.apply(a, b, first, reverse, delayed)
 
 
 @torch.library.custom_op("ssm_core::linear_scan", mutates_args=())
@@ -77,7 +77,9 @@ def _scan_in_blocks(a: Tensor, b: Tensor, x: Tensor, reverse: bool, delayed: boo
     whole = A * T
     gates = a.unsqueeze(0) if a.shape[0] == 1 else a[:whole].unflatten(0, (A, T))
     local = b[:whole].unflatten(0, (A, T)).clone(memory_format=torch.contiguous_format)
-    through = torch.empty(torch.broadcast_shapes(gates[:, :1].shape, (1, T) + (1,) * x.ndim), dtype=b.dtype, device=b.device)
+    through = torch.empty(
+        torch.broadcast_shapes(gates[:, :1].shape, (1, T) + (1,) * x.ndim), dtype=b.dtype, device=b.device
+    )
     through[:, 0] = gates[:, 0]
     for t in range(1, T):
         gate = gates[:, 0 if a.shape[0] == 1 else t]

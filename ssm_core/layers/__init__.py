@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._errors import unknown
-from .layer import Layer
+from .layer import Layer, Stepper
 from .parameters import HostRandom, Parameter, Parameters, Random
 from .s4d import S4D
 from .sequence_model import SequenceModel
@@ -18,7 +18,7 @@ def make(name: str, options: dict[str, Any]) -> Layer:
     """The layer of that name with these options."""
     if name not in LAYERS:
         raise unknown("layers.make", "layer", name, LAYERS)
-    return LAYERS[name](**options)  # type: ignore[no-any-return]
+    return LAYERS[name](**options)
 
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Parameters",
     "Random",
     "SequenceModel",
+    "Stepper",
     "TimeInvariant",
     "make",
 ]

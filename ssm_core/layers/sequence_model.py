@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._arrays import Array, Namespace, computable, is_half, matmul, namespace
+from .._arrays import Array, Namespace, computable, device, is_half, matmul, namespace
 from .._errors import OptionError, unknown
 from ..modes.job import steps_within
 from .layer import Layer, Stepper, check_signal, prepared
@@ -95,30 +96,69 @@ class SequenceModel(Layer):
     ) -> Any:
         """y from u (B, L, d_input), without dropout; options as those of the layer, pooling over the lengths."""
         xp = check_signal("SequenceModel", u, self.d_input)
-        given, block = u.dtype, self.block()
         params = prepared("SequenceModel", params, xp)
-        x = _affine(params, "encoder.", computable(u, xp), xp)
-        states = []
-        for i in range(self.n_layers):
-            y = block.apply(
-                self.block_parameters(params, i),
-                layer_norm(x, params[f"blocks.{i}.norm.weight"], params[f"blocks.{i}.norm.bias"], xp),
-                state=None if state is None else state[i],
-                return_state=return_state,
-                lengths=lengths,
-                reset=reset,
-                rate=rate,
-                step_scale=step_scale,
-                mode=mode,
-            )
-            y, last = y if return_state else (y, None)
-            states.append(last)
+        options = {"lengths": lengths, "reset": reset, "rate": rate, "step_scale": step_scale, "mode": mode}
+        y, state = self.compose(
+            computable(u, xp), *self._parts(params, xp), state=state, return_state=return_state, **options
+        )
+        y = xp.astype(y, u.dtype) if is_half(u) else y
+        return (y, state) if return_state else y
+
+    def compose(
+        self,
+        u: Array,
+        encoder: Callable[[Array], Array],
+        blocks: Iterable[Callable[..., Any]],
+        head: Callable[[Array], Array],
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: Array | None = None,
+        **options: Any,
+    ) -> tuple[Array, Any]:
+        """The model from its parts, whichever framework they are of: (y, state or None).
+
+        A block maps x, with the options of a layer, to what is added to x; with return_state to (that, its state).
+        """
+        x, states = encoder(u), []
+        for i, block in enumerate(blocks):
+            before = None if state is None else state[i]
+            y = block(x, state=before, return_state=return_state, lengths=lengths, **options)
+            y, after = y if return_state else (y, None)
             x = x + y
-        before = None if state is None else state[self.n_layers]
-        pooled, sums = self.pooled(x, lengths=lengths, state=before)
-        y = _affine(params, "head.", pooled, xp)
-        y = xp.astype(y, given) if is_half(u) else y
-        return (y, (*states, sums)) if return_state else y
+            states.append(after)
+        pooled, sums = self.pooled(x, lengths=lengths, state=None if state is None else state[self.n_layers])
+        return head(pooled), (*states, sums) if return_state else None
+
+    def compose_step(
+        self, u_t: Array, state: Any, encoder: Any, steps: Sequence[Stepper], head: Any
+    ) -> tuple[Array, Any]:
+        """One step of the model from its parts: a block's step maps (x, state) to (what is added to x, state)."""
+        check_signal("SequenceModel.step", u_t, self.d_input, step=True)
+        x, states = encoder(u_t), []
+        for block_step, before in zip(steps, state, strict=False):
+            y, after = block_step(x, before)
+            x = x + y
+            states.append(after)
+        pooled, sums = (x, ()) if self.pool is None else self.pooled(x[:, None, :], state=state[self.n_layers])
+        return head(pooled), (*states, sums)
+
+    def _parts(self, params: Parameters, xp: Namespace) -> tuple[Any, list[Any], Any]:
+        """Encoder, blocks and head as functions of arrays."""
+
+        def affine(prefix: str) -> Callable[[Array], Array]:
+            weight, bias = xp.matrix_transpose(params[f"{prefix}.weight"]), params[f"{prefix}.bias"]
+            return lambda x: matmul(x, weight, xp) + bias
+
+        def block(i: int) -> Callable[..., Any]:
+            norm, inner, layer = self._norm(params, i, xp), self.block_parameters(params, i), self.block()
+            return lambda x, **options: layer.apply(inner, norm(x), **options)
+
+        return affine("encoder"), [block(i) for i in range(self.n_layers)], affine("head")
+
+    def _norm(self, params: Parameters, i: int, xp: Namespace) -> Callable[[Array], Array]:
+        weight, bias = params[f"blocks.{i}.norm.weight"], params[f"blocks.{i}.norm.bias"]
+        return lambda x: layer_norm(x, weight, bias, xp)
 
     def pooled(self, x: Array, *, lengths: Array | None = None, state: Any = None) -> tuple[Array, Any]:
         """x (B, L, H) pooled over time to (B, H), and the state of the pool: sums (B, H) and counts (B, 1)."""
@@ -126,7 +166,10 @@ class SequenceModel(Layer):
         if self.pool is None:
             return x, ()
         if lengths is None:
-            summed, count = xp.sum(x, axis=1), xp.full((x.shape[0], 1), float(x.shape[1]), dtype=x.dtype, device=x.device)
+            summed, count = (
+                xp.sum(x, axis=1),
+                xp.full((x.shape[0], 1), float(x.shape[1]), dtype=x.dtype, device=device(x)),
+            )
         else:
             valid = steps_within(lengths, x.shape[1], xp)[..., None]
             summed = xp.sum(xp.where(valid, x, xp.zeros_like(x)), axis=1)
@@ -142,7 +185,7 @@ class SequenceModel(Layer):
         xp = namespace("SequenceModel", **params)
         states = [self.block().initial_state(self.block_parameters(params, i), batch) for i in range(self.n_layers)]
         bias = computable(params["encoder.bias"], xp)
-        zeros = {"dtype": bias.dtype, "device": bias.device}
+        zeros = {"dtype": bias.dtype, "device": device(bias)}
         pool = (xp.zeros((batch, self.d_model), **zeros), xp.zeros((batch, 1), **zeros)) if self.pool == "mean" else ()
         return (*states, pool)
 
@@ -150,21 +193,19 @@ class SequenceModel(Layer):
         """(u_t (B, d_input), state) -> (y_t (B, d_output), state)."""
         xp = namespace("SequenceModel", **params)
         params = prepared("SequenceModel", params, xp)
-        steppers = [self.block().stepper(self.block_parameters(params, i), rate=rate) for i in range(self.n_layers)]
+        encoder, _, head = self._parts(params, xp)
+        steps = [self._block_step(params, i, rate, xp) for i in range(self.n_layers)]
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
-            check_signal("SequenceModel.step", u_t, self.d_input, step=True)
-            x, states = _affine(params, "encoder.", computable(u_t, xp), xp), []
-            for i, block_step in enumerate(steppers):
-                normed = layer_norm(x, params[f"blocks.{i}.norm.weight"], params[f"blocks.{i}.norm.bias"], xp)
-                y, after = block_step(normed, state[i])
-                x = x + y
-                states.append(after)
-            pooled, sums = self.pooled(x[:, None, :], state=state[self.n_layers]) if self.pool == "mean" else (x, ())
-            y = _affine(params, "head.", pooled, xp)
-            return xp.astype(y, u_t.dtype) if is_half(u_t) else y, (*states, sums)
+            y, state = self.compose_step(computable(u_t, xp), state, encoder, steps, head)
+            return xp.astype(y, u_t.dtype) if is_half(u_t) else y, state
 
         return step
+
+    def _block_step(self, params: Parameters, i: int, rate: Any, xp: Namespace) -> Stepper:
+        norm = self._norm(params, i, xp)
+        step = self.block().stepper(self.block_parameters(params, i), rate=rate)
+        return lambda x, state: step(norm(x), state)
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace) -> Array:
@@ -174,13 +215,9 @@ def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace) -> Array:
     return centered / xp.sqrt(variance + EPSILON) * weight + bias
 
 
-def _affine(params: Parameters, prefix: str, x: Array, xp: Namespace) -> Array:
-    return matmul(x, xp.matrix_transpose(params[f"{prefix}weight"]), xp) + params[f"{prefix}bias"]
-
-
 def _at_last_step(x: Array, lengths: Array | None, xp: Namespace) -> Array:
     """x (B, L, H) at the last step of every sequence: (B, H)."""
     if lengths is None:
         return x[:, -1, :]
-    index = xp.broadcast_to(xp.astype(lengths - 1, xp.int64)[:, None, None], (x.shape[0], 1, x.shape[2]))
+    index = xp.broadcast_to((lengths - 1)[:, None, None], (x.shape[0], 1, x.shape[2]))
     return xp.take_along_axis(x, index, axis=1)[:, 0, :]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from .. import systems
-from .._arrays import Array, Namespace, complex_dtype, computable, is_half, matmul, matmul_shared, namespace
+from .._arrays import Array, Namespace, computable, device, is_half, matmul, namespace
 from .._errors import OptionError, ShapeError, describe, unknown
 from ..convolution import convolve
 from ..kernels import check_length, discrete_form, propagator
@@ -35,7 +35,7 @@ class TimeInvariant(Layer):
     activation: str | None
     output: str | None
     skip: bool
-    discretization: ClassVar[str] | str
+    discretization: str
 
     @abstractmethod
     def system(self, params: Parameters, xp: Namespace) -> tuple[Any, Array]:
@@ -124,9 +124,7 @@ class TimeInvariant(Layer):
         C = xp.permute_dims(system.C, (1, 0, 2)) if self.channels > 1 else system.C[0, ...]
         return replace(system, C=C), (rate * dt)[:, None]
 
-    def _both_directions(
-        self, params: Parameters, x: Array, lengths: Array | None, rate: Any, xp: Namespace
-    ) -> Array:
+    def _both_directions(self, params: Parameters, x: Array, lengths: Array | None, rate: Any, xp: Namespace) -> Array:
         """The second half of C acts on the future, from the next sample on."""
         K = self._kernel(params, x.shape[-1], rate, xp)  # (rows, H, L)
         if lengths is not None:
@@ -174,7 +172,7 @@ class TimeInvariant(Layer):
         xp = namespace(self.name, **params)
         params = prepared(self.name, params, xp)
         poles = self.system(params, xp)[0].poles
-        return xp.zeros((batch, self.d_model, self.n_states), dtype=poles.dtype, device=poles.device)
+        return xp.zeros((batch, self.d_model, self.n_states), dtype=poles.dtype, device=device(poles))
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state), with the discrete system held."""
@@ -221,7 +219,13 @@ class TimeInvariant(Layer):
             return
         if mode not in MODES:
             raise unknown(self.name, "mode", mode, MODES)
-        if state is not None or return_state or reset is not None or step_scale is not None or mode in ("chunk", "scan"):
+        if (
+            state is not None
+            or return_state
+            or reset is not None
+            or step_scale is not None
+            or mode in ("chunk", "scan")
+        ):
             raise OptionError(
                 f"{self.name}: a bidirectional layer sees the future, so it has no state, step, reset or step_scale, "
                 "and only mode 'conv'. Build it with bidirectional=False to stream."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from .._arrays import Array, Namespace, matmul_shared
+from .._arrays import Array, Namespace, device, matmul_shared
 from ..folding import fold
 from .job import Run, last_state, masked_input
 
@@ -47,7 +47,7 @@ def _equal_chunks(run: Run, T: int) -> tuple[Array, Array]:
         y, inputs, keep, reach = _apply(run, u, toeplitz), u, None, None
     else:
         reset = xp.reshape(run.reset, (*run.reset.shape[:-1], A, T))
-        segment = xp.cumulative_sum(xp.astype(reset, xp.int64), axis=-1)
+        segment = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=-1)
         y = _apply_within_segments(run, u, toeplitz, segment)
         last = segment == segment[..., -1:]
         inputs = xp.where(last[..., None, :, :] if propagator.several_inputs else last, u, xp.zeros_like(u))
@@ -55,7 +55,7 @@ def _equal_chunks(run: Run, T: int) -> tuple[Array, Array]:
         reach = segment == 0
     first = run.first_state()
     ends = propagator.gather(inputs)
-    ends = ends + xp.zeros((*run.batch, 1, first.shape[-1]), dtype=first.dtype, device=first.device)
+    ends = ends + xp.zeros((*run.batch, 1, first.shape[-1]), dtype=first.dtype, device=device(first))
     after = propagator.carry(ends, T, first, keep)
     before = xp.concat([first[..., None, :], after[..., :-1, :]], axis=-2)
     from_states = propagator.respond(before, T)
@@ -69,7 +69,7 @@ def _equal_chunks(run: Run, T: int) -> tuple[Array, Array]:
 def toeplitz_transposed(K: Array, xp: Namespace) -> Array:
     """M[..., j, t] = K_{t-j} for j <= t and else 0, from K (..., T)."""
     T = K.shape[-1]
-    k = xp.arange(T, device=K.device)
+    k = xp.arange(T, device=device(K))
     lag = k[None, :] - k[:, None]
     padded = xp.concat([K, xp.zeros_like(K[..., :1])], axis=-1)
     index = xp.where(lag < 0, xp.full_like(lag, T), lag)

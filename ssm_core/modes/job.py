@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .._arrays import Array, Namespace
+from .._arrays import Array, Namespace, device
+from ..systems import state_field
 from ..vandermonde import split_length
 
 
@@ -39,9 +40,9 @@ class Run:
 
     def zero_state(self) -> Array:
         """A state of zeros (..., N) in the dtype of the states."""
-        xp, matrix = self.xp, getattr(self.system, "poles", getattr(self.system, "A", None))
+        xp, matrix = self.xp, state_field(self.system)
         dtype = xp.result_type(matrix.dtype, self.system.B.dtype, self.u.dtype)
-        return xp.zeros((*self.batch, matrix.shape[-1]), dtype=dtype, device=self.u.device)
+        return xp.zeros((*self.batch, matrix.shape[-1]), dtype=dtype, device=device(self.u))
 
     def first_state(self) -> Array:
         """The state before the first step, of full shape and dtype."""
@@ -50,7 +51,7 @@ class Run:
 
 def steps_within(lengths: Array, L: int, xp: Namespace) -> Array:
     """Whether step k lies within the length of its sequence: bool (..., L)."""
-    k = xp.arange(L, device=lengths.device)
+    k = xp.arange(L, device=device(lengths))
     return k < xp.astype(lengths, k.dtype)[..., None]
 
 
@@ -70,7 +71,7 @@ def last_state(run: Run) -> Array:
     if run.lengths is not None:
         u = _right_aligned(run, u)
     A, T = split_length(length)
-    gap = xp.zeros((*u.shape[:-1], A * T - length), dtype=u.dtype, device=u.device)
+    gap = xp.zeros((*u.shape[:-1], A * T - length), dtype=u.dtype, device=device(u))
     chunks = xp.reshape(xp.concat([gap, u], axis=-1), (*u.shape[:-1], A, T))
     state = run.propagator.combine(run.propagator.gather(chunks), T) + run.zero_state()
     if run.initial is None:
@@ -84,7 +85,7 @@ def _after_last_reset(run: Run, u: Array) -> tuple[Array, Array]:
     """u with zeros before the last reset, and whether there was none."""
     xp = run.xp
     reset = run.reset if run.lengths is None else run.reset & steps_within(run.lengths, run.length, run.xp)
-    count = xp.cumulative_sum(xp.astype(reset, xp.int64), axis=-1)
+    count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=-1)
     keep = run.signal_axes(count == count[..., -1:])
     return xp.where(keep, u, xp.zeros_like(u)), count[..., -1] == 0
 
@@ -92,7 +93,7 @@ def _after_last_reset(run: Run, u: Array) -> tuple[Array, Array]:
 def _right_aligned(run: Run, u: Array) -> Array:
     """u shifted to end at the last step: sequences of different lengths then leave their states at one time."""
     xp, length = run.xp, run.length
-    k = xp.arange(length, device=u.device)
+    k = xp.arange(length, device=device(u))
     source = k - (length - xp.astype(run.lengths, k.dtype)[..., None])
     index = run.signal_axes(source)
     shape = xp.broadcast_arrays(u, index)[0].shape

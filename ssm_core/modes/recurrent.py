@@ -60,7 +60,7 @@ def _diagonal_steps(
     return states[-1, ...], observed(system.C, states, run.propagator.several_outputs, system.conj_pairs, run.xp)
 
 
-def driven(B: Array, u: Array, several_inputs: bool, xp: Namespace) -> Array:
+def driven(B: Array, u: Array, several_inputs: bool | int, xp: Namespace) -> Array:
     """B u for a chunk u (T, ...[, P]): (T, ..., N); B with or without the axis of time."""
     if not several_inputs:
         return B * u[..., None]
@@ -79,7 +79,7 @@ def gated_scan(
     return linear_scan(gate, drive, axis=0, initial=state)
 
 
-def observed(C: Array, states: Array, several_outputs: bool, conj_pairs: bool, xp: Namespace) -> Array:
+def observed(C: Array, states: Array, several_outputs: bool | int, conj_pairs: bool, xp: Namespace) -> Array:
     """C x, or 2 Re of it, for states (T, ..., N): (T, ...[, M])."""
     if several_outputs:
         y = matmul_shared(states[..., None, :], xp.matrix_transpose(C), xp)[..., 0, :]

@@ -63,11 +63,11 @@ def hippo(
     device   device of the result
     returns  A (N, N), B (N,)
 
-    "legt" is that of S4, whose window has length 2; in the code of the HiPPO paper A and B are twice as large and
-    the window has length 1. Any window is stretched by a factor w with A / w and B / w.
+    "legt" is that of S4, whose window has length 2; in the code of the HiPPO paper A and B are twice as
+    large, and the window has length 1. A / w and B / w stretch any window by w.
 
-    Raises OptionError (unknown measure, option of another measure), ShapeError (N), DomainError (alpha, beta) and
-    DTypeError.
+    Raises OptionError (unknown measure, option of another measure), ShapeError (N), DomainError (alpha,
+    beta) and DTypeError.
     Source: Gu, Dao, Ermon, Rudra and Re, HiPPO: recurrent memory with optimal polynomial projections, 2020.
 
     >>> import ssm_core
@@ -122,7 +122,7 @@ def _options(measure: str, chosen: _Measure, **given: float | None) -> dict[str,
             continue
         if name not in options:
             owners = " or ".join(repr(m) for m, other in _MEASURES.items() if name in other.options)
-            raise OptionError(f"hippo: measure {measure!r} takes no {name} ({name} = {value!r}); {owners} does.")
+            raise OptionError(f"hippo: measure {measure!r} has no {name} ({name} = {value!r}); {owners} has.")
         options[name] = _in_domain(name, value)
     return options
 
@@ -150,7 +150,7 @@ def _check_dtype(xp: Any, dtype: Any) -> None:
 def _legs(n: np.ndarray) -> Pair:
     """A_nk = -sqrt((2n+1)(2k+1)) for n > k, -(n+1) for n = k, 0 for n < k; B_n = sqrt(2n+1)."""
     B = np.sqrt(2 * n + 1)
-    return -np.tril(np.outer(B, B), -1) - np.diag(n + 1.0), B
+    return np.tril(-np.outer(B, B), -1) - np.diag(n + 1.0), B
 
 
 def _legsd(n: np.ndarray) -> Pair:
@@ -187,7 +187,7 @@ def _glagt(n: np.ndarray, alpha: float, beta: float) -> Pair:
     B_n = l_n beta^((1-alpha)/2) / sqrt(Gamma(1 + alpha) Gamma(1 - alpha));    l_n^2 = binom(n + alpha, n)."""
     ratio = np.where(n > 0, (n + alpha) / np.maximum(n, 1), 1.0)
     norm = np.sqrt(np.cumprod(ratio))
-    A = -np.tri(len(n), k=-1) * (norm / norm[:, None]) - np.eye(len(n)) * (1 + beta) / 2
+    A = np.tril(-norm / norm[:, None], -1) - np.eye(len(n)) * (1 + beta) / 2
     return A, norm * beta ** ((1 - alpha) / 2) / math.sqrt(math.gamma(1 + alpha) * math.gamma(1 - alpha))
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from array_api_compat import numpy as compat
 
 NARROW = 2048  # numbers a step below which a loop over time costs more than its arithmetic
+SMALL = 4096  # elements up to which calls cost more than arithmetic
+COPIED = 16  # steps copied at once: a cache line of float32
 NAMESPACE = compat
-TWINS = ("linear_scan",)
+TWINS = ("linear_scan", "diagonal_stepper", "erf", "sigmoid")
 
 
 def devices() -> str:
@@ -22,31 +25,74 @@ def is_traced(x: Any) -> bool:
     return False
 
 
+def erf(x: Any) -> Any:
+    """The C library's erf, for arrays so small that the passes of the generic body cost more."""
+    if x.size > SMALL:
+        return NotImplemented
+    return np.fromiter(map(math.erf, x.ravel().tolist()), x.dtype, x.size).reshape(x.shape)
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x): an overflow of e^-x gives the right 0."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+def diagonal_stepper(poles: Any, B: Any, C: Any, *, conj_pairs: bool, several_outputs: bool) -> Any:
+    """Complex numbers as pairs of reals wherever one factor is real: 2 Re(C x) = [2 Re C, -2 Im C] . [Re x, Im x]."""
+    if not conj_pairs or several_outputs or not np.iscomplexobj(poles):
+        return NotImplemented
+    B = B.astype(poles.dtype)
+    real = B.real.dtype
+    B = np.ascontiguousarray(np.broadcast_to(B, poles.shape)).view(real)
+    C = np.stack([2 * C.real, -2 * C.imag], axis=-1).reshape(*C.shape[:-1], -1).astype(real)
+
+    def step(state: Any, u: Any) -> Any:
+        state = poles * state
+        pairs = state.view(real)
+        pairs += B * u[..., None]
+        return state, np.vecdot(C, pairs)
+
+    return step
+
+
 def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> Any:
-    """x_k = a_k x_{k-1} + b_k, one multiply and one add a step into the result."""
-    out = np.empty(b.shape, dtype=b.dtype)
+    """x_k = a_k x_{k-1} + b_k, one multiply and one add a step into a result that has time first in memory."""
+    gates, drives = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
+    states = np.empty(drives.shape, dtype=b.dtype)
+    out = np.moveaxis(states, 0, axis)
     if b.size == 0:
         return out
-    gates, drives, states = (np.moveaxis(x, axis, 0) for x in (a, b, out))
+    length, width = len(drives), b.size // len(drives)
+    x = np.zeros(drives.shape[1:], dtype=b.dtype) if initial is None else initial
     if b.ndim == 1:
         gates, drives, states = gates[:, None], drives[:, None], states[:, None]
     if reverse:
         gates, drives, states = gates[::-1], drives[::-1], states[::-1]
-    x = np.zeros(drives.shape[1:], dtype=b.dtype) if initial is None else initial
-    length = len(drives)
-    width = b.size // length
     if width < NARROW and length >= 64:
         _scan_in_blocks(gates, drives, x, states)
+    elif abs(drives.strides[0]) < abs(drives.strides[-1]):
+        _scan_of_columns(gates, drives, x, states)
     else:
         _scan(gates, drives, x, states)
     return out
 
 
-def _scan(gates: Any, drives: Any, x: Any, states: Any) -> None:
+def _scan(gates: Any, drives: Any, x: Any, states: Any) -> Any:
+    """The loop over time; returns the last state."""
     constant = len(gates) == 1
     for k in range(len(drives)):
         np.multiply(gates[0 if constant else k], x, out=states[k])
         x = np.add(states[k], drives[k], out=states[k])
+    return x
+
+
+def _scan_of_columns(gates: Any, drives: Any, x: Any, states: Any) -> None:
+    """Where time is last in memory: some steps at a time are copied to have it first."""
+    for start in range(0, len(drives), COPIED):
+        part = slice(start, start + COPIED)
+        some = gates if len(gates) == 1 else np.ascontiguousarray(gates[part])
+        x = _scan(some, np.ascontiguousarray(drives[part]), x, states[part])
 
 
 def _scan_in_blocks(gates: Any, drives: Any, x: Any, states: Any) -> None:

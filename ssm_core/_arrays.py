@@ -63,8 +63,16 @@ def device(x: Array) -> Any:
     return getattr(x, "device", None)
 
 
+_NAMES: dict[Any, str] = {}  # of dtypes, with their class: NumPy needs microseconds to make a name
+
+
 def dtype_name(x: Array) -> str:
-    return str(x.dtype).rpartition(".")[2]
+    """The name of the dtype of an array, the same in every library: "float32"."""
+    key = (type(x.dtype), x.dtype)
+    name = _NAMES.get(key)
+    if name is None:
+        name = _NAMES[key] = str(x.dtype).rpartition(".")[2]
+    return name
 
 
 def floating(operation: str, **arrays: Any) -> None:
@@ -166,6 +174,8 @@ def _to_numpy(x: Array) -> Any:
 
 def matmul(x: Array, y: Array, xp: Namespace) -> Array:
     """x y in the dtype both promote to, which not every library's matmul does by itself."""
+    if x.dtype == y.dtype:
+        return xp.matmul(x, y)
     dtype = xp.result_type(x.dtype, y.dtype)
     return xp.matmul(xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False))
 

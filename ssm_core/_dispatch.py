@@ -11,7 +11,6 @@ none is imported to do so. Public functions validate before they come here: a tw
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,8 +64,17 @@ def framework(x: Any) -> str | None:
     return None
 
 
+_loaded: dict[str, Any] = {}
+
+
 def load(name: str) -> Any:
     """The backend module of a framework. Literal imports: torch.compile traces these and not importlib."""
+    if name not in _loaded:
+        _loaded[name] = _import(name)
+    return _loaded[name]
+
+
+def _import(name: str) -> Any:
     if name == "numpy":
         from .backends import numpy
 
@@ -126,5 +134,5 @@ def ensure_loaded(*arrays: Any) -> None:
     """Load the backends of the arrays, which register the systems as pytrees of their framework."""
     for x in arrays:
         found = framework(x)
-        if found is not None and f"ssm_core.backends.{found}" not in sys.modules:
+        if found is not None:
             load(found)

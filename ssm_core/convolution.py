@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._arrays import Array, Namespace, compute_dtype, device, floating, is_complex, is_half, namespace, to_complex
+from ._dispatch import dispatched
 from ._errors import ShapeError, describe
 from .shapes import broadcast
 
@@ -35,14 +36,15 @@ def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Arra
     batch = broadcast("convolve", **{name: x.shape[:-1] for name, x in signals.items()})
     dtype = compute_dtype(xp, *signals.values())
     half = is_half(u) and dtype == xp.float32
-    y = _convolve(*(xp.astype(x, dtype, copy=False) for x in signals.values()), xp=xp)
+    y = _convolve(*(xp.astype(x, dtype, copy=False) for x in signals.values()))
     y = xp.broadcast_to(y, (*batch, u.shape[-1]))
     return xp.astype(y, u.dtype) if half else y
 
 
-def _convolve(u: Array, k: Array, reverse: Array | None = None, *, xp: Namespace) -> Array:
+@dispatched
+def _convolve(u: Array, k: Array, reverse: Array | None = None) -> Array:
     """One FFT of each; all of one dtype."""
-    length = u.shape[-1]
+    xp, length = namespace("convolve", u=u), u.shape[-1]
     k, reverse = _first(k, length), None if reverse is None else _first(reverse, max(length - 1, 0))
     if 0 in (*u.shape, *k.shape):
         return u * xp.zeros_like(k[..., :1]) if k.shape[-1] else u * xp.zeros((*k.shape[:-1], 1), dtype=k.dtype)

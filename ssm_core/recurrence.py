@@ -13,9 +13,11 @@ from ._arrays import (
     device,
     floating,
     is_array,
+    is_complex,
     is_half,
     matmul,
     namespace,
+    real_dtype,
     real_floating,
 )
 from ._errors import DTypeError, OptionError, ShapeError, describe, unknown
@@ -99,8 +101,9 @@ def run(
     half = is_half(u)
     given = u.dtype
     dtype = compute_dtype(xp, u, *(getattr(system, n) for n in systems.array_fields(type(system))))
-    real = dtype if not str(dtype).rpartition(".")[2].startswith("complex") else u.dtype
-    u = xp.astype(computable(u, xp), real, copy=False) if not half else computable(u, xp)
+    u = computable(u, xp)
+    # A real signal stays real beside a complex system, but takes its precision.
+    u = xp.astype(u, dtype if is_complex(u) else real_dtype(dtype, xp), copy=False)
     batch = _batch(operation, system, u, initial, reset, lengths, step_scale)
     options = {"reset": reset, "step_scale": step_scale}
     mode = choose_mode(operation, system, mode, u.shape[-1], **options)

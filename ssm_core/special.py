@@ -136,7 +136,7 @@ def silu(x: Array) -> Array:
     >>> silu(numpy.asarray([-1.0, 0.0, 1.0])).round(6)
     array([-0.268941,  0.      ,  0.731059])
     """
-    return _elementwise("silu", lambda v: v * _sigmoid(v), x)
+    return _elementwise("silu", _silu, x)
 
 
 def relu(x: Array) -> Array:
@@ -166,39 +166,7 @@ def tanh(x: Array) -> Array:
     >>> tanh(numpy.asarray([0.0, 1.0])).round(6)
     array([0.      , 0.761594])
     """
-    return _elementwise("tanh", lambda v: array_namespace(v).tanh(v), x)
-
-
-def activation(name: str | None) -> Callable[[Array], Array]:
-    """The activation function of a name; None is the identity.
-
-    name     "gelu", "gelu_tanh", "silu", "relu", "tanh" or None
-    returns  a function of one array
-
-    Raises OptionError for another name.
-
-    >>> import numpy
-    >>> activation("relu")(numpy.asarray([-1.0, 2.0]))
-    array([0., 2.])
-    """
-    if not isinstance(name, str | None) or name not in _ACTIVATIONS:
-        raise unknown("activation", "name", name, _ACTIVATIONS)
-    return _ACTIVATIONS[name]
-
-
-def _identity(x: Array) -> Array:
-    return x
-
-
-_ACTIVATIONS: dict[str | None, Callable[[Array], Array]] = {
-    "gelu": gelu,
-    "gelu_tanh": partial(gelu, approximate="tanh"),
-    "silu": silu,
-    "relu": relu,
-    "tanh": tanh,
-    None: _identity,
-}
-ACTIVATIONS = tuple(_ACTIVATIONS)
+    return _elementwise("tanh", _tanh, x)
 
 
 def _elementwise(operation: str, body: Callable[..., Array], x: Array, **options: Any) -> Array:
@@ -274,5 +242,46 @@ def _gelu(x: Array, *, approximate: str) -> Array:
     return 0.5 * x * (1 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
+def _silu(x: Array) -> Array:
+    return x * _sigmoid(x)
+
+
+def _tanh(x: Array) -> Array:
+    return array_namespace(x).tanh(x)
+
+
 def _relu(x: Array) -> Array:
     return array_namespace(x).where(x <= 0, 0.0, x)
+
+
+def activation(name: str | None) -> Callable[[Array], Array]:
+    """The activation function of a name; None is the identity.
+
+    name     "gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh" or None
+    returns  a function of one real array of at least float32, which it does not check
+
+    Raises OptionError for another name.
+
+    >>> import numpy
+    >>> activation("relu")(numpy.asarray([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    if not isinstance(name, str | None) or name not in _ACTIVATIONS:
+        raise unknown("activation", "name", name, _ACTIVATIONS)
+    return _ACTIVATIONS[name]
+
+
+def _identity(x: Array) -> Array:
+    return x
+
+
+_ACTIVATIONS: dict[str | None, Callable[[Array], Array]] = {
+    "gelu": partial(_gelu, approximate="none"),
+    "gelu_tanh": partial(_gelu, approximate="tanh"),
+    "silu": _silu,
+    "relu": _relu,
+    "sigmoid": _sigmoid,
+    "tanh": _tanh,
+    None: _identity,
+}
+ACTIVATIONS = tuple(_ACTIVATIONS)

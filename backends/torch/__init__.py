@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from array_api_compat import torch as compat
 
+from .convolution import convolve
 from .folds import fold
-from .functions import devices, eigvals, erf, expm, gelu, is_traced, sigmoid, softplus, to_numpy
+from .functions import devices, diagonal_stepper, eigvals, erf, expm, gelu, is_traced, sigmoid, softplus, to_numpy
 from .pytrees import register
 from .scans import linear_scan
 
 NAMESPACE = compat
-TWINS = ("linear_scan", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu")
+TWINS = ("convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu")
 
 __all__ = [
     "NAMESPACE",
     "TWINS",
+    "convolve",
     "devices",
+    "diagonal_stepper",
     "eigvals",
     "erf",
     "expm",

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .transforms import transformed
+
 
 def fold(
     body: Callable[..., Any], state: Any, xs: tuple[Tensor, ...], *, chunk: int, recompute: bool
@@ -16,7 +18,7 @@ def fold(
     """One checkpoint a chunk. Under a transform of torch.func, which has no checkpoints, states are kept."""
     outputs = []
     parts = [x.split(chunk) for x in xs]
-    kept = not recompute or not torch.is_grad_enabled() or _transformed() or len(parts[0]) == 1
+    kept = not recompute or not torch.is_grad_enabled() or transformed(xs[0]) or len(parts[0]) == 1
     for pieces in zip(*parts, strict=True):
         if kept:
             state, y = body(state, *pieces)
@@ -24,7 +26,3 @@ def fold(
             state, y = checkpoint(body, state, *pieces, use_reentrant=False, preserve_rng_state=False)
         outputs.append(y)
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]), state
-
-
-def _transformed() -> bool:
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()

@@ -48,3 +48,17 @@ def softplus(x: Tensor) -> Tensor:
 
 def gelu(x: Tensor, approximate: str) -> Tensor:
     return torch.nn.functional.gelu(x, approximate=approximate)
+
+
+def diagonal_stepper(poles: Tensor, B: Tensor, C: Tensor, *, conj_pairs: bool, several_outputs: bool) -> Any:
+    """Two fused operations a step: 2 Re(C x) = [2 Re C, -2 Im C] . [Re x, Im x]."""
+    if not conj_pairs or several_outputs or not poles.is_complex():
+        return NotImplemented
+    B = B.to(poles.dtype)
+    pairs = torch.view_as_real(2 * C.to(poles.dtype).conj().resolve_conj())
+
+    def step(state: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        state = torch.addcmul(B * u.unsqueeze(-1), poles, state)
+        return state, (pairs * torch.view_as_real(state)).sum((-2, -1))
+
+    return step

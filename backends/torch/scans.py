@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .transforms import reduced, transformed
+
 NARROW = 2048  # numbers a step below which launching a step costs more than its arithmetic
 
 
@@ -35,12 +37,11 @@ def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) ->
 @torch.library.custom_op("ssm_core::linear_scan", mutates_args=())
 def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
     a, first = a.resolve_conj(), first.resolve_conj()
-    length, width = b.shape[0], b[0].numel()
-    b = b.resolve_conj() if width < 2 or b.stride(-1) == 1 else b.contiguous()
+    b = b.contiguous() if b.ndim > 1 and b.shape[-1] > 1 and b.stride(-1) > 1 else b.resolve_conj()
     out = torch.empty(b.shape, dtype=b.dtype, device=b.device)
     if out.numel() == 0:
         return out
-    if length >= 64 and (width < NARROW or b.is_cuda):
+    if _blocked(b):
         _scan_in_blocks(a, b, first, reverse, delayed, out)
     else:
         _scan(a.unbind(0), b.unbind(0), first, reverse, delayed, out.unbind(0))
@@ -50,6 +51,23 @@ def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool)
 @_operator.register_fake
 def _(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
     return torch.empty(b.shape, dtype=b.dtype, device=b.device)
+
+
+@_operator.register_vmap
+def _(info: Any, in_dims: Any, a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Any:
+    """The mapped axis becomes the one after time."""
+
+    def front(x: Tensor, dim: int | None, to: int) -> Tensor:
+        return x.unsqueeze(to) if dim is None else x.movedim(dim, to)
+
+    a, b, first = front(a, in_dims[0], 1), front(b, in_dims[1], 1), front(first, in_dims[2], 0)
+    b = b.expand(b.shape[0], info.batch_size, *b.shape[2:])
+    return _operator(a, b, first.expand(b.shape[1:]), reverse, delayed), 1
+
+
+def _blocked(b: Tensor) -> bool:
+    """Whether launching the steps one by one would cost more than a second pass over memory."""
+    return b.shape[0] >= 64 and (b[0].numel() < NARROW or b.is_cuda)
 
 
 def _scan(gates: Any, drives: Any, x: Tensor, reverse: bool, delayed: bool, states: Any) -> None:
@@ -104,13 +122,40 @@ def _shifted(first: Tensor, x: Tensor, reverse: bool) -> Tensor:
     return torch.cat([x[1:], first.unsqueeze(0)]) if reverse else torch.cat([first.unsqueeze(0), x[:-1]])
 
 
-def _reduced(g: Tensor, like: Tensor) -> Tensor:
-    """g summed over the axes along which `like` was broadcast."""
-    axes = [i for i, (n, m) in enumerate(zip(like.shape, g.shape, strict=True)) if n == 1 and m != 1]
-    return g.sum(axes, keepdim=True) if axes else g
+def _fused_adjoint(
+    a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The adjoint and the gradient of the gate in one pass over memory, where no derivative of them is wanted."""
+    plain = not (torch.is_grad_enabled() or transformed(g) or torch.compiler.is_compiling())
+    constant = a.shape[0] == 1
+    if not plain or _blocked(x) or not (constant or a.shape == x.shape):
+        return None
+    length = x.shape[0]
+    order = range(length) if reverse else range(length - 1, -1, -1)
+    adjoint = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    grad_a = torch.zeros_like(first) if constant else torch.empty_like(adjoint)
+    gates, grads, states, results = (t.unbind(0) for t in (a.conj().resolve_conj(), g, x, adjoint))
+    gate, products = gates[0], (grad_a,) if constant else grad_a.unbind(0)
+    back = 1 if reverse else -1
+    for k in order:
+        ahead = k - back  # the step after k in the order of running, whose adjoint is known
+        if 0 <= ahead < length:
+            lam = torch.addcmul(grads[k], gate if constant else gates[ahead], results[ahead], out=results[k])
+        else:
+            lam = results[k].copy_(grads[k])
+        before = states[k + back] if 0 <= k + back < length else first
+        if constant:
+            products[0].addcmul_(lam, before.conj())
+        else:
+            torch.mul(lam, before.conj(), out=products[k])
+    start = -1 if reverse else 0
+    grad_first = a[start].conj() * adjoint[start]
+    return (reduced(grad_a.unsqueeze(0), a.shape) if constant else grad_a), adjoint, grad_first
 
 
 class _LinearScan(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
         return _operator(a, b, first, reverse, delayed)
@@ -125,30 +170,23 @@ class _LinearScan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         a, first, x = ctx.saved_tensors
         g, reverse, last = grads[0], ctx.reverse, (0 if ctx.reverse else -1)
+        if not ctx.delayed:
+            fused = _fused_adjoint(a, first, x, g, reverse)
+            if fused is not None:
+                return *fused, None, None
         adjoint = _apply(a.conj(), g, torch.zeros_like(first), not reverse, not ctx.delayed)
         grad_a = grad_first = None
         if ctx.delayed:
             if ctx.needs_input_grad[0]:  # gate k meets the state k and the adjoint after it
                 after = _shifted(torch.zeros_like(adjoint[last]), adjoint, not reverse)
-                grad_a = _reduced(after * x.conj(), a)
+                grad_a = reduced(after * x.conj(), a.shape)
             grad_first = torch.zeros_like(first)
         else:
             if ctx.needs_input_grad[0]:
-                grad_a = _reduced(adjoint * _shifted(first, x, reverse).conj(), a)
+                grad_a = reduced(adjoint * _shifted(first, x, reverse).conj(), a.shape)
             start = -1 if reverse else 0
             grad_first = a[start].conj() * adjoint[start]
         return grad_a, adjoint, grad_first, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Any:
-        """The mapped axis becomes the one after time."""
-
-        def front(x: Tensor, dim: int | None, to: int) -> Tensor:
-            return x.unsqueeze(to) if dim is None else x.movedim(dim, to)
-
-        a, b, first = front(a, in_dims[0], 1), front(b, in_dims[1], 1), front(first, in_dims[2], 0)
-        b = b.expand(b.shape[0], info.batch_size, *b.shape[2:])
-        return _apply(a, b, first.expand(b.shape[1:]), reverse, delayed), 1
 
 
 class _LinearScanForward(_LinearScan):

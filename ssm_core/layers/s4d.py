@@ -35,7 +35,7 @@ class S4D(TimeInvariant):
     n_ssm           independent copies of poles and B; channel h uses copy h mod n_ssm. H if None
     channels        outputs a system; the output map joins them
     bidirectional   a second kernel acts on the future, from the next sample on
-    activation      "gelu", "gelu_tanh", "silu", "relu", "tanh" or None
+    activation      "gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh" or None
     output          "glu" (a linear map to 2H, gated), "linear" (to H) or None (channels * H features)
     skip            the direct term D u
 

@@ -8,6 +8,7 @@ A layer gives its system; how to run it, its states, direct term, activation and
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +18,9 @@ from .._errors import OptionError, ShapeError, describe, unknown
 from ..convolution import convolve
 from ..kernels import check_length, discrete_form, propagator
 from ..modes.job import steps_within
-from ..modes.recurrent import observed
 from ..recurrence import MODES, run
-from ..special import ACTIVATIONS, activation, sigmoid
+from ..special import ACTIVATIONS, activation
+from ..stepping import diagonal_stepper
 from .layer import Layer, Stepper, check_rate, check_signal, prepared
 from .parameters import Parameter, Parameters, linear, normal
 
@@ -114,7 +115,7 @@ class TimeInvariant(Layer):
                 want_state=return_state,
             )  # fmt: skip
         order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
-        y = self._mixed(params, xp.permute_dims(v, order), u, xp)
+        y = self._mixer(params, xp)(xp.permute_dims(v, order), computable(u, xp))
         y = xp.astype(y, given) if is_half(u) else y
         return (y, last) if return_state else y
 
@@ -137,21 +138,31 @@ class TimeInvariant(Layer):
             x[:, :, None, :], xp.permute_dims(forward, order), kernel_reverse=xp.permute_dims(backward, order)
         )
 
-    def _mixed(self, params: Parameters, v: Array, u: Array, xp: Namespace) -> Array:
-        """activation(v + D u), channels joined (channel slow, feature fast), through the output map."""
+    def _mixer(self, params: Parameters, xp: Namespace) -> Callable[[Array, Array], Array]:
+        """(v, u) -> activation(v + D u), channels joined (channel slow, feature fast), through the output map."""
+        H, several, nonlinear, gate = (
+            self.d_model,
+            self.channels > 1,
+            activation(self.activation),
+            activation("sigmoid"),
+        )
+        D = None
         if self.skip:
-            D = params["D"]
-            u = computable(u, xp)
-            v = v + (D * u[..., None, :] if self.channels > 1 else D[0, ...] * u)
-        if self.channels > 1:
-            v = xp.reshape(v, (*v.shape[:-2], self.channels * self.d_model))
-        v = activation(self.activation)(v)
-        if self.output is None:
-            return v
-        v = matmul(v, xp.matrix_transpose(params["output_weight"]), xp) + params["output_bias"]
-        if self.output == "linear":
-            return v
-        return v[..., : self.d_model] * sigmoid(v[..., self.d_model :])
+            D = params["D"] if several else params["D"][0, ...]
+        weight = None if self.output is None else xp.matrix_transpose(params["output_weight"])
+
+        def mixed(v: Array, u: Array) -> Array:
+            if D is not None:
+                v = v + D * (u[..., None, :] if several else u)
+            if several:
+                v = xp.reshape(v, (*v.shape[:-2], self.channels * H))
+            v = nonlinear(v)
+            if weight is None:
+                return v
+            v = matmul(v, weight, xp) + params["output_bias"]
+            return v if self.output == "linear" else v[..., :H] * gate(v[..., H:])
+
+        return mixed
 
     def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
         """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
@@ -185,14 +196,19 @@ class TimeInvariant(Layer):
         return self._stepper(params, discrete, xp)
 
     def _stepper(self, params: Parameters, discrete: Any, xp: Namespace) -> Stepper:
-        A, B, C, several, pairs = discrete.poles, discrete.B, discrete.C, self.channels > 1, discrete.conj_pairs
+        several = self.channels > 1
+        advance = diagonal_stepper(
+            discrete.poles, discrete.B, discrete.C, conj_pairs=discrete.conj_pairs, several_outputs=several
+        )
+
+        mixed = self._mixer(params, xp)
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
             self._check_step(u_t, state)
-            state = A * state + B * computable(u_t, xp)[..., None]
-            v = observed(C, state, several, pairs, xp)
-            y = self._mixed(params, xp.permute_dims(v, (0, 2, 1)) if several else v, u_t, xp)
-            return xp.astype(y, u_t.dtype, copy=False) if is_half(u_t) else y, state
+            u = computable(u_t, xp)
+            state, v = advance(state, u)
+            y = mixed(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
+            return xp.astype(y, u_t.dtype) if is_half(u_t) else y, state
 
         return step
 

@@ -1,0 +1,123 @@
+"""The one table of what runs where. It drives the marks of the suite and the support page of the documentation.
+
+A row names the functions of the dispatcher that it rests on: where a backend has a twin of one of them, the fast
+twin runs, and everywhere else the generic body. Imports no framework, so that documentation can be built without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# The fast twins of every backend; a test holds this against `ssm_core.backends`.
+TWINS: dict[str, tuple[str, ...]] = {
+    "numpy": ("linear_scan",),
+    "array_api_strict": (),
+    "torch": ("linear_scan", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu"),
+    "jax": ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu"),
+    "cupy": ("linear_scan", "erf"),
+}
+FAMILIES = (*TWINS, "other")  # "other": any library that follows the array API standard
+
+HALF_PRECISION = {
+    "numpy": "float16",
+    "array_api_strict": "no: the standard has no half types",
+    "torch": "float16, bfloat16",
+    "jax": "float16, bfloat16",
+    "cupy": "float16",
+    "other": "no: the standard has no half types",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A public function or layer: the dispatched functions and extensions that it uses, and where it cannot run."""
+
+    function: str
+    rests_on: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def support(self, family: str) -> str:
+        """ "twin", "generic", or "no: " and the reason."""
+        if family in self.refused:
+            return f"no: {self.refused[family]}"
+        return "twin" if set(self.rests_on) & set(TWINS.get(family, ())) else "generic"
+
+    def missing(self, xp: object) -> str | None:
+        """The reason why a namespace cannot run it, if there is one."""
+        absent = [name for name in self.extensions if not hasattr(xp, name)]
+        return f"the library has no extension {' and '.join(absent)}" if absent else None
+
+
+_SCAN = ("linear_scan", "fold")
+_MODES = ("linear_scan", "fold", "expm")
+
+ROWS: tuple[Row, ...] = (
+    Row("hippo"),
+    Row("diagonal_init"),
+    Row("discretize", ("expm",), ("linalg",)),
+    Row("expm", ("expm",), ("linalg",)),
+    Row("kernel", ("expm",), ("linalg",)),
+    Row("convolve", (), ("fft",)),
+    Row("linear_scan", ("linear_scan",)),
+    Row("chunk_summary", ("linear_scan",)),
+    Row("diagonal_scan", _SCAN),
+    Row("scan", _MODES, ("fft", "linalg")),
+    Row("step", _MODES, ("linalg",)),
+    Row("frequency_response", (), ("linalg",)),
+    Row("poles", ("eigvals",)),
+    Row("special.phi1"),
+    Row("special.erf", ("erf",)),
+    Row("special.sigmoid", ("sigmoid",)),
+    Row("special.softplus", ("softplus",)),
+    Row("special.gelu", ("gelu",)),
+    Row("special.silu", ("sigmoid",)),
+    Row("special.relu"),
+    Row("special.tanh"),
+    Row("layers.S4D", (*_SCAN, "sigmoid", "gelu"), ("fft",)),
+    Row("layers.SequenceModel", (*_SCAN, "sigmoid", "gelu"), ("fft",)),
+    Row("save"),
+    Row("load"),
+)
+BY_NAME = {row.function: row for row in ROWS}
+
+# Public names that compute nothing themselves.
+NOT_COMPUTING = frozenset(
+    {
+        "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
+        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "layers", "show_backends",
+        "use_backend",
+    }
+)  # fmt: skip
+
+# Systems that are declared, and which functions refuse until they are filled in.
+DECLARED_ONLY = {
+    "DPLR": "declared, not supported by any function yet",
+    "Rational": "declared, not supported by any function yet",
+}
+
+# Golden numbers and known uses that the package does not express, with the reason; tests skip with it.
+NOT_EXPRESSED = {
+    "disc_dense scipy_foh": "the triangle hold carries the previous input, which no method of `discretize` has",
+}
+
+# Limits that the tests of transformations know of, per backend.
+LIMITS = {
+    "torch": ("torch.compile of torch.func.grad is not supported: compile the forward pass, and call backward.",),
+    "jax": (),
+}
+
+
+def support_table_markdown() -> str:
+    """Function x backend as a Markdown table: "twin", "generic", or the reason why not."""
+    title = {"other": "any other array-API library"}
+    head = ["function", *(title.get(f, f) for f in FAMILIES)]
+    lines = [_line(head), _line(["---"] * len(head))]
+    lines += [_line([f"`{row.function}`", *(row.support(f) for f in FAMILIES)]) for row in ROWS]
+    lines.append(_line(["half precision inputs", *(HALF_PRECISION[f] for f in FAMILIES)]))
+    lines += [_line([f"`{name}` systems", *([f"no: {why}"] * len(FAMILIES))]) for name, why in DECLARED_ONLY.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,149 @@
+"""Options, header, parametrization over backends and dtypes, and the closing report.
+
+A test that asks for `backend` runs once for every backend that is here; with `dtype` too, for every dtype of each;
+with `case` too, for every case of a table. Markers narrow this down:
+
+    @pytest.mark.backends("torch", "jax")     families of libraries, or the names of single backends
+    @pytest.mark.dtypes("float32", "float64")
+    @pytest.mark.cases(CASES)                 objects with `label`, `function` and `dtypes`
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import recording, report
+from .backends import ALIASES, KNOWN, Backend, load_all
+from .capabilities import BY_NAME
+
+
+@dataclass
+class Run:
+    """What this run of the suite is about."""
+
+    backends: list[Backend]
+    absent: dict[str, str]
+    worst: recording.Worst = field(default_factory=recording.Worst)
+
+
+RUN = pytest.StashKey[Run]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    group.addoption("--namespace", metavar="MODULE", help="run on this array-API module only")
+    group.addoption("--backend", action="append", default=[], metavar="NAME", help=f"restrict to {', '.join(KNOWN)}")
+    group.addoption("--require", action="append", default=[], metavar="NAME", help="fail where it cannot run")
+    group.addoption(
+        "--report", type=Path, default=Path(__file__).with_name("report.html"), metavar="PATH", help="the HTML page"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "backends(*names): run on these families or single backends only")
+    config.addinivalue_line("markers", "dtypes(*names): run in these dtypes only")
+    config.addinivalue_line("markers", "cases(table): run for every case of a table")
+    namespace, wanted, required = (config.getoption(name) for name in ("namespace", "backend", "require"))
+    unknown = sorted({*wanted} - {*KNOWN, *ALIASES})
+    if unknown:
+        raise pytest.UsageError(f"--backend {unknown[0]}: unknown. Known: {', '.join(KNOWN)}; others by --namespace.")
+    names = [*wanted, *([namespace] if namespace else [])] or list(KNOWN)
+    backends, absent = load_all(names)
+    if namespace in absent:
+        raise pytest.UsageError(f"--namespace {namespace}: {absent[namespace]}")
+    running = {b.name for b in backends} | ({namespace} if namespace else set())
+    for name in required:
+        if name not in running:
+            raise pytest.UsageError(f"--require {name}: {absent.get(name, 'not among the backends of this run')}")
+    if not backends:
+        raise pytest.UsageError("no backend can run: " + "; ".join(f"{n}: {why}" for n, why in absent.items()))
+    config.stash[RUN] = Run(backends, absent)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    run = config.stash[RUN]
+    return ["conformance:", *(f"  {line}" for line in report.header(run.backends, run.absent))]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" not in metafunc.fixturenames:
+        return
+    names = [name for name in ("case", "backend", "dtype") if name in metafunc.fixturenames]
+    backends = _chosen_backends(metafunc)
+    cases = next(metafunc.definition.iter_markers("cases")).args[0] if "case" in names else [None]
+    rows = [
+        pytest.param(*values, id="-".join(ids), marks=marks)
+        for case, backend in itertools.product(cases, backends)
+        for values, ids, marks in _rows(names, case, backend, metafunc)
+    ]
+    if not rows:
+        asked = ", ".join(str(a) for m in metafunc.definition.iter_markers("backends") for a in m.args) or "any"
+        reason = f"no backend of this run fits (needs: {asked})"
+        rows = [pytest.param(*[None] * len(names), id="none", marks=pytest.mark.skip(reason=reason))]
+    metafunc.parametrize(names, rows)
+
+
+def _chosen_backends(metafunc: pytest.Metafunc) -> list[Backend]:
+    found = metafunc.config.stash[RUN].backends
+    for mark in metafunc.definition.iter_markers("backends"):
+        found = [b for b in found if b.family in mark.args or b.name in mark.args]
+    return found
+
+
+def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafunc) -> Iterator[Any]:
+    """(values, ids, marks) for one case on one backend, a dtype each where the test asks for dtypes."""
+    dtypes: list[str | None] = [None]
+    if "dtype" in names:
+        dtypes = [d for d in backend.dtypes if case is None or d in case.dtypes]
+        for mark in metafunc.definition.iter_markers("dtypes"):
+            dtypes = [d for d in dtypes if d in mark.args]
+    row = None if case is None else BY_NAME[case.function]
+    reason = None if row is None else row.refused.get(backend.family) or row.missing(backend.xp)
+    marks = [pytest.mark.skip(reason=f"{case.function} on {backend.name}: {reason}")] if reason else []
+    for dtype in dtypes:
+        values = {"case": case, "backend": backend, "dtype": dtype}
+        ids = {"case": getattr(case, "label", ""), "backend": backend.name, "dtype": dtype}
+        yield [values[n] for n in names], [str(ids[n]) for n in names], marks
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Fixtures and test run with the library set up for the dtype: x64 in JAX, the flags of array_api_strict."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    backend = params.get("backend")
+    if backend is None:
+        return (yield)
+    with backend.activated(params.get("dtype") or "float64"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    if call.when == "call":
+        item.user_properties.append((recording.KEY, recording.drained()))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    run = config.stash[RUN]
+    reports = [r for found in terminalreporter.stats.values() for r in found if isinstance(r, pytest.TestReport)]
+    for test in reports:
+        for key, comparisons in test.user_properties:
+            if key == recording.KEY and test.when == "call":
+                run.worst.add(recording.Comparison(*c) for c in comparisons)
+    lines = report.terminal(run.worst, run.backends, run.absent)
+    if not lines:
+        return
+    terminalreporter.section("conformance")
+    for line in lines:
+        terminalreporter.write_line(line)
+    path = config.getoption("report")
+    counts = {kind: len(terminalreporter.stats.get(kind, [])) for kind in ("passed", "failed", "error", "skipped")}
+    report.write_html(path, run.worst, run.backends, run.absent, ", ".join(f"{n} {k}" for k, n in counts.items() if n))
+    terminalreporter.write_line(f"report: {path}")

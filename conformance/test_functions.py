@@ -1,0 +1,39 @@
+"""Every public function, on every backend, in every dtype, against the truth in double precision."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import backends, cases, cases_of_systems
+from .backends import Backend
+from .cases import Case
+from .tolerances import assert_close
+
+ALL = (*cases.ALL, *cases_of_systems.ALL)
+
+
+@pytest.mark.cases(ALL)
+def test_against_truth(case: Case, backend: Backend, dtype: str):
+    arrays, values = case.inputs(backend, dtype)
+    check(case, backend, dtype, case.results(arrays), values)
+
+
+@pytest.mark.cases(ALL)
+@pytest.mark.backends("array_api_strict")
+@pytest.mark.dtypes("float32", "complex64")
+def test_stays_on_a_device_that_is_not_the_default(case: Case, backend: Backend, dtype: str):
+    """Arrays of several devices do not mix there, so one that is made on the default device fails."""
+    if backend.name != "array_api_strict":
+        pytest.skip("the device rules are the same in the strictest mode")
+    if case.function == "poles" and case.name == "dense":
+        pytest.skip("eigenvalues are computed on the host, which array_api_strict forbids for its other devices")
+    elsewhere = backends.other_device(backend)
+    arrays, values = case.inputs(elsewhere, dtype)
+    check(case, elsewhere, dtype, case.results(arrays), values)
+
+
+def check(case: Case, backend: Backend, dtype: str, results: tuple, values: object) -> None:
+    expected = case.expected(values)
+    assert len(results) == len(expected)
+    for actual, wanted, half in zip(results, expected, case.half * len(expected), strict=False):
+        assert_close(actual, wanted, backend, dtype, function=case.function, terms=case.terms, half=half)

@@ -1,0 +1,51 @@
+"""The capability table is complete and tells the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ssm_core
+
+from . import backends, capabilities
+from .capabilities import ROWS, TWINS
+
+
+def test_every_public_function_has_a_row():
+    rows = {row.function for row in ROWS}
+    assert set(ssm_core.__all__) - capabilities.NOT_COMPUTING <= rows
+    assert {f"layers.{name}" for name in ssm_core.layers.LAYERS} <= rows
+    public = {name for name, f in vars(ssm_core.special).items() if not name.startswith("_") and callable(f)}
+    assert {row.function for row in ROWS if row.function.startswith("special.")} <= {f"special.{n}" for n in public}
+
+
+def test_no_row_is_surplus():
+    known = {*ssm_core.__all__, *(f"layers.{n}" for n in ssm_core.layers.LAYERS)}
+    assert {row.function for row in ROWS if not row.function.startswith("special.")} <= known
+    assert known >= capabilities.NOT_COMPUTING
+    assert not capabilities.NOT_COMPUTING & set(capabilities.BY_NAME)
+
+
+@pytest.mark.backends("numpy", "torch", "jax", "cupy")
+def test_twins_are_those_of_the_backend(backend: backends.Backend):
+    module = getattr(ssm_core.backends, backend.family)
+    assert set(module.TWINS) == set(TWINS[backend.family])
+    assert all(callable(getattr(module, name)) for name in module.TWINS)
+
+
+@pytest.mark.parametrize("name", capabilities.DECLARED_ONLY)
+def test_declared_systems_are_refused_as_such(name: str):
+    sizes = {"numerator": (3,), "denominator": (3,), "P": (1, 2), "Q": (1, 2)}
+    cls = getattr(ssm_core, name)
+    system = cls(**{f: np.ones(sizes.get(f, (2,))) for f in cls.ARRAYS if f != "D"})
+    dt = None if system.discrete else 0.1
+    with pytest.raises(ssm_core.OptionError, match="not supported yet"):
+        ssm_core.kernel(system, 4, dt=dt)
+
+
+def test_markdown_table_has_every_function_and_library():
+    table = capabilities.support_table_markdown().splitlines()
+    assert len({line.count("|") for line in table}) == 1
+    assert all(any(f"`{row.function}`" in line for line in table) for row in ROWS)
+    assert "torch" in table[0]
+    assert any("twin" in line for line in table)

@@ -1,0 +1,266 @@
+"""What the functions should give, written as plainly as possible in NumPy float64 and mpmath.
+
+Nothing here uses ssm_core. Systems are full matrices with explicit axes of inputs and outputs, recurrences are loops
+over time, convolutions are double sums, exponentials are series in fifty digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mpmath
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A system as full matrices: A (..., n, n), B (..., n, P), C (..., M, n), D (..., M, P)."""
+
+    A: Array
+    B: Array
+    C: Array
+    D: Array
+    real: bool  # the output to a real input is real
+    single_input: bool
+    single_output: bool
+
+    def output(self, y: Array, time: bool = True) -> Array:
+        """y (..., M, L) as the library returns it: no axis for a single output, no imaginary part for a real system."""
+        y = (y[..., 0, :] if time else y[..., 0]) if self.single_output else y
+        return _real(y) if self.real else y
+
+
+def plain(fields: dict[str, Any], *, conj_pairs: bool = False) -> Plain:
+    """The full matrices of a Diagonal (poles) or Dense (A) system; pairs are written out."""
+    diagonal = "poles" in fields
+    lead = fields["poles"] if diagonal else fields["A"][..., 0]
+    single_input, single_output = fields["B"].ndim == lead.ndim, fields["C"].ndim == lead.ndim
+    B = fields["B"][..., None] if single_input else fields["B"]
+    C = fields["C"][..., None, :] if single_output else fields["C"]
+    if conj_pairs:
+        lead = np.concatenate([lead, lead.conj()], axis=-1)
+        B, C = np.concatenate([B, B.conj()], axis=-2), np.concatenate([C, C.conj()], axis=-1)
+    A = lead[..., :, None] * np.eye(lead.shape[-1]) if diagonal else fields["A"]
+    D = np.asarray(0.0 if fields.get("D") is None else fields["D"])
+    if D.ndim:
+        D = D[..., None] if single_input else D
+        D = D[..., None, :] if single_output else D
+    real = conj_pairs or not any(np.iscomplexobj(x) for x in (A, B, C))
+    return Plain(A, B, C, D, real, single_input, single_output)
+
+
+def _real(x: Array) -> Array:
+    assert np.all(np.abs(x.imag) <= 1e-10 * (1 + np.abs(x.real))), "the truth of a real system must be real"
+    return x.real
+
+
+def over_batch(f: Callable[..., Sequence[Array]], axes: Sequence[int], *arrays: Array) -> tuple[Array, ...]:
+    """f for every index of the broadcast leading axes; the last `axes` of each array belong to it."""
+    arrays = tuple(np.asarray(a) for a in arrays)
+    batch = np.broadcast_shapes(*(a.shape[: a.ndim - n] for a, n in zip(arrays, axes, strict=True)))
+    full = [np.broadcast_to(a, (*batch, *a.shape[a.ndim - n :])) for a, n in zip(arrays, axes, strict=True)]
+    results = [f(*(a[index] for a in full)) for index in np.ndindex(*batch)]
+    return tuple(np.stack(parts).reshape(*batch, *parts[0].shape) for parts in zip(*results, strict=True))
+
+
+# Discretization ------------------------------------------------------------------------------------------------------
+
+ALPHA = {"euler": 0.0, "bilinear": 0.5, "backward_euler": 1.0}
+
+
+def discretize(A: Array, B: Array, dt: Any, method: str, alpha: float | None = None) -> tuple[Array, Array]:
+    """Ab and Bb of full matrices A (..., n, n), B (..., n, P) for steps dt (...)."""
+
+    def one(A: Array, B: Array, dt: Array) -> tuple[Array, Array]:
+        if method == "dirac":
+            return expm(dt * A), B + 0 * A[:, :1]
+        if method == "zoh":
+            return expm(dt * A), _held_input(A, float(dt)) @ B
+        a = ALPHA.get(method, alpha)
+        left = np.linalg.inv(np.eye(len(A)) - a * dt * A)
+        return left @ (np.eye(len(A)) + (1 - a) * dt * A), dt * (left @ B)
+
+    return over_batch(one, (2, 2, 0), A, B, dt)  # type: ignore[return-value]
+
+
+def discretize_poles(poles: Array, dt: Any, method: str, alpha: float | None = None) -> tuple[Array, Array]:
+    """The discrete poles, and the factors of B, of every pole by itself; dt broadcasts against the poles."""
+    z = dt * poles
+    if method in ("zoh", "dirac"):
+        gain = np.where(z == 0, dt, np.expm1(z) / np.where(z == 0, 1, poles)) if method == "zoh" else np.ones_like(z)
+        return np.exp(z), gain
+    a = ALPHA.get(method, alpha)
+    return (1 + (1 - a) * z) / (1 - a * z), dt / (1 - a * z)
+
+
+def expm(A: Array) -> Array:
+    """exp(A) = sum_k A^k / k!, after halving A until it is small."""
+    return _from_mp(_exponential_series(_to_mp(A), shift=0), A)
+
+
+def _held_input(A: Array, dt: float) -> Array:
+    """The integral of exp(s A) over s from 0 to dt: dt sum_k (dt A)^k / (k+1)!, which needs no inverse of A."""
+    return dt * _from_mp(_exponential_series(_to_mp(A) * mpmath.mpf(dt), shift=1), A)
+
+
+def _exponential_series(A: Any, shift: int) -> Any:
+    """sum_k A^k / (k + shift)! in fifty digits more than its largest term."""
+    size = float(mpmath.mnorm(A, 1))
+    with mpmath.workdps(50 + int(size)):
+        term = total = mpmath.eye(A.rows) / math.factorial(shift)
+        for k in range(1, 40 + int(4 * size)):
+            term = term * A / (k + shift)
+            total = total + term
+    return total
+
+
+def _to_mp(A: Array) -> Any:
+    return mpmath.matrix([[mpmath.mpmathify(complex(x) if np.iscomplexobj(A) else float(x)) for x in row] for row in A])
+
+
+def _from_mp(M: Any, like: Array) -> Array:
+    kind: Any = complex if np.iscomplexobj(like) else float
+    return np.array([[kind(M[i, j]) for j in range(M.cols)] for i in range(M.rows)])
+
+
+def discrete(system: Plain, dt: Any, method: str = "zoh", alpha: float | None = None) -> Plain:
+    """The discrete system; dt () or (...) as the batch axes, or (..., n) per stored state of a diagonal A."""
+    dt, n = np.asarray(dt), system.A.shape[-1]
+    poles = np.diagonal(system.A, axis1=-2, axis2=-1)
+    if np.any(system.A - poles[..., None] * np.eye(n)):
+        A, B = discretize(system.A, system.B, dt, method, alpha)
+    else:
+        per_state = dt.ndim == system.A.ndim - 1 and dt.ndim > 0
+        dt = dt if per_state else dt[..., None]
+        dt = np.concatenate([dt, dt], axis=-1) if dt.shape[-1] * 2 == n else dt  # of pairs written out
+        poles, gain = discretize_poles(poles, dt, method, alpha)
+        A, B = poles[..., None] * np.eye(n), gain[..., None] * system.B
+    return replace(system, A=A, B=B)
+
+
+# Systems over time ---------------------------------------------------------------------------------------------------
+
+
+def kernel(system: Plain, length: int) -> Array:
+    """C A^l B by one matrix power after another: (...[, M][, P], L)."""
+
+    def one(A: Array, B: Array, C: Array) -> tuple[Array]:
+        taps, power = [], np.eye(len(A))
+        for _ in range(length):
+            taps.append(C @ power @ B)
+            power = A @ power
+        return (np.stack(taps, axis=-1),)
+
+    (K,) = over_batch(one, (2, 2, 2), system.A, system.B, system.C)
+    K = K[..., 0, :] if system.single_input else K
+    K = (K[..., 0, :] if system.single_input else K[..., 0, :, :]) if system.single_output else K
+    return _real(K) if system.real else K
+
+
+def recurrence(
+    systems: Plain | Sequence[Plain],
+    u: Array,
+    state: Array | None = None,
+    *,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+) -> tuple[Array, Array]:
+    """x_k = A x_{k-1} + B u_k, y_k = C x_k + D u_k in a loop; one system, or one for every step.
+
+    u (..., L) or (..., P, L); state (..., n); y and the last state, at the length where lengths are given.
+    """
+    first = systems if isinstance(systems, Plain) else systems[0]
+    u = u[..., None, :] if first.single_input else u
+    L = u.shape[-1]
+    batch = np.broadcast_shapes(
+        u.shape[:-2], first.A.shape[:-2], first.B.shape[:-2], first.C.shape[:-2],
+        () if state is None else state.shape[:-1], () if reset is None else reset.shape[:-1],
+        () if lengths is None else lengths.shape,
+    )  # fmt: skip
+    x = np.zeros((*batch, first.A.shape[-1])) if state is None else np.broadcast_to(state, (*batch, first.A.shape[-1]))
+    outputs = []
+    for k in range(L):
+        s = systems if isinstance(systems, Plain) else systems[k]
+        before = x if reset is None else np.where(reset[..., k, None], 0, x)
+        after = _apply(s.A, before) + _apply(s.B, u[..., k])
+        x = after if lengths is None else np.where((k < lengths)[..., None], after, x)
+        outputs.append(_apply(s.C, after) + (_apply(s.D, u[..., k]) if s.D.ndim else s.D * u[..., k]))
+    y = np.stack(outputs, axis=-1)
+    return first.output(np.broadcast_to(y, (*batch, *y.shape[-2:]))), x
+
+
+def _apply(matrix: Array, x: Array) -> Array:
+    return (matrix @ x[..., None])[..., 0]
+
+
+def linear_scan(a: Array, b: Array, axis: int, initial: Any = None, reverse: bool = False) -> Array:
+    """x_k = a_k x_{k-1} + b_k, one step after another."""
+    a, b = np.broadcast_arrays(a, b)
+    a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
+    x: Any = 0 if initial is None else initial
+    states: list[Any] = [None] * len(b)
+    for k in reversed(range(len(b))) if reverse else range(len(b)):
+        x = a[k] * x + b[k]
+        states[k] = x
+    return np.moveaxis(np.stack(states), 0, axis)
+
+
+def convolve(u: Array, k: Array, reverse: Array | None = None) -> Array:
+    """y_t = sum_{j<=t} k_{t-j} u_j + sum_{j>t} r_{j-t-1} u_j, term by term."""
+    L = u.shape[-1]
+    batch = np.broadcast_shapes(u.shape[:-1], k.shape[:-1], () if reverse is None else reverse.shape[:-1])
+    y = np.zeros((*batch, L), dtype=np.result_type(u, k, *(() if reverse is None else (reverse,))))
+    for t in range(L):
+        for j in range(L):
+            if j <= t and t - j < k.shape[-1]:
+                y[..., t] += k[..., t - j] * u[..., j]
+            elif j > t and reverse is not None and j - t - 1 < reverse.shape[-1]:
+                y[..., t] += reverse[..., j - t - 1] * u[..., j]
+    return y
+
+
+def frequency_response(system: Plain, omega: Array, is_discrete: bool) -> Array:
+    """C (i w - A)^-1 B + D, or C (I - A e^-iw)^-1 B + D, frequency by frequency."""
+    one = np.eye(system.A.shape[-1])
+    values = []
+    for w in omega:
+        left = one - system.A * np.exp(-1j * w) if is_discrete else 1j * w * one - system.A
+        values.append(system.C @ np.linalg.solve(left, system.B + 0j) + system.D)
+    H = np.stack(values, axis=-1)
+    H = H[..., 0, :] if system.single_input else H
+    return (H[..., 0, :] if system.single_input else H[..., 0, :, :]) if system.single_output else H
+
+
+# Single functions ----------------------------------------------------------------------------------------------------
+
+
+def elementwise(f: Callable[[Any], Any], x: Array) -> Array:
+    """An mpmath function of every entry."""
+    kind: Any = complex if np.iscomplexobj(x) else float
+    with mpmath.workdps(60):
+        return np.array([kind(f(mpmath.mpmathify(kind(v)))) for v in x.ravel()]).reshape(x.shape)
+
+
+def phi1(z: Any) -> Any:
+    return mpmath.mpf(1) if z == 0 else (mpmath.exp(z) - 1) / z
+
+
+def gelu(x: Any) -> Any:
+    return x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2
+
+
+def gelu_tanh(x: Any) -> Any:
+    return x / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3)))
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def softplus(x: Any) -> Any:
+    return mpmath.log1p(mpmath.exp(x))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,10 @@ class Backend:
     def to_numpy(self, x: Array) -> np.ndarray:
         """x on the host in double precision (integers and booleans as they are)."""
         return widened(np.asarray(x))
+
+    def run(self, f: Callable[[SimpleNamespace], Any], arrays: SimpleNamespace) -> Any:
+        """f of the arrays, the way users of the library run it."""
+        return f(arrays)
 
     def dtype(self, name: str) -> Any:
         return getattr(self.xp, name)
@@ -140,6 +145,11 @@ class Jax(Backend):
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         return self.xp.asarray(np.asarray(x), dtype=dtype)
+
+    def run(self, f: Callable[[SimpleNamespace], Any], arrays: SimpleNamespace) -> Any:
+        """Compiled."""
+        traced = {name: x for name, x in vars(arrays).items() if self.owns(x)}
+        return self.module.jit(lambda given: f(SimpleNamespace(**vars(arrays) | given)))(traced)
 
     def owns(self, x: Any) -> bool:
         return isinstance(x, self.module.Array)

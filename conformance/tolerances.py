@@ -32,7 +32,7 @@ EPS = {
     "complex128": 2.0**-52,
 }
 BASE = 16.0  # roundings that one operation of a chain may add up to
-GOLDEN = {"float64": 1e-9, "float32": 1e-4}  # agreed with the authors of the numbers; `tolerance` is far narrower
+GOLDEN = {"float64": 1e-11, "float32": 1e-4}  # the numbers themselves are promised to 1e-9, and hold 1e-13
 
 
 def tolerance(dtype: str, *, terms: float = 1, phase: float = 0.0) -> float:
@@ -124,6 +124,4 @@ def compare(
     allowed = tolerance(dtype, terms=terms, phase=phase) if allowed is None else allowed
     error = relative_error(actual, expected)
     record(Comparison(function, backend.name, dtype, error, allowed))
-    assert error <= allowed, (
-        f"{function} on {backend} in {dtype}: error {error:.2e} of the largest entry > {allowed:.2e}"
-    )
+    assert error <= allowed, f"{function} on {backend} in {dtype}: error {error:.2e} > {allowed:.2e}"

@@ -29,10 +29,9 @@ class Plain:
     single_input: bool
     single_output: bool
 
-    def output(self, y: Array, time: bool = True) -> Array:
-        """y (..., M, L) as the library returns it: no axis for a single output, no imaginary part for a real system."""
-        y = (y[..., 0, :] if time else y[..., 0]) if self.single_output else y
-        return _real(y) if self.real else y
+    def direct(self, u: Array) -> Any:
+        """D u for u (..., P); a number is a multiple of the identity."""
+        return _apply(self.D, u) if self.D.ndim else self.D * u if self.D else 0.0
 
 
 def plain(fields: dict[str, Any], *, conj_pairs: bool = False) -> Plain:
@@ -189,9 +188,10 @@ def recurrence(
         before = x if reset is None else np.where(reset[..., k, None], 0, x)
         after = _apply(s.A, before) + _apply(s.B, u[..., k])
         x = after if lengths is None else np.where((k < lengths)[..., None], after, x)
-        outputs.append(_apply(s.C, after) + (_apply(s.D, u[..., k]) if s.D.ndim else s.D * u[..., k]))
+        outputs.append(_apply(s.C, after) + s.direct(u[..., k]))
     y = np.stack(outputs, axis=-1)
-    return first.output(np.broadcast_to(y, (*batch, *y.shape[-2:]))), x
+    y = y[..., 0, :] if first.single_output else y
+    return (_real(y) if first.real and not np.iscomplexobj(u) else y), x
 
 
 def _apply(matrix: Array, x: Array) -> Array:

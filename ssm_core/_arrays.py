@@ -148,7 +148,10 @@ def resolve(xp: Any) -> Namespace:
 
 
 def convert(x: Any, xp: Namespace, dtype: Any = None, device: Any = None) -> Array:
-    """x as an array of xp, detached from any gradient; lists and numbers become floating arrays."""
+    """x as an array of xp, detached from any gradient; lists and numbers become floating arrays.
+
+    Double precision becomes single where the library has no double, as JAX has not by default.
+    """
     if is_array(x):
         if _namespace_of(x) is xp and dtype is None and device is None:
             return x
@@ -158,8 +161,19 @@ def convert(x: Any, xp: Namespace, dtype: Any = None, device: Any = None) -> Arr
         x = x.astype(np.float64) if x.dtype.kind in "iub" else x
     if x.dtype.kind not in "fc":
         raise DTypeError(f"convert: an array of dtype {x.dtype} is no floating array (shape {x.shape}).")
-    dtype = getattr(xp, x.dtype.name) if dtype is None else dtype
+    dtype = _same_dtype(x.dtype.name, xp) if dtype is None else dtype
     return xp.asarray(x, dtype=dtype, **({} if device is None else {"device": device}))
+
+
+def _same_dtype(name: str, xp: Namespace) -> Any:
+    known = xp.__array_namespace_info__().dtypes()
+    single = {"float64": "float32", "complex128": "complex64"}.get(name)
+    return known.get(name) or known.get(single) or getattr(xp, name)
+
+
+def widest(x: Array, xp: Namespace) -> Array:
+    """A real x in float64, where the library has it."""
+    return xp.astype(x, xp.float64, copy=False) if "float64" in xp.__array_namespace_info__().dtypes(device=device(x)) else x
 
 
 def to_numpy(x: Array) -> Any:

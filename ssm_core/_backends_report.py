@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from ._dispatch import FRAMEWORKS, load
 
 
@@ -38,6 +36,8 @@ def _row(name: str) -> tuple[str, str, str, str]:
 
 
 def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+
     for package in (name, "cupy-cuda12x", "cupy-cuda13x") if name == "cupy" else (name,):
         try:
             return version(package)

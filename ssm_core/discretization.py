@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, computable, device, is_array, namespace, real_floating
+from ._arrays import Array, Namespace, computable, device, is_array, namespace, real_dtype, real_floating
 from ._errors import DomainError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite, check_positive
 from .matrix_exponential import expm
@@ -109,13 +109,24 @@ def validated_dt(operation: str, system: Any, dt: Any, xp: Namespace) -> Any:
 
 
 def discretized(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Any:
-    """`discretize` without validation; dt as `validated_dt` gives it."""
+    """`discretize` without validation; dt as `validated_dt` gives it, or more precise than the system."""
+    if is_array(dt):
+        dt = xp.astype(dt, real_dtype(systems.state_field(system).dtype, xp), copy=False)
     return (_dense if isinstance(system, Dense) else _diagonal)(system, dt, method, _ALPHA.get(method, alpha), xp)
 
 
-def log_poles(system: Any, dt: Any, method: str) -> Array | None:
-    """The logarithms dt * poles of the discrete poles of a Diagonal system, where the method has them."""
-    return dt * system.poles if method in ("zoh", "dirac") and isinstance(system, Diagonal) else None
+def log_poles(system: Any, dt: Any, method: str, xp: Namespace) -> tuple[Array, Array | None] | None:
+    """The logarithms w = dt * poles of the discrete poles of a Diagonal system, where the method has them.
+
+    As (w, what it lost by rounding), the latter None unless dt is more precise than the poles.
+    """
+    if method not in ("zoh", "dirac") or not isinstance(system, Diagonal):
+        return None
+    w, dtype = dt * system.poles, system.poles.dtype
+    if w.dtype == dtype:
+        return w, None
+    rounded = xp.astype(w, dtype)
+    return rounded, xp.astype(w - rounded, dtype)
 
 
 def _diagonal(system: Diagonal, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Diagonal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, resolve
+from ._arrays import Array, Namespace, convert, resolve
 from ._errors import OptionError
 from .discretization import check_method, check_system_values, discretized, log_poles, validated_dt
 from .krylov import DensePropagator
@@ -46,6 +46,7 @@ def kernel(
     if xp is not None:
         xp = resolve(xp)
         system = systems.converted(system, xp)
+        dt = dt if dt is None or isinstance(dt, int | float) else convert(dt, xp)
     check_length("kernel", length)
     check_method("kernel", system, dt, method, alpha)
     system, xp = systems.validated("kernel", system)
@@ -55,14 +56,14 @@ def kernel(
     return propagator(*discrete_form(system, dt, method, alpha, xp), xp).kernel(int(length))
 
 
-def discrete_form(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> tuple[Any, Array | None]:
-    """The discrete system and, where the method has them, the logarithms of its poles."""
+def discrete_form(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> tuple[Any, Any]:
+    """The discrete system and, where the method has them, the logarithms of its poles (`log_poles`)."""
     if system.discrete:
         return system, None
-    return discretized(system, dt, method, alpha, xp), log_poles(system, dt, method)
+    return discretized(system, dt, method, alpha, xp), log_poles(system, dt, method, xp)
 
 
-def propagator(system: Any, logarithms: Array | None, xp: Namespace) -> Any:
+def propagator(system: Any, logarithms: Any, xp: Namespace) -> Any:
     """What computes many steps of a discrete system at once."""
     return _PROPAGATORS[type(system)](system, logarithms, xp)
 

@@ -14,24 +14,39 @@ from ._arrays import Array, Namespace, device, is_complex, matmul_shared, real_d
 from .scans import linear_scan
 
 
+Logarithms = tuple[Array, Array | None]
+LONG = 2**14  # steps above which the rounding of the logarithms shows
+
+
 class Powers:
     """Integer powers z^k of poles z (..., N): exp(k w) where their logarithms w are known, else by doubling.
 
-    Doubling takes no logarithm, so z may be 0, and costs one product a power.
+    Doubling takes no logarithm, so z may be 0, and costs one product a power. Logarithms are a pair (w, what w lost
+    by rounding, or None): a phase k w of thousands of radians needs both, exp(k (w + r)) = exp(k w) (1 + k r).
     """
 
-    def __init__(self, poles: Array, logarithms: Array | None, xp: Namespace) -> None:
+    def __init__(self, poles: Array, logarithms: Logarithms | None, xp: Namespace) -> None:
         self.poles, self.logarithms, self.xp = poles, logarithms, xp
 
     def __getitem__(self, index: object) -> Powers:
         """The powers of poles[index], to add axes for outputs and inputs."""
-        w = self.logarithms
-        return Powers(self.poles[index], None if w is None else w[index], self.xp)
+        if self.logarithms is None:
+            return Powers(self.poles[index], None, self.xp)
+        w, rest = self.logarithms
+        return Powers(self.poles[index], (w[index], None if rest is None else rest[index]), self.xp)
+
+    def _exp(self, k: Any, longest: int) -> Array:
+        """exp(k w) for k up to `longest`."""
+        w, rest = self.logarithms  # type: ignore[misc]
+        if getattr(k, "ndim", 0) == 1:
+            w, rest = w[..., None], None if rest is None else rest[..., None]
+        power = self.xp.exp(w * k)
+        return power if rest is None or longest < LONG else power * (1 + rest * k)
 
     def __call__(self, k: int) -> Array:
         """z^k (..., N)."""
         if self.logarithms is not None:
-            return self.xp.exp(self.logarithms * float(k))
+            return self._exp(float(k), k)
         result, square = self.xp.ones_like(self.poles), self.poles
         while k:
             result = result * square if k & 1 else result
@@ -43,7 +58,7 @@ class Powers:
         """z^k for an array of integers 0 <= k <= largest that broadcasts against the poles."""
         xp = self.xp
         if self.logarithms is not None:
-            return xp.exp(self.logarithms * xp.astype(k, real_dtype(self.poles.dtype, xp)))
+            return self._exp(xp.astype(k, real_dtype(self.poles.dtype, xp)), largest)
         result, square = xp.ones_like(self.poles), self.poles
         for bit in range(largest.bit_length()):
             result = xp.where((k // 2**bit) % 2 == 1, result * square, result)
@@ -55,7 +70,7 @@ class Powers:
         xp = self.xp
         if self.logarithms is not None:
             k = xp.arange(count, dtype=real_dtype(self.poles.dtype, xp), device=device(self.poles))
-            return xp.exp(self.logarithms[..., None] * (k * float(stride) + float(start)))
+            return self._exp(k * float(stride) + float(start), start + stride * count)
         ratio, rows = self(stride)[..., None], self(start)[..., None]
         while rows.shape[-1] < count:
             rows = xp.concat([rows, rows * ratio], axis=-1)
@@ -70,29 +85,28 @@ def split_length(length: int) -> tuple[int, int]:
 
 
 def power_sum(c: Array, powers: Powers, length: int, *, conj_pairs: bool) -> Array:
-    """sum_n c_n z_n^l, or 2 Re of it with conj_pairs, for l = 0..length-1: (..., N) to (..., length)."""
+    """sum_n c_n z_n^l, or its real part with conj_pairs, for l = 0..length-1: (..., N) to (..., length)."""
     xp = powers.xp
     A, T = split_length(length)
     rows = xp.matrix_transpose(c[..., None] * powers.table(A, stride=T))  # (..., A, N)
     y = weighted_sum(rows, powers.table(T), conj_pairs, xp)
-    return xp.reshape(y, (*y.shape[:-2], A * T))[..., :length]
+    y = xp.reshape(y, (*y.shape[:-2], A * T))
+    return y if A * T == length else y[..., :length]  # a slice costs its backward a copy
 
 
 def weighted_sum(x: Array, weights: Array, conj_pairs: bool, xp: Namespace) -> Array:
-    """x (..., A, N) times weights (..., N, T); with conj_pairs 2 Re of it, in real arithmetic."""
+    """x (..., A, N) times weights (..., N, T); with conj_pairs the real part of it, in real arithmetic."""
     if conj_pairs and (is_complex(x) or is_complex(weights)):
         x, weights = to_complex(x, xp), to_complex(weights, xp)
-        x = xp.concat([2 * xp.real(x), -2 * xp.imag(x)], axis=-1)
+        x = xp.concat([xp.real(x), -xp.imag(x)], axis=-1)
         weights = xp.concat([xp.real(weights), xp.imag(weights)], axis=-2)
-    elif conj_pairs:
-        x = 2 * x
     return matmul_shared(x, weights, xp)
 
 
 class DiagonalPropagator:
     """What a discrete `Diagonal` system does to states and inputs over many steps, by powers of its poles."""
 
-    def __init__(self, system: Any, logarithms: Array | None, xp: Namespace) -> None:
+    def __init__(self, system: Any, logarithms: Logarithms | None, xp: Namespace) -> None:
         self.system, self.xp = system, xp
         self.powers = Powers(system.poles, logarithms, xp)
         rank = systems.batch_rank(system)
@@ -111,12 +125,16 @@ class DiagonalPropagator:
             powers = powers[..., None, :] if not self.several_inputs else powers[..., None, :, :]
         elif self.several_inputs:
             C = C[..., None, :]
-        return power_sum(C * B, powers, length, conj_pairs=self.system.conj_pairs)
+        return power_sum(self._doubled(C) * B, powers, length, conj_pairs=self.system.conj_pairs)
+
+    def _doubled(self, C: Array) -> Array:
+        """C, with conj_pairs for both members of every pair."""
+        return 2 * C if self.system.conj_pairs else C
 
     def respond(self, states: Array, T: int) -> Array:
         """C z^(t+1) x for rows of states x (..., A, N), t = 0..T-1: (...[, M], A, T)."""
         weights = self.powers.table(T, start=1)
-        C = self.system.C[..., None]
+        C = self._doubled(self.system.C)[..., None]
         if self.several_outputs:
             weights, states = weights[..., None, :, :], states[..., None, :, :]
         return weighted_sum(states, C * weights, self.system.conj_pairs, self.xp)

@@ -90,12 +90,11 @@ def test_broadcasting(system: Any, u: Any, state: Any, mode: str, kind: Any):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("empty", [(0,), (0, 2), (2, 0)])
-def test_empty_batches(empty: tuple[int, ...], mode: str, kind: Any, xp: Any):
-    for batch in ((), (1,), empty[-1:]):
-        system = reference.arrays_of(discretize(kind(3, batch=batch), DT), xp)
-        y, state = scan(system, xp.ones((*empty, 5)), mode=mode)
-        assert (y.shape, state.shape) == ((*empty, 5), (*empty, 3))
+@pytest.mark.parametrize("batch", [(), (1,), (0,)])
+def test_empty_batches(batch: tuple[int, ...], mode: str, kind: Any, xp: Any):
+    system = reference.arrays_of(discretize(kind(3, batch=batch), DT), xp)
+    y, state = scan(system, xp.ones((2, 0, 5)), mode=mode)
+    assert (y.shape, state.shape) == ((2, 0, 5), (2, 0, 3))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -139,8 +138,7 @@ def test_a_reset_shared_by_the_batch(mode: str):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
-@pytest.mark.parametrize(("P", "M"), [(None, None), (2, 3)])
+@pytest.mark.parametrize(("P", "M", "dtype"), [(None, None, "int32"), (2, 3, "uint8")])
 def test_lengths(P: int | None, M: int | None, dtype: str, mode: str, kind: Any, xp: Any):
     system, lengths = discretize(kind(3, P=P, M=M), DT), [0, 1, 40, 69, 70]
     u = draw(5, *(() if P is None else (P,)), 70)

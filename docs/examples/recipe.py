@@ -24,10 +24,10 @@ class Recipe:
 
 DIGITS = Recipe(
     layers.SequenceModel(1, 10, d_model=32, n_layers=2, layer_options={"d_state": 16, "dt_min": 0.01}, pool="mean"),
-    epochs=24,
+    epochs=20,
     batch=32,
     lr=1e-2,
-    ssm_lr=2e-3,
+    ssm_lr=4e-3,
     weight_decay=0.01,
     warmup=40,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._arrays import Array, Namespace
+from .._arrays import Array, Namespace, widest
 from .._errors import OptionError, unknown
 from ..discretization import METHODS
 from ..initializers import NAMES, diagonal_init
@@ -117,14 +117,14 @@ class S4D(TimeInvariant):
         return (*found, *self.outer_parameters())
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Diagonal, Array]:
-        """The continuous systems of all channels, poles (H, N) and C (rows, H, N), and dt (H,)."""
+        """The continuous systems of all channels, poles (H, N) and C (rows, H, N), and dt (H,) in float64."""
         poles, C = -xp.exp(params["log_A_re"]), params["C_re"]
         B = params["B_re"] if self.trainable_B else xp.ones_like(poles)
         if not self.real:
             poles, C = poles + 1j * params["A_im"], C + 1j * params["C_im"]
             B = B + 1j * params["B_im"] if self.trainable_B else B
         poles, B = self._for_channels(poles, xp), self._for_channels(B, xp)
-        return Diagonal(poles, B, C, conj_pairs=not self.real), xp.exp(params["log_dt"])
+        return Diagonal(poles, B, C, conj_pairs=not self.real), xp.exp(widest(params["log_dt"], xp))
 
     def _for_channels(self, x: Array, xp: Namespace) -> Array:
         """(S, N) to (H, N): channel h takes copy h mod S."""

@@ -43,22 +43,21 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation and run the code that it shows."""
-    install(session, "-e", f".[{FRAMEWORKS},plot,test]")
+    """Build the documentation: docs/_build/index.html. The code that it shows runs in the tests."""
+    install(session, "-e", f".[{FRAMEWORKS}]", "markdown-it-py", "pygments")
     session.run("python", "docs/build.py", *session.posargs)
-    session.run("pytest", "docs")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Unit tests, doctests and conformance on every backend that is here, in one run of pytest.
+    """Unit tests, doctests, the code of the docs, and conformance on every backend that is here, in one run of pytest.
 
     `nox -s tests -- tests/test_kernels.py -k diagonal` runs a selection.
     """
-    install(session, "-e", f".[{FRAMEWORKS},test]")
+    install(session, "-e", ".[demo,test]")
     # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
     doctests = ["--doctest-modules", "--doctest-ignore-import-errors", "ssm_core"]
-    session.run("pytest", *(session.posargs or [*doctests, "tests", "conformance"]))
+    session.run("pytest", *(session.posargs or [*doctests, "tests", "docs", "conformance"]))
 
 
 @nox.session

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssm_core import checkpoints, layers
-from ssm_core._errors import unknown
+from ssm_core._errors import DTypeError, unknown
 from ssm_core.layers.sequence_model import EPSILON
 
 __all__ = ["S4D", "SSMModule", "SequenceModel", "load", "param_labels", "save"]
@@ -240,6 +240,8 @@ def _to_file(part: nnx.Module, field: str, value: jax.Array) -> jax.Array:
 
 def save(module: Any, path: str | os.PathLike[str]) -> None:
     """Write a layer or model to a safetensors file that every framework loads."""
+    if not hasattr(module, "arrays"):
+        raise DTypeError(f"save: a {type(module).__name__} is no module of ssm_core. Build one, such as S4D(4).")
     checkpoints.save(module.definition, module.arrays(), path)
 
 

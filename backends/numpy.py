@@ -48,8 +48,8 @@ def diagonal_stepper(poles: Any, B: Any, C: Any, *, conj_pairs: bool, several_ou
     C = np.stack([2 * C.real, -2 * C.imag], axis=-1).reshape(*C.shape[:-1], -1).astype(real)
 
     def step(state: Any, u: Any) -> Any:
-        state = poles * state
-        pairs = state.view(real)
+        state = np.ascontiguousarray(poles * state)
+        pairs = state.view(state.real.dtype)
         pairs += B * u[..., None]
         return state, np.vecdot(C, pairs)
 
@@ -106,17 +106,14 @@ def _scan_in_blocks(gates: Any, drives: Any, x: Any, states: Any) -> None:
     local = np.empty_like(blocks)
     _scan(factors, blocks, np.zeros(blocks.shape[1:], blocks.dtype), local)
     products = np.empty((T, *np.broadcast_shapes(factors.shape[1:], (1,) * blocks[0].ndim)), dtype=blocks.dtype)
-    products[0] = factors[0]
-    for t in range(1, T):
-        np.multiply(products[t - 1], factors[0 if constant else t], out=products[t])
-    carries = np.empty_like(local[-1])
-    for block in range(A):
-        carries[block] = x
-        through = products[-1, 0 if constant else block]
-        x = local[-1, block] + np.where(x == 0, 0, through * x)  # 0, where a product overflowed
-    for block in range(A):
-        share = products[:, 0 if constant else block] * carries[block]
-        rows = slice(block * T, (block + 1) * T)
-        np.add(local[:, block], share, out=states[rows])
+    with np.errstate(over="ignore", invalid="ignore"):  # of products that meet no state
+        products[0] = factors[0]
+        for t in range(1, T):
+            np.multiply(products[t - 1], factors[0 if constant else t], out=products[t])
+        for block in range(A):
+            share = products[:, 0 if constant else block] * x
+            rows = states[block * T : (block + 1) * T]
+            np.add(local[:, block], np.where(x == 0, 0, share), out=rows)
+            x = rows[-1]
     if length > A * T:
         _scan(gates if constant else gates[A * T :], drives[A * T :], x, states[A * T :])

@@ -147,9 +147,12 @@ class Jax(Backend):
         return self.xp.asarray(np.asarray(x), dtype=dtype)
 
     def run(self, f: Callable[[SimpleNamespace], Any], arrays: SimpleNamespace) -> Any:
-        """Compiled."""
         traced = {name: x for name, x in vars(arrays).items() if self.owns(x)}
-        return self.module.jit(lambda given: f(SimpleNamespace(**vars(arrays) | given)))(traced)
+        return self.jit(lambda given: f(SimpleNamespace(**vars(arrays) | given)))(traced)
+
+    def jit(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiled with few optimizations: the suite compiles hundreds of programs and runs each of them once."""
+        return self.module.jit(f, compiler_options={"xla_backend_optimization_level": 0})  # type: ignore[no-any-return]
 
     def owns(self, x: Any) -> bool:
         return isinstance(x, self.module.Array)

@@ -86,7 +86,7 @@ KERNEL = (
 )
 
 
-def _run_case(example: Example, length: int, mode: str, dtypes: tuple[str, ...] = REALS) -> Case:
+def run_case(example: Example, length: int, mode: str, dtypes: tuple[str, ...] = REALS) -> Case:
     def expected(v: SimpleNamespace) -> tuple[np.ndarray, ...]:
         system = truth.discrete(example.plain(v), DT)
         y, state = truth.recurrence(system, v.u, example.full_state(v.state))
@@ -105,10 +105,10 @@ def _run_case(example: Example, length: int, mode: str, dtypes: tuple[str, ...] 
 
 
 SCAN = (
-    _run_case(PAIRS, 20, "auto", (*REALS, *HALF)),
-    _run_case(UNPAIRED, 20, "auto", STANDARD),
-    _run_case(DENSE_MIMO, 20, "auto"),
-    _run_case(PAIRS, 150, "auto"),
+    run_case(PAIRS, 20, "auto", (*REALS, *HALF)),
+    run_case(UNPAIRED, 20, "auto", STANDARD),
+    run_case(DENSE_MIMO, 20, "auto"),
+    run_case(PAIRS, 150, "auto"),
 )
 
 

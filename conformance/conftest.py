@@ -1,7 +1,7 @@
 """Options, header, parametrization over backends and dtypes, and the closing report.
 
 A test that asks for `backend` runs once for every backend that is here; with `dtype` too, for every dtype of each;
-with `case` too, for every case of a table. Markers narrow this down:
+with `case` too, for every case of a table. Markers narrow this down, those of a test before those of its module:
 
     @pytest.mark.backends("torch", "jax")     families of libraries, or the names of single backends
     @pytest.mark.dtypes("float32", "float64")
@@ -76,14 +76,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = [name for name in ("case", "backend", "dtype") if name in metafunc.fixturenames]
     backends = _chosen_backends(metafunc)
-    cases = next(metafunc.definition.iter_markers("cases")).args[0] if "case" in names else [None]
+    cases = metafunc.definition.get_closest_marker("cases").args[0] if "case" in names else [None]
     rows = [
         pytest.param(*values, id="-".join(ids), marks=marks)
         for case, backend in itertools.product(cases, backends)
         for values, ids, marks in _rows(names, case, backend, metafunc)
     ]
     if not rows:
-        asked = ", ".join(str(a) for m in metafunc.definition.iter_markers("backends") for a in m.args) or "any"
+        mark = metafunc.definition.get_closest_marker("backends")
+        asked = ", ".join(mark.args) if mark else "a dtype of its own"
         reason = f"no backend of this run fits (needs: {asked})"
         rows = [pytest.param(*[None] * len(names), id="none", marks=pytest.mark.skip(reason=reason))]
     metafunc.parametrize(names, rows)
@@ -91,9 +92,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _chosen_backends(metafunc: pytest.Metafunc) -> list[Backend]:
     found = metafunc.config.stash[RUN].backends
-    for mark in metafunc.definition.iter_markers("backends"):
-        found = [b for b in found if b.family in mark.args or b.name in mark.args]
-    return found
+    mark = metafunc.definition.get_closest_marker("backends")
+    return [b for b in found if mark is None or b.family in mark.args or b.name in mark.args]
 
 
 def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafunc) -> Iterator[Any]:
@@ -101,8 +101,8 @@ def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafu
     dtypes: list[str | None] = [None]
     if "dtype" in names:
         dtypes = [d for d in backend.dtypes if case is None or d in case.dtypes]
-        for mark in metafunc.definition.iter_markers("dtypes"):
-            dtypes = [d for d in dtypes if d in mark.args]
+        mark = metafunc.definition.get_closest_marker("dtypes")
+        dtypes = [d for d in dtypes if mark is None or d in mark.args]
     row = None if case is None else BY_NAME[case.function]
     reason = None if row is None else row.refused.get(backend.family) or row.missing(backend.xp)
     marks = [pytest.mark.skip(reason=f"{case.function} on {backend.name}: {reason}")] if reason else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+Numbers = dict[str, np.ndarray]
 FOLDER = Path(__file__).with_name("golden")
 
 
-def files(*patterns: str, without: str = "") -> Any:
+def files(*patterns: str, without: str = "", where: Callable[[Numbers], bool] = lambda numbers: True) -> Any:
     """Parametrizes a test by `path`: every file that fits one of the patterns; none at all is an error."""
     found = sorted(
         path
         for path in FOLDER.glob("*.npz")
-        if any(fnmatch(path.stem, p) for p in patterns) and not (without and fnmatch(path.stem, without))
+        if any(fnmatch(path.stem, p) for p in patterns)
+        and not (without and fnmatch(path.stem, without))
+        and where(read(path))
     )
     if not found:
         raise FileNotFoundError(f"no file in {FOLDER} fits {', '.join(patterns)}")
     return pytest.mark.parametrize("path", found, ids=[path.stem for path in found])
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path) -> Numbers:
     with np.load(path) as arrays:
         return dict(arrays)
 

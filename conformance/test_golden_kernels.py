@@ -20,21 +20,25 @@ from .tolerances import GOLDEN, assert_close, phase_budget, tolerance
 
 pytestmark = pytest.mark.dtypes("float32", "float64")
 
-KERNELS = files("s4d_kernel_*", without="s4d_kernel_dss_*")
+ALL, DSS = "s4d_kernel_*", "s4d_kernel_dss_*"
 
 
-@KERNELS
+@files(ALL, without=DSS)
 def test_kernel_at_every_rate(path: Path, backend: Backend, dtype: str):
     numbers = read(path)
-    v = arrays(numbers, backend, dtype)
-    system = ssm_core.Diagonal(v.A[None, ...], v.B, v.C, conj_pairs=True)
-    rates = {name: re.fullmatch(r"K(?:_rate([0-9.]+))?", name) for name in numbers}
-    for name, rate in ((name, float(found[1] or 1)) for name, found in rates.items() if found):
-        K = ssm_core.kernel(system, numbers[name].shape[-1], dt=rate * v.dt[None, ...], method=discretization(path))
+    found = {name: re.fullmatch(r"K(?:_rate([0-9.]+))?", name) for name in numbers}
+    rates = {name: float(match[1] or 1) for name, match in found.items() if match}
+
+    def kernels(v: SimpleNamespace) -> list[Any]:
+        system = ssm_core.Diagonal(v.A[None, ...], v.B, v.C, conj_pairs=True)
+        length, method = numbers["K"].shape[-1], discretization(path)
+        return [ssm_core.kernel(system, length, dt=r * v.dt[None, ...], method=method) for r in rates.values()]
+
+    for K, (name, rate) in zip(backend.run(kernels, arrays(numbers, backend, dtype)), rates.items(), strict=True):
         check(K, numbers, name, backend, dtype, "kernel", rate)
 
 
-@files("s4d_kernel_dss_*")
+@files(DSS)
 def test_kernel_of_dss(path: Path, backend: Backend, dtype: str):
     """K_l = Re sum_n C_n B_n (e^(dt A_n) - 1) r_n e^(l dt A_n): a discrete system with an input vector of its own."""
     numbers = read(path)
@@ -48,31 +52,37 @@ def test_kernel_of_dss(path: Path, backend: Backend, dtype: str):
     check(K, numbers, "K", backend, dtype, "kernel")
 
 
-@KERNELS
-@pytest.mark.parametrize("mode", ["conv", "chunk", "scan"])
-def test_states(path: Path, mode: str, backend: Backend, dtype: str):
+@files(ALL, where=lambda numbers: "state" in numbers)
+def test_states_in_every_mode(path: Path, backend: Backend, dtype: str):
     """What a state adds to the output, and the state that an input leaves; the channels are outputs here."""
     numbers = read(path)
-    if "state" not in numbers:
-        pytest.skip("the file has no states")
-    v = arrays(numbers, backend, dtype)
-    C = backend.asarray(np.moveaxis(numbers["C"], 0, 1), str(v.C.dtype).rpartition(".")[2])
-    system = ssm_core.Diagonal(v.A, v.B[0, ...], C, conj_pairs=True)
-    options: dict[str, Any] = {"dt": v.dt, "method": discretization(path), "initial": v.state, "mode": mode}
-    y, _ = ssm_core.scan(system, 0 * v.u, **options)
-    check(backend.xp.permute_dims(y, (0, 2, 1, 3)), numbers, "K_state", backend, dtype, "scan")
-    _, state = ssm_core.scan(system, v.u, **options)
-    check(state, numbers, "next_state", backend, dtype, "scan")
+    modes = ("conv", "chunk", "scan")
+
+    def runs(v: SimpleNamespace) -> list[Any]:
+        system = ssm_core.Diagonal(v.A, v.B[0, ...], v.xp.permute_dims(v.C, (1, 0, 2)), conj_pairs=True)
+        found = []
+        for mode in modes:
+            options: dict[str, Any] = {"dt": v.dt, "method": discretization(path), "initial": v.state, "mode": mode}
+            y, _ = ssm_core.scan(system, v.silence, **options)
+            found.append((v.xp.permute_dims(y, (0, 2, 1, 3)), ssm_core.scan(system, v.u, **options)[1]))
+        return found
+
+    v = arrays(numbers | {"silence": np.zeros(numbers["K_state"].shape[:1] + numbers["K"].shape[1:])}, backend, dtype)
+    for y, state in backend.run(runs, v):
+        check(y, numbers, "K_state", backend, dtype, "scan")
+        check(state, numbers, "next_state", backend, dtype, "scan")
 
 
-@KERNELS
+@files(ALL, without=DSS, where=lambda numbers: numbers["dt"].shape[-1] == 1)
 def test_kernel_of_the_layer(path: Path, backend: Backend, dtype: str):
+    """Not where every state has a step of its own, which is an option of `kernel`, not of the layer."""
     numbers = read(path)
-    if numbers["dt"].shape[-1] > 1:
-        pytest.skip("a step for every state (dt_tie=False) is an option of `kernel`, not of the layer")
     layer, params = layer_of(numbers, discretization(path))
-    v = vars(as_arrays(backend, dtype, params))
-    K = layer.kernel({name: v[name] for name in params}, numbers["K"].shape[-1])
+
+    def kernel(v: SimpleNamespace) -> Any:
+        return layer.kernel({name: getattr(v, name) for name in params}, numbers["K"].shape[-1])
+
+    K = backend.run(kernel, as_arrays(backend, dtype, params))
     check(K, numbers, "K", backend, dtype, "layers.S4D")
 
 
@@ -104,7 +114,7 @@ def test_gradient_of_the_kernel(path: Path, backend: Backend, dtype: str):
 def arrays(numbers: dict[str, np.ndarray], backend: Backend, dtype: str) -> SimpleNamespace:
     """The effective parameters and signals; copy h mod S of A for channel h."""
     H = numbers["C"].shape[1]
-    kept = {name: numbers[name] for name in ("B", "C", "dt", "state", "u") if name in numbers}
+    kept = {name: numbers[name] for name in ("B", "C", "dt", "state", "u", "silence") if name in numbers}
     return as_arrays(backend, dtype, kept | {"A": np.tile(numbers["A"], (H // len(numbers["A"]), 1))})
 
 
@@ -113,8 +123,9 @@ def layer_of(numbers: dict[str, np.ndarray], method: str) -> tuple[Any, dict[str
     A, B, C = (numbers[name] for name in "ABC")
     real = not np.iscomplexobj(A)
     C = 2 * C if real else C
-    params = {"log_dt": np.log(numbers["dt"][:, 0]), "log_A_re": np.log(-A.real), "B_re": B[0].real, "C_re": C.real}
-    params |= {} if real else {"A_im": A.imag, "B_im": B[0].imag, "C_im": C.imag}
+    B = B[0, : len(A)]  # stored for every channel
+    params = {"log_dt": np.log(numbers["dt"][:, 0]), "log_A_re": np.log(-A.real), "B_re": B.real, "C_re": C.real}
+    params |= {} if real else {"A_im": A.imag, "B_im": B.imag, "C_im": C.imag}
     layer = ssm_core.layers.S4D(
         d_model=C.shape[1], d_state=A.shape[-1] * (1 if real else 2), channels=C.shape[0], n_ssm=len(A), real=real,
         init="real" if real else "lin", discretization=method, skip=False, output=None, activation=None,

@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,12 @@ def build() -> None:
     if broken:
         raise SystemExit("links that lead nowhere:\n" + "\n".join(broken))
     OUT.mkdir(exist_ok=True)
-    titles = {page: title_of(tokens) for page, tokens in trees.items()}
+    titles = {page: title_of(tokens) for page, tokens in trees.items()} | {"index": "Overview"}
     for page, tokens in trees.items():
         (OUT / f"{page}.html").write_text(document(page, titles, render(tokens)), encoding="utf-8")
     light, dark = (HtmlFormatter(style=style).get_style_defs("pre") for style in ("friendly", "github-dark"))
     style = (DOCS / "style.css").read_text(encoding="utf-8")
-    (OUT / "style.css").write_text(f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n")
+    (OUT / "style.css").write_text(f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{style}")
     shutil.copytree(DOCS / "images", OUT / "images", dirs_exist_ok=True)
     print(f"{len(PAGES)} pages: {OUT / 'index.html'}")
 
@@ -62,9 +63,9 @@ def page_text(page: str) -> str:
     """The Markdown of a page, with what is generated in the place of its marker."""
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     for marker, generate in {"api": api_reference, "support table": support_table}.items():
-        comment = f"<!-- generated: {marker} -->"
-        if comment in text:
-            text = text.replace(comment, generate())
+        line = re.search(rf"^.*<!-- generated: {marker} -->$", text, re.MULTILINE)
+        if line:
+            text = text.replace(line[0], generate())
     return text
 
 
@@ -81,9 +82,9 @@ def api_reference() -> str:
     for name in MODULES:
         module = importlib.import_module(name)
         sections.append(f"## {name}\n\n{cleaned(module)}\n")
-        sections += [
-            entry(name, member, getattr(module, member)) for member in sorted(documented(module), key=str.lower)
-        ]
+        members = {member: getattr(module, member) for member in documented(module)}
+        ordered = sorted(members, key=lambda member: (is_error(members[member]), member.lower()))
+        sections += [entry(name, member, members[member]) for member in ordered]
     return "\n".join(sections)
 
 
@@ -94,6 +95,10 @@ def documented(module: Any) -> Iterator[str]:
         own = hasattr(module, "__all__") or getattr(value, "__module__", None) == module.__name__
         if own and not name.startswith("_") and (inspect.isfunction(value) or inspect.isclass(value)):
             yield name
+
+
+def is_error(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, Exception)
 
 
 def entry(module: str, name: str, value: Any) -> str:
@@ -115,16 +120,34 @@ def methods(cls: type) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
+class Bare(str):
+    """An annotation that is shown as it is written, but short: `Array`, not `ssm_core._arrays.Array`."""
+
+    def __repr__(self) -> str:
+        return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(self))
+
+
 def signature(value: Any) -> str:
-    """The signature with short annotations, one argument a line where it is long."""
+    """The signature, one argument a line where it is long."""
     try:
         found = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
-    flat = str(found).replace("'", "").replace("Any | None", "Any")
-    flat = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", flat)
-    flat = re.sub(r" at 0x[0-9a-f]+", "", flat)
-    return flat
+    parameters = [p.replace(annotation=bare(p.annotation)) for p in found.parameters.values() if p.name != "self"]
+    result = None if inspect.isclass(value) else bare(found.return_annotation)
+    short = inspect.Signature(parameters, return_annotation=inspect.Signature.empty if result is None else result)
+    if len(str(short)) < 90:
+        return str(short)
+    rest = str(short).rpartition(")")[2]
+    kinds = [str(inspect.Signature([p]))[1:-1].removeprefix("*, ") for p in parameters]
+    first = next((i for i, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY), None)
+    if first is not None:
+        kinds.insert(first, "*")
+    return "(\n" + "".join(f"    {kind},\n" for kind in kinds) + ")" + rest
+
+
+def bare(annotation: Any) -> Any:
+    return Bare(annotation) if isinstance(annotation, str) else annotation
 
 
 def cleaned(value: Any) -> str:
@@ -133,9 +156,14 @@ def cleaned(value: Any) -> str:
 
 def block(value: Any) -> str:
     """A docstring as it stands: its tables and equations are laid out by hand. Its first line is a sentence."""
-    first, _, rest = (inspect.getdoc(value) or "").partition("\n")
-    rest = rest.strip("\n")
-    return f"{first}\n\n```pycon\n{rest}\n```" if rest else first
+    text = inspect.getdoc(value) or ""
+    if "this module" in text:
+        text += "\n\nThe module:\n\n" + (inspect.getdoc(inspect.getmodule(value)) or "")
+    first, _, rest = text.partition("\n")
+    prose, _, example = rest.partition("\n>>> ")
+    example, _, more = example.partition("\n\n")
+    parts = [("text", prose), ("pycon", example and f">>> {example}"), ("text", more)]
+    return "\n\n".join([first, *(f"```{kind}\n{part.strip(chr(10))}\n```" for kind, part in parts if part.strip())])
 
 
 # Markdown to HTML
@@ -144,7 +172,7 @@ def block(value: Any) -> str:
 def parse(text: str) -> list[Token]:
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     seen: set[str] = set()
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if opening.type == "heading_open":
             anchor = slug(inline.content)
             while anchor in seen:
@@ -182,7 +210,7 @@ def broken_links(page: str, trees: dict[str, list[Token]]) -> Iterator[str]:
 
 
 def title_of(tokens: list[Token]) -> str:
-    return next(after.content for before, after in zip(tokens, tokens[1:], strict=False) if before.tag == "h1")
+    return next(after.content for before, after in pairwise(tokens) if before.tag == "h1")
 
 
 def render(tokens: list[Token]) -> str:

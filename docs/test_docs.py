@@ -6,7 +6,9 @@ The blocks of a page run from top to bottom in one namespace, in an empty folder
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -29,6 +31,7 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for package in OPTIONAL:
         if any(re.search(rf"\b{package}\b", text) for _, text in code):
             pytest.importorskip(package, reason=f"{page.name} shows code that needs {package}, which is not installed")
-    names: dict[str, object] = {"__name__": page.stem}
+    module = ModuleType(f"code_of_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there for their module
     for line, text in code:
-        exec(compile("\n" * line + text, str(page), "exec"), names)
+        exec(compile("\n" * line + text, str(page), "exec"), vars(module))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
 
 from ._dispatch import dispatched, framework, load
-from ._errors import DTypeError, MissingPackageError, MixedArraysError
+from ._errors import DTypeError, MissingPackageError, MixedArraysError, OptionError
 
 Array = Any  # an array of any library that follows the array API standard
 Namespace = Any  # the module of its functions
@@ -32,11 +33,7 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
     for name, x in arrays.items():
         if x is None or type(x) in (int, float, complex, bool):
             continue
-        if not is_array(x):
-            raise DTypeError(
-                f"{operation}: {name} is a {type(x).__name__}, not an array. "
-                f"Convert it first: {name} = xp.asarray({name}), or pass xp= where the function has it."
-            )
+        require_arrays(operation, **{name: x})
         xp, where = _namespace_of(x), device(x)
         if found is not None and xp is not found:
             raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
@@ -46,6 +43,16 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
     if found is None:
         raise DTypeError(f"{operation}: no array given, so no array library to compute with.")
     return found
+
+
+def require_arrays(operation: str, **arrays: Any) -> None:
+    """Raise DTypeError for the first that is no array."""
+    for name, x in arrays.items():
+        if not is_array(x):
+            raise DTypeError(
+                f"{operation}: {name} is a {type(x).__name__}, not an array. "
+                f"Convert it first: {name} = xp.asarray({name})."
+            )
 
 
 def _namespace_of(x: Array) -> Namespace:
@@ -135,12 +142,15 @@ def resolve(xp: Any) -> Namespace:
     if xp is None:
         xp = "numpy"
     name = xp if isinstance(xp, str) else getattr(xp, "__name__", "")
+    if not name:
+        raise OptionError(f"xp={xp!r} is no array library. Pass a namespace or its name: xp=numpy, xp='torch'.")
     wrapped = {"numpy", "torch", "cupy", "dask.array"}
     target = f"array_api_compat.{name}" if name in wrapped else {"jax": "jax.numpy"}.get(name, name)
-    if not isinstance(xp, str) and target == name:
-        return xp
     try:
-        return importlib.import_module(target)
+        found = importlib.import_module(target) if isinstance(xp, str) or target != name else xp
+        if hasattr(found, "__array_namespace_info__"):
+            return found
+        raise OptionError(f"xp={name!r} is no array library: it has no __array_namespace_info__.")
     except ImportError as error:
         raise MissingPackageError(
             f"xp={name!r}: the package is not installed. Install it: pip install {name}."
@@ -173,7 +183,11 @@ def _same_dtype(name: str, xp: Namespace) -> Any:
 
 def widest(x: Array, xp: Namespace) -> Array:
     """A real x in float64, where the library has it."""
-    return xp.astype(x, xp.float64, copy=False) if "float64" in xp.__array_namespace_info__().dtypes(device=device(x)) else x
+    return (
+        xp.astype(x, xp.float64, copy=False)
+        if "float64" in xp.__array_namespace_info__().dtypes(device=device(x))
+        else x
+    )
 
 
 def to_numpy(x: Array) -> Any:
@@ -202,7 +216,8 @@ def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     lead, batch = x.shape[:extra], x.ndim - 2 - extra
     order = (*range(extra, extra + batch), *range(extra), x.ndim - 2, x.ndim - 1)
     x = xp.permute_dims(x, order)
-    product = matmul(xp.reshape(x, (*x.shape[:batch], -1, x.shape[-1])), y, xp)
-    product = xp.reshape(product, (*product.shape[:batch], *lead, -1, product.shape[-1]))
+    rows = math.prod(lead) * x.shape[-2]
+    product = matmul(xp.reshape(x, (*x.shape[:batch], rows, x.shape[-1])), y, xp)
+    product = xp.reshape(product, (*product.shape[:batch], *lead, x.shape[-2], product.shape[-1]))
     back = (*range(batch, batch + extra), *range(batch), x.ndim - 2, x.ndim - 1)
     return xp.permute_dims(product, back)

@@ -17,7 +17,7 @@ from ._errors import DomainError
 def check_finite(operation: str, xp: Namespace, always: bool = False, **arrays: Any) -> None:
     """Raise if an array that may be read holds NaN or inf."""
     for name, x in arrays.items():
-        if _readable(x, always) and not _holds(x, xp.isfinite, math.isfinite):
+        if _readable(x, always) and not _holds(x, (np if isinstance(x, np.ndarray) else xp).isfinite, np.isfinite):
             raise DomainError(f"{operation}: {name} holds NaN or inf{_shape(x)}.")
 
 
@@ -26,19 +26,20 @@ def check_positive(operation: str, xp: Namespace, always: bool = False, **arrays
     for name, x in arrays.items():
         if not _readable(x, always):
             continue
-        if not _holds(x, lambda v: xp.isfinite(v) & (v > 0), lambda v: math.isfinite(v) and v > 0):
+        library = np if isinstance(x, np.ndarray) else xp
+        if not _holds(x, lambda v, xp=library: xp.isfinite(v) & (v > 0), lambda v: math.isfinite(v) and v > 0):
             value = f" = {x!r}" if not is_array(x) else _shape(x)
             raise DomainError(f"{operation}: {name}{value} must be positive and finite.")
 
 
 def _readable(x: Any, always: bool) -> bool:
-    return isinstance(x, np.ndarray | int | float) or (always and is_array(x))
+    return isinstance(x, np.ndarray | np.generic | int | float) or (always and is_array(x))
 
 
 def _holds(x: Any, of_array: Any, of_number: Any) -> bool:
-    if not is_array(x):
+    if isinstance(x, int | float | np.generic):
         return bool(of_number(x))
-    return bool(np.all(of_array(x))) if isinstance(x, np.ndarray) else bool(of_array(x).all())
+    return bool(of_array(x).all())
 
 
 def _shape(x: Any) -> str:

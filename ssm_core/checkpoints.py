@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import computable, convert, namespace, resolve, to_numpy
-from ._errors import MissingPackageError, OptionError, ShapeError
+from ._arrays import computable, convert, is_array, namespace, real_floating, resolve, to_numpy
+from ._errors import DTypeError, MissingPackageError, OptionError, ShapeError
 from .layers import Layer, Parameters, make
 
 KEY = "ssm_core"  # of the metadata
@@ -28,6 +28,8 @@ def save(layer: Layer, params: Parameters, path: str | os.PathLike[str]) -> None
     >>> ssm_core.load(path)[0] == layer
     True
     """
+    if not isinstance(layer, Layer):
+        raise DTypeError(f"save: {layer!r} is no layer. Pass a definition, such as ssm_core.layers.S4D(d_model=4).")
     check_parameters("save", layer, params)
     xp = namespace("save", **params)
     # A transposed view would be written with the wrong layout.
@@ -62,11 +64,19 @@ def read(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, np.ndarray]]:
             f"load: {os.fspath(path)!r} has no {KEY!r} entry in its metadata, so its layer is unknown. "
             "Files that ssm_core.save writes have one."
         )
-    stored = json.loads(metadata[KEY])
-    layer = make(stored["layer"], stored["options"])
+    layer = _stored_layer(os.fspath(path), metadata[KEY])
     tensors = safetensors.load_file(os.fspath(path))
     check_parameters("load", layer, tensors)
     return layer, tensors
+
+
+def _stored_layer(path: str, entry: str) -> Layer:
+    """The layer that a metadata entry describes; it may be of a foreign hand."""
+    try:
+        stored = json.loads(entry)
+        return make(stored["layer"], dict(stored["options"]))
+    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
+        raise OptionError(f"load: the {KEY!r} entry of {path!r} describes no layer: {error} ({entry}).") from error
 
 
 def check_parameters(operation: str, layer: Layer, params: Parameters) -> None:
@@ -76,6 +86,9 @@ def check_parameters(operation: str, layer: Layer, params: Parameters) -> None:
     if missing or surplus:
         raise OptionError(f"{operation}: parameters of {layer.name}: missing {missing}, surplus {surplus}.")
     for name, shape in wanted.items():
+        if not is_array(params[name]):
+            raise DTypeError(f"{operation}: {name} is a {type(params[name]).__name__}, not an array.")
+        real_floating(operation, **{name: params[name]})
         if tuple(params[name].shape) != shape:
             raise ShapeError(
                 f"{operation}: {name} of {layer.name} is {tuple(params[name].shape)}, but must be {shape}."

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._arrays import Array, Namespace, compute_dtype, device, floating, is_complex, is_half, namespace, to_complex
+from ._arrays import (
+    Array,
+    Namespace,
+    compute_dtype,
+    device,
+    floating,
+    is_complex,
+    is_half,
+    namespace,
+    require_arrays,
+    to_complex,
+)
 from ._dispatch import dispatched
 from ._errors import ShapeError, describe
 from .shapes import broadcast
@@ -27,8 +38,9 @@ def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Arra
     >>> ssm_core.convolve(numpy.asarray([1.0, 0.0, 2.0]), numpy.asarray([1.0, 0.5, 0.25])).round(12) + 0
     array([1.  , 0.5 , 2.25])
     """
-    xp = namespace("convolve", u=u, k=k, kernel_reverse=kernel_reverse)
     signals = {"u": u, "k": k} | ({} if kernel_reverse is None else {"kernel_reverse": kernel_reverse})
+    require_arrays("convolve", **signals)
+    xp = namespace("convolve", **signals)
     floating("convolve", **signals)
     for name, x in signals.items():
         if x.ndim == 0:
@@ -36,7 +48,8 @@ def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Arra
     batch = broadcast("convolve", **{name: x.shape[:-1] for name, x in signals.items()})
     dtype = compute_dtype(xp, *signals.values())
     half = is_half(u) and dtype == xp.float32
-    y = _convolve(*(xp.astype(x, dtype, copy=False) for x in signals.values()))
+    taps = [x if x.shape[-1] else xp.zeros((*x.shape[:-1], 1), dtype=dtype, device=device(x)) for x in signals.values()]
+    y = _convolve(*(xp.astype(x, dtype, copy=False) for x in taps))
     y = xp.broadcast_to(y, (*batch, u.shape[-1]))
     return xp.astype(y, u.dtype) if half else y
 
@@ -46,8 +59,8 @@ def _convolve(u: Array, k: Array, reverse: Array | None = None) -> Array:
     """One FFT of each; all of one dtype."""
     xp, length = namespace("convolve", u=u), u.shape[-1]
     k, reverse = _first(k, length), None if reverse is None else _first(reverse, max(length - 1, 0))
-    if 0 in (*u.shape, *k.shape):
-        return u * xp.zeros_like(k[..., :1]) if k.shape[-1] else u * xp.zeros((*k.shape[:-1], 1), dtype=k.dtype)
+    if 0 in u.shape or 0 in k.shape:
+        return u * k[..., :1]
     n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1])
     transform, inverse = transforms(u, xp)
     spectrum = transform(k, n)

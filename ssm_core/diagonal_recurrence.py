@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, computable, device, floating, is_half, namespace
-from ._errors import DTypeError, ShapeError, describe
+from ._arrays import Array, computable, device, floating, is_half, namespace, real_dtype, require_arrays
+from ._errors import DTypeError, OptionError, ShapeError, describe
 from .folding import fold
 from .modes.recurrent import driven, gated_scan, observed, steps_at_once
 from .shapes import broadcast
@@ -43,6 +43,8 @@ def diagonal_scan(
     >>> ssm_core.diagonal_scan(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1))[0]
     array([1.  , 1.5 , 1.75])
     """
+    require_arrays("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C)
+    require_arrays("diagonal_scan", **{n: x for n, x in (("initial", initial), ("reset", reset)) if x is not None})
     xp = namespace("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial, reset=reset)
     floating("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial)
     half, given = is_half(u), u.dtype
@@ -59,6 +61,12 @@ def diagonal_scan(
         raise ShapeError(f"diagonal_scan: u has {u.shape[-2]} inputs but Bb has {Bb.shape[-1]} ({shapes}).")
     if reset is not None and not str(reset.dtype).endswith("bool"):
         raise DTypeError(f"diagonal_scan: reset has dtype {reset.dtype}, but must be bool ({shapes}).")
+    if initial is not None and (initial.ndim < 1 or initial.shape[-1] != N):
+        raise ShapeError(f"diagonal_scan: initial must end with {N} states ({shapes}).")
+    if reset is not None and (reset.ndim < 1 or reset.shape[-1] != L):
+        raise ShapeError(f"diagonal_scan: reset must have one entry a step, (..., {L}) ({shapes}).")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise OptionError(f"diagonal_scan: chunk = {chunk!r} must be a whole number of at least 1 step.")
     batch = broadcast(
         "diagonal_scan",
         u=u.shape[:-axes],
@@ -73,7 +81,9 @@ def diagonal_scan(
     state = state if initial is None else state + initial
     if L == 0:
         M = (C.shape[-2],) if several_outputs else ()
-        return xp.zeros((*batch, *M, 0), dtype=given, device=device(u)), state
+        dtype = xp.result_type(state.dtype, C.dtype)
+        dtype = given if half else real_dtype(dtype, xp) if conj_pairs else dtype
+        return xp.zeros((*batch, *M, 0), dtype=dtype, device=device(u)), state
 
     xs = {"u": xp.moveaxis(xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), -1, 0)}
     if reset is not None:

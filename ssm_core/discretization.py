@@ -20,8 +20,18 @@ from dataclasses import replace
 from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, computable, device, is_array, namespace, real_dtype, real_floating
-from ._errors import DomainError, OptionError, ShapeError, describe, unknown
+from ._arrays import (
+    Array,
+    Namespace,
+    computable,
+    device,
+    is_array,
+    namespace,
+    real_dtype,
+    real_floating,
+    require_arrays,
+)
+from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite, check_positive
 from .matrix_exponential import expm
 from .shapes import broadcast
@@ -57,6 +67,7 @@ def discretize(
     check_method("discretize", system, dt, method, alpha)
     system, xp = systems.validated("discretize", system)
     dt = validated_dt("discretize", system, dt, xp)
+    system = systems.as_precise_as(system, dt, xp)
     check_system_values("discretize", xp, system, dt, check_values)
     return discretized(system, dt, method, alpha, xp)
 
@@ -68,8 +79,8 @@ def check_method(operation: str, system: Any, dt: Any, method: str, alpha: float
     if (method == "gbt") != (alpha is not None):
         needs = "needs alpha=, such as alpha=0.5" if method == "gbt" else "takes no alpha; only 'gbt' does"
         raise OptionError(f"{operation}: method {method!r} {needs}.")
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise DomainError(f"{operation}: alpha = {alpha!r} must lie in [0, 1].")
+    if alpha is not None and (not isinstance(alpha, int | float) or not 0 <= alpha <= 1):
+        raise DomainError(f"{operation}: alpha = {alpha!r} must be a number in [0, 1].")
     if system.discrete and dt is not None:
         raise OptionError(f"{operation}: the system is discrete already, so it takes no dt (dt: {dt!r}).")
     if not system.discrete and dt is None:
@@ -87,8 +98,11 @@ def check_system_values(operation: str, xp: Namespace, system: Any, dt: Any, alw
 
 def validated_dt(operation: str, system: Any, dt: Any, xp: Namespace) -> Any:
     """dt with one axis a batch axis (and one for the states, size 1 or N, if the system is Diagonal), or a number."""
+    if isinstance(dt, bool | complex | str):
+        raise DTypeError(f"{operation}: dt = {dt!r} must be a real number or an array.")
     if dt is None or isinstance(dt, int | float):
         return dt
+    require_arrays(operation, dt=dt)
     arrays = {name: getattr(system, name) for name in systems.array_fields(type(system))}
     namespace(operation, dt=dt, **arrays)
     real_floating(operation, dt=dt)
@@ -109,7 +123,7 @@ def validated_dt(operation: str, system: Any, dt: Any, xp: Namespace) -> Any:
 
 
 def discretized(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Any:
-    """`discretize` without validation; dt as `validated_dt` gives it, or more precise than the system."""
+    """`discretize` without validation, in the precision of the system; dt as `validated_dt` gives it."""
     if is_array(dt):
         dt = xp.astype(dt, real_dtype(systems.state_field(system).dtype, xp), copy=False)
     return (_dense if isinstance(system, Dense) else _diagonal)(system, dt, method, _ALPHA.get(method, alpha), xp)
@@ -153,7 +167,9 @@ def _dense(system: Dense, dt: Any, method: str, alpha: float | None, xp: Namespa
         one = xp.eye(system.A.shape[-1], dtype=system.A.dtype, device=device(system.A))
         left = one - alpha * dt * system.A
         A = xp.linalg.solve(left, one + (1 - alpha) * dt * system.A)
-        B = xp.linalg.solve(left, xp.broadcast_to(dt * B, (*A.shape[:-1], B.shape[-1])))
+        batch = broadcast("discretize", A=A.shape[:-2], B=B.shape[:-2])
+        left = xp.broadcast_to(left, (*batch, *left.shape[-2:]))
+        B = xp.linalg.solve(left, xp.broadcast_to(dt * B, (*batch, *B.shape[-2:])))
     return replace(system, A=A, B=B if several else B[..., 0], discrete=True)
 
 

@@ -7,9 +7,23 @@ from typing import Any
 import numpy as np
 
 from . import systems
-from ._arrays import Array, Namespace, convert, device, is_array, matmul, namespace, real_floating, to_complex, to_numpy
+from ._arrays import (
+    Array,
+    Namespace,
+    convert,
+    device,
+    is_array,
+    matmul,
+    namespace,
+    real_floating,
+    require_arrays,
+    to_complex,
+    to_numpy,
+)
 from ._dispatch import dispatched
-from ._errors import OptionError
+from ._errors import OptionError, ShapeError, describe
+from ._values import check_finite
+from .discretization import check_system_values
 from .kernels import check_output
 from .systems import Dense, Diagonal
 
@@ -33,9 +47,16 @@ def frequency_response(system: Any, omega: Array) -> Array:
     """
     system = systems.as_system("frequency_response", system, None)
     system, xp = systems.validated("frequency_response", system)
+    if type(system) not in _RESPONSES:
+        raise OptionError(f"frequency_response: {type(system).__name__} systems are not supported yet.")
+    require_arrays("frequency_response", omega=omega)
     namespace("frequency_response", B=system.B, omega=omega)
     real_floating("frequency_response", omega=omega)
+    if omega.ndim != 1:
+        raise ShapeError(f"frequency_response: omega must have one axis ({describe(omega=omega)}).")
     check_output("frequency_response", system)
+    check_system_values("frequency_response", xp, system, None, False)
+    check_finite("frequency_response", xp, omega=omega)
     z = to_complex(omega, xp)
     z = xp.exp(-1j * z) if system.discrete else 1j * z
     rank = systems.batch_rank(system)
@@ -59,7 +80,7 @@ def _diagonal_response(system: Diagonal, B: Array, C: Array, z: Array, xp: Names
 
 def _partial_fractions(residues: Array, p: Array, z: Array, discrete: bool, xp: Namespace) -> Array:
     """sum_n r_n / (1 - p_n z), or / (z - p_n), one pole after another: no (N, W) tensor."""
-    total = xp.zeros_like(z)
+    total = xp.zeros((*residues.shape[:-1], z.shape[0]), dtype=z.dtype, device=device(z))
     for n in range(p.shape[-1]):
         r, pole = residues[..., n, None], p[..., n, None]
         total = total + (r / (1 - pole * z) if discrete else r / (z - pole))
@@ -90,11 +111,13 @@ def poles(system: Any) -> Array:
     """
     system = systems.as_system("poles", system, None)
     if isinstance(system, Dense):
-        system, _ = systems.validated("poles", system)
+        system, xp = systems.validated("poles", system)
+        check_system_values("poles", xp, system, None, False)
         return _eigvals(system.A)
     if not isinstance(system, Diagonal):
         raise OptionError(f"poles: {type(system).__name__} systems are not supported yet.")
-    xp = namespace("poles", poles=system.poles)
+    system, xp = systems.validated("poles", system)
+    check_system_values("poles", xp, system, None, False)
     p = to_complex(system.poles, xp)
     return xp.concat([p, xp.conj(p)], axis=-1) if system.conj_pairs else p
 
@@ -103,4 +126,4 @@ def poles(system: Any) -> Array:
 def _eigvals(A: Array) -> Array:
     """The standard has no general eigenvalues yet: on the host, where the library has none of its own."""
     xp = namespace("poles", A=A)
-    return convert(np.linalg.eigvals(to_numpy(A)), xp)
+    return to_complex(convert(np.linalg.eigvals(to_numpy(A)), xp), xp)

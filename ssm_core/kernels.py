@@ -51,6 +51,7 @@ def kernel(
     check_method("kernel", system, dt, method, alpha)
     system, xp = systems.validated("kernel", system)
     dt = validated_dt("kernel", system, dt, xp)
+    system = systems.as_precise_as(system, dt, xp)
     check_output("kernel", system)
     check_system_values("kernel", xp, system, dt, check_values)
     return propagator(*discrete_form(system, dt, method, alpha, xp), xp).kernel(int(length))

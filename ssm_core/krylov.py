@@ -18,7 +18,7 @@ def krylov(A: Array, B: Array, count: int, xp: Namespace) -> Array:
     """A^j B, j = 0..count-1, for A (..., N, N) and B (..., N, P): (..., N, count, P)."""
     columns, power = B[..., None, :], A
     while columns.shape[-2] < count:
-        flat = xp.reshape(columns, (*columns.shape[:-2], -1))
+        flat = xp.reshape(columns, (*columns.shape[:-2], columns.shape[-2] * columns.shape[-1]))
         more = matmul(power, flat, xp)
         more = xp.reshape(more, (*more.shape[:-1], *columns.shape[-2:]))
         columns = xp.concat([_spread(columns, more, xp), more], axis=-2)

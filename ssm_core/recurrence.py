@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import systems
 from ._arrays import (
     Array,
@@ -11,6 +13,7 @@ from ._arrays import (
     computable,
     compute_dtype,
     device,
+    dtype_name,
     floating,
     is_array,
     is_complex,
@@ -19,8 +22,9 @@ from ._arrays import (
     namespace,
     real_dtype,
     real_floating,
+    require_arrays,
 )
-from ._errors import DTypeError, OptionError, ShapeError, describe, unknown
+from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite
 from .discretization import check_method, check_system_values, discretized, validated_dt
 from .kernels import check_output, discrete_form, propagator
@@ -72,13 +76,36 @@ def scan(
     system = systems.as_system("scan", system, dt)
     check_method("scan", system, dt, method, alpha)
     system, xp = systems.validated("scan", system)
-    namespace("scan", B=system.B, u=u, initial=initial, reset=reset, lengths=lengths, step_scale=step_scale)
+    given = {"u": u, "initial": initial, "reset": reset, "lengths": lengths, "step_scale": step_scale}
+    require_arrays("scan", **{name: x for name, x in given.items() if x is not None or name == "u"})
+    namespace("scan", B=system.B, **given)
     dt = validated_dt("scan", system, dt, xp)
+    system = systems.as_precise_as(system, dt, xp)
     check_output("scan", system)
     floating("scan", u=u, initial=initial)
     check_system_values("scan", xp, system, dt, check_values)
-    check_finite("scan", xp, check_values, **{n: x for n, x in {"u": u, "initial": initial}.items() if x is not None})
+    check_finite("scan", xp, check_values, u=u, initial=initial, step_scale=step_scale)
+    check_lengths("scan", lengths, u.shape[-1] if u.ndim else 0)
     return run("scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True)
+
+
+def check_masks(operation: str, given: str, reset: Any, lengths: Any, step_scale: Any) -> None:
+    """Raise unless reset is bool, lengths integer and step_scale real."""
+    if reset is not None and dtype_name(reset) != "bool":
+        raise DTypeError(f"{operation}: reset has dtype {reset.dtype}, but must be bool: reset > 0 ({given}).")
+    if lengths is not None and "int" not in dtype_name(lengths):
+        raise DTypeError(f"{operation}: lengths has dtype {lengths.dtype}, but must be integer ({given}).")
+    if step_scale is not None:
+        real_floating(operation, step_scale=step_scale)
+
+
+def check_lengths(operation: str, lengths: Any, length: int) -> None:
+    """Raise for lengths that may be read and lie outside the sequence."""
+    if isinstance(lengths, np.ndarray) and lengths.size and not 0 <= lengths.min() <= lengths.max() <= length:
+        raise DomainError(
+            f"{operation}: lengths must lie in [0, {length}], the steps of u (smallest: {lengths.min()}, "
+            f"largest: {lengths.max()})."
+        )
 
 
 def run(
@@ -154,6 +181,21 @@ def choose_mode(operation: str, system: Any, mode: str, length: int, **options: 
     return "chunk" if options["reset"] is not None or length < SHORTEST_CONVOLUTION else "conv"
 
 
+def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:
+    P, N = systems.inputs(system, systems.batch_rank(system)), systems.state_field(system).shape[-1]
+    given = describe(B=system.B, u_k=u_k, state=state)
+    if P is not None and (u_k.ndim < 1 or u_k.shape[-1] != P):
+        raise ShapeError(f"step: u_k must end with the {P} inputs of B ({given}).")
+    if state.ndim < 1 or state.shape[-1] != N:
+        raise ShapeError(f"step: state must end with {N} states ({given}).")
+    broadcast(
+        "step",
+        u_k=u_k.shape[: u_k.ndim - (P is not None)],
+        state=state.shape[:-1],
+        B=system.B.shape[:-1][: systems.batch_rank(system)],
+    )
+
+
 def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Any:
     """From the scales of a chunk (T, ...) to the discrete systems of its steps, with time on axis 0."""
     return lambda scale: discretized(system, scale[..., None] * dt, method, alpha, xp)
@@ -186,13 +228,8 @@ def _batch(
         if x.ndim < 1 or x.shape[-1] != length:
             raise ShapeError(f"{operation}: {name} must have one entry a step, (..., {length}) ({given}).")
         batches[name] = x.shape[:-1]
-    if reset is not None and not str(reset.dtype).endswith("bool"):
-        raise DTypeError(f"{operation}: reset has dtype {reset.dtype}, but must be bool: reset > 0 ({given}).")
-    if step_scale is not None:
-        real_floating(operation, step_scale=step_scale)
+    check_masks(operation, given, reset, lengths, step_scale)
     if lengths is not None:
-        if "int" not in str(lengths.dtype):
-            raise DTypeError(f"{operation}: lengths has dtype {lengths.dtype}, but must be integer ({given}).")
         batches["lengths"] = lengths.shape
     return broadcast(operation, **batches)
 
@@ -244,9 +281,14 @@ def step(
     system = systems.as_system("step", system, dt)
     check_method("step", system, dt, method, alpha)
     system, xp = systems.validated("step", system)
+    require_arrays("step", u_k=u_k, state=state)
     namespace("step", B=system.B, u_k=u_k, state=state)
     dt = validated_dt("step", system, dt, xp)
+    system = systems.as_precise_as(system, dt, xp)
     check_output("step", system)
     floating("step", u_k=u_k, state=state)
+    check_system_values("step", xp, system, dt, False)
+    check_finite("step", xp, False, u_k=u_k, state=state)
+    _check_step_shapes(system, u_k, state)
     y, state = run("step", system, u_k[..., None], xp, dt, method, alpha, initial=state, mode="scan", want_state=True)
     return y[..., 0], state

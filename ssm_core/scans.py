@@ -11,7 +11,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._arrays import Array, Namespace, complex_dtype, compute_dtype, device, floating, is_array, is_half, namespace
+from ._arrays import (
+    Array,
+    Namespace,
+    complex_dtype,
+    compute_dtype,
+    device,
+    floating,
+    is_array,
+    is_half,
+    namespace,
+    require_arrays,
+)
 from ._dispatch import dispatched, is_traced
 from ._errors import DTypeError, OptionError, ShapeError, describe
 from .shapes import broadcast
@@ -38,22 +49,31 @@ def linear_scan(
     >>> ssm_core.linear_scan(numpy.full(4, 0.5), numpy.ones(4), axis=0)
     array([1.   , 1.5  , 1.75 , 1.875])
     """
-    xp = namespace("linear_scan", a=a, b=b, initial=initial)
-    if not is_array(b):
-        raise DTypeError(f"linear_scan: b is a {type(b).__name__}, not an array ({describe(a=a, b=b)}).")
-    floating("linear_scan", a=a, b=b, initial=initial)
+    return _checked_scan("linear_scan", a, b, axis, initial, reverse, backend)
+
+
+def _checked_scan(
+    operation: str, a: Any, b: Array, axis: int, initial: Any = None, reverse: bool = False, backend: str | None = None
+) -> Array:
+    require_arrays(operation, b=b)
+    xp = namespace(operation, a=a, b=b, initial=initial)
+    if a is None or isinstance(a, bool):
+        raise DTypeError(f"{operation}: the gate a is {a!r}, but must be an array or a number ({describe(b=b)}).")
+    floating(operation, a=a, b=b, initial=initial)
     a = a if is_array(a) else xp.asarray(a, dtype=_gate_dtype(a, b, xp), device=device(b))
-    shape = broadcast("linear_scan", a=a.shape, b=b.shape)
+    shape = broadcast(operation, a=a.shape, b=b.shape)
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise OptionError(f"{operation}: axis is {axis!r}, but must be a whole number ({describe(a=a, b=b)}).")
     if not -len(shape) <= axis < len(shape):
-        raise OptionError(f"linear_scan: axis {axis} is outside the {len(shape)} axes ({describe(a=a, b=b)}).")
+        raise OptionError(f"{operation}: axis {axis} is outside the {len(shape)} axes ({describe(a=a, b=b)}).")
     axis %= len(shape)
     rest = shape[:axis] + shape[axis + 1 :]
     if initial is not None:
         if not is_array(initial):
             initial = xp.asarray(initial, dtype=_gate_dtype(initial, b, xp), device=device(b))
-        if broadcast("linear_scan", state=rest, initial=initial.shape) != rest:
+        if broadcast(operation, state=rest, initial=initial.shape) != rest:
             raise ShapeError(
-                f"linear_scan: initial has more axes or sizes than a state {rest} ({describe(a=a, b=b)}, "
+                f"{operation}: initial has more axes or sizes than a state {rest} ({describe(a=a, b=b)}, "
                 f"initial: {tuple(initial.shape)}). A state has the shape of b without axis {axis}."
             )
     given, dtype = b.dtype, compute_dtype(xp, a, b, initial)
@@ -100,9 +120,8 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> tuple[Array, Array]:
     >>> ssm_core.chunk_summary(numpy.full(3, 0.5), numpy.ones(3), axis=0)
     (np.float64(0.125), array(1.75))
     """
-    xp = namespace("chunk_summary", a=a, b=b)
-    states = linear_scan(a, b, axis=axis)
-    length = states.shape[axis]
+    states = _checked_scan("chunk_summary", a, b, axis)
+    xp, length = namespace("chunk_summary", states=states), states.shape[axis]
     if length == 0:
         raise ShapeError(f"chunk_summary: a chunk needs at least one step ({describe(a=a, b=b)}).")
     a = a if is_array(a) else xp.asarray(a, dtype=states.dtype, device=device(states))

@@ -14,7 +14,18 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 from . import _dispatch
-from ._arrays import Array, Namespace, computable, convert, floating, is_array, is_complex, namespace
+from ._arrays import (
+    Array,
+    Namespace,
+    complex_dtype,
+    computable,
+    convert,
+    floating,
+    is_array,
+    is_complex,
+    namespace,
+    require_arrays,
+)
 from ._errors import DTypeError, ShapeError, describe
 from .shapes import broadcast
 
@@ -155,15 +166,27 @@ def converted(system: System, xp: Namespace) -> System:
 def validated(operation: str, system: System) -> tuple[System, Namespace]:
     """The system with fields to compute with (at least float32), and its namespace; raises when it is no system."""
     arrays = {name: getattr(system, name) for name in array_fields(type(system))}
+    required = {n: x for n, x in arrays.items() if n not in ("C", "D") or (x is not None and n == "C")}
+    require_arrays(operation, **required)
     xp = namespace(operation, **arrays)
     floating(operation, **arrays)
     _check_shapes(operation, system, arrays)
     return map_arrays(lambda x: computable(x, xp), system), xp
 
 
+def as_precise_as(system: System, dt: Any, xp: Namespace) -> System:
+    """The system in double precision if dt is an array of it."""
+    if not is_array(dt) or isinstance(dt, float) or dt.dtype != xp.float64:
+        return system
+    return map_arrays(lambda x: xp.astype(x, complex_dtype(dt.dtype, xp) if is_complex(x) else dt.dtype), system)
+
+
 def _check_shapes(operation: str, system: System, arrays: dict[str, Array]) -> None:
     kind = type(system).__name__
     if isinstance(system, Rational):
+        for name in ("numerator", "denominator"):
+            if arrays[name].ndim < 1:
+                raise ShapeError(f"{operation}: {name} of a Rational system needs an axis of coefficients.")
         broadcast(operation, numerator=system.numerator.shape[:-1], denominator=system.denominator.shape[:-1])
         return
     first = next(iter(arrays))
@@ -203,6 +226,9 @@ def _check_direct(operation: str, system: Any, rank: int, given: str) -> None:
     wanted = rank + (inputs(system, rank) is not None) + (outputs(system, rank) is not None)
     if system.D.ndim not in (0, wanted):
         raise ShapeError(f"{operation}: D has {system.D.ndim} axes but needs {wanted} ({given}).")
+    sizes = [n for n in (outputs(system, rank), inputs(system, rank)) if n is not None]
+    if system.D.ndim and any(d not in (1, n) for d, n in zip(system.D.shape[rank:], sizes, strict=True)):
+        raise ShapeError(f"{operation}: D must end with {tuple(sizes)}, outputs and inputs ({given}).")
 
 
 def state_field(system: Any) -> Array:

@@ -13,7 +13,6 @@ from . import systems
 from ._arrays import Array, Namespace, device, is_complex, matmul_shared, real_dtype, to_complex
 from .scans import linear_scan
 
-
 Logarithms = tuple[Array, Array | None]
 LONG = 2**14  # steps above which the rounding of the logarithms shows
 
@@ -91,7 +90,7 @@ def power_sum(c: Array, powers: Powers, length: int, *, conj_pairs: bool) -> Arr
     rows = xp.matrix_transpose(c[..., None] * powers.table(A, stride=T))  # (..., A, N)
     y = weighted_sum(rows, powers.table(T), conj_pairs, xp)
     y = xp.reshape(y, (*y.shape[:-2], A * T))
-    return y if A * T == length else y[..., :length]  # a slice costs its backward a copy
+    return y if length == A * T else y[..., :length]  # a slice costs its backward a copy
 
 
 def weighted_sum(x: Array, weights: Array, conj_pairs: bool, xp: Namespace) -> Array:

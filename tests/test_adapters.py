@@ -44,11 +44,11 @@ class Framework:
         else:
             from flax import nnx
 
-            return self.run(lambda: getattr(self.adapter, cls)(*args, **options, rngs=nnx.Rngs(seed)))
-        return self.run(lambda: getattr(self.adapter, cls)(*args, **options))
+            options["rngs"] = nnx.Rngs(seed)
+        return getattr(self.adapter, cls)(*args, **options)
 
     def run(self, f: Any, *args: Any) -> Any:
-        """f of modules and arrays, compiled where running it one operation after another takes far longer."""
+        """f of modules and arrays, compiled where one operation after another would take far longer."""
         if self.name == "torch":
             return f(*args)
         from flax import nnx
@@ -59,7 +59,7 @@ class Framework:
         return self.module("S4D", H, **{**INNER, **options})
 
     def model(self, **options: Any) -> Any:
-        return self.module("SequenceModel", 3, 2, d_model=H, n_layers=2, layer_options=INNER, **options)
+        return self.module("SequenceModel", 3, 2, d_model=H, n_layers=1, layer_options=INNER, **options)
 
     def asarray(self, x: Any) -> Any:
         return self.xp.asarray(x)
@@ -90,7 +90,12 @@ def close(x: Any, y: Any, tolerance: float = 2e-5) -> None:
 # ---------------------------------------------------------------------------------------------------- both frameworks
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+# JAX compiles every case for a second or two, so Flax takes fewer of them.
+CASES = [*(("torch", name) for name in OPTIONS), ("flax", "channels"), ("flax", "bidirectional")]
+POOLS = [("torch", "mean"), ("torch", "last"), ("torch", None), ("flax", "mean")]
+
+
+@pytest.mark.parametrize(("framework", "name"), CASES, indirect=["framework"])
 def test_layers_are_their_definitions(name: str, framework: Framework):
     module = framework.s4d(**OPTIONS[name])
     params, u, d = host(module), signal(), module.definition
@@ -123,13 +128,17 @@ def test_all_options_of_a_call_arrive(framework: Framework):
         module(framework.asarray(u), mode="fft")
 
 
-@pytest.mark.parametrize("name", ["default", "channels", "real"])
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [("torch", "default"), ("torch", "channels"), ("torch", "real"), ("flax", "default")],
+    indirect=["framework"],
+)
 def test_layers_step(name: str, framework: Framework):
-    module, u = framework.s4d(**OPTIONS[name]), framework.asarray(signal(length=4))
+    module, u = framework.s4d(**OPTIONS[name]), framework.asarray(signal(length=2))
 
     def steps(module: Any, u: Any) -> Any:
         step, state, outputs = module.stepper(rate=2.0), module.initial_state(B), []
-        for k in range(4):
+        for k in range(2):
             y, state = step(u[:, k], state)
             outputs.append(y)
         again, _ = module.step(u[:, 0], module.initial_state(B), rate=2.0)
@@ -142,7 +151,7 @@ def test_layers_step(name: str, framework: Framework):
     close(again, outputs[0])
 
 
-@pytest.mark.parametrize("pool", ["mean", "last", None])
+@pytest.mark.parametrize(("framework", "pool"), POOLS, indirect=["framework"])
 def test_models_are_their_definitions(pool: str | None, framework: Framework):
     module = framework.model(pool=pool)
     params, u, d = host(module), signal(3), module.definition
@@ -165,12 +174,12 @@ def test_models_are_their_definitions(pool: str | None, framework: Framework):
 
 
 def test_models_step(framework: Framework):
-    module, u = framework.model(), framework.asarray(signal(3, 4))
+    module, u = framework.model(), framework.asarray(signal(3, 2))
 
     def steps(module: Any, u: Any) -> Any:
         step, state = module.stepper(rate=2.0), module.initial_state(B)
         first = module.step(u[:, 0], state, rate=2.0)[0]
-        for k in range(4):
+        for k in range(2):
             y, state = step(u[:, k], state)
         return first, y, module(u[:, :1], rate=2.0), module(u, rate=2.0)
 
@@ -184,16 +193,16 @@ def test_weights_travel(kind: str, framework: Framework, tmp_path: Path):
     pytest.importorskip("safetensors")
     module, path = getattr(framework, kind)(), tmp_path / "weights.safetensors"
     framework.adapter.save(module, path)
-    u = signal(H if kind == "s4d" else 3)
     definition, params = ssm_core.load(path)
-    wanted = definition.apply(params, u)
-    for name in FRAMEWORKS:
-        other = Framework(name)
-        copy = other.adapter.load(str(path))
-        assert type(copy) is type(getattr(other, kind)())
-        close(other.run(lambda m, u: m(u), copy, other.asarray(u)), wanted)
-        for key, x in host(copy).items():
-            np.testing.assert_array_equal(x, params[key])
+    assert definition == module.definition
+    for other in map(Framework, FRAMEWORKS):
+        loaded = other.adapter.load(str(path))
+        assert type(loaded) is getattr(other.adapter, definition.name)
+        assert loaded.definition == definition
+        for weights in (host(module), host(loaded)):
+            assert weights.keys() == params.keys()
+            for name, x in weights.items():
+                np.testing.assert_array_equal(x, params[name])
 
 
 def test_the_same_seed_draws_the_same(framework: Framework):
@@ -228,14 +237,14 @@ def test_calls_are_alike_in_both_frameworks():
 
 def test_empty_batches_and_sequences(framework: Framework):
     module = framework.s4d()
-    for shape in ((0, L), (B, 0)):
-        for mode in ("auto", "conv", "scan"):
-            assert module(framework.asarray(np.ones((*shape, H), np.float32)), mode=mode).shape == (*shape, H)
+    for shape in ((0, L, H), (B, 0, H)):
+        assert framework.run(lambda m, u: m(u), module, framework.asarray(np.ones(shape, np.float32))).shape == shape
 
 
-def test_models_of_empty_batches(framework: Framework):
-    for pool, shape in ((None, (0, L, 2)), ("mean", (0, 2)), ("last", (0, 2))):
-        assert framework.model(pool=pool)(framework.asarray(np.ones((0, L, 3), np.float32))).shape == shape
+@pytest.mark.parametrize(("framework", "pool"), POOLS, indirect=["framework"])
+def test_models_of_empty_batches(pool: str | None, framework: Framework):
+    y = framework.run(lambda m, u: m(u), framework.model(pool=pool), framework.asarray(np.ones((0, L, 3), np.float32)))
+    assert y.shape == ((0, L, 2) if pool is None else (0, 2))
 
 
 def test_unknown_adapters():
@@ -387,16 +396,9 @@ def nnx() -> Any:
 
 
 def test_flax_split_and_merge(nnx: Any):
-    module, u = Framework("flax").s4d(), Framework("flax").asarray(signal())
-    graph, state = nnx.split(module)
-    call = nnx.jit(lambda m, u: m(u))
-    close(call(nnx.merge(graph, state), u), call(module, u))
-
-
-def test_flax_gradients(nnx: Any):
-    module, u = Framework("flax").s4d(), Framework("flax").asarray(signal())
-    slopes = nnx.jit(nnx.grad(lambda m, u: (m(u) ** 2).sum()))(module, u)
-    assert all(np.isfinite(np.asarray(slopes[name][...])).all() for name in module.arrays())
+    module, u = Framework("flax").s4d(), signal()
+    y = nnx.jit(lambda m, u: m(u))(nnx.merge(*nnx.split(module)), Framework("flax").asarray(u))
+    close(y, module.definition.apply(host(module), u))
 
 
 def test_flax_shapes_without_memory(nnx: Any):
@@ -405,15 +407,16 @@ def test_flax_shapes_without_memory(nnx: Any):
 
 
 def test_flax_modes_of_dropout(nnx: Any):
-    model, u = Framework("flax").model(dropout=0.5), Framework("flax").asarray(signal(3))
+    model, u = Framework("flax").model(dropout=0.5), signal(3)
     call = nnx.jit(lambda m, u: m(u))
-    assert (np.asarray(call(model, u)) != np.asarray(call(model, u))).any()
+    first, second = (np.asarray(call(model, u)) for _ in range(2))
+    assert (first != second).any()
     model.eval()
-    close(call(model, u), call(model, u))
+    close(call(model, u), model.definition.apply(host(model), u))
 
 
 def test_flax_labels(nnx: Any):
-    labels = dict(adapters.flax.param_labels(Framework("flax").model()).flat_state())
+    labels = dict(nnx.to_flat_state(adapters.flax.param_labels(Framework("flax").model())))
     ssm = {"log_dt", "log_A_re", "A_im", "B_re", "B_im"}
     assert {path[-1] for path, label in labels.items() if label == "ssm"} == ssm
     assert {path[-1] for path, label in labels.items() if label == "regular"} > {"kernel", "C_re", "D", "scale"}
@@ -445,7 +448,14 @@ def test_flax_layouts_are_those_of_files(nnx: Any):
 def test_flax_param_dtype(nnx: Any):
     import jax.numpy as jnp
 
-    module = Framework("flax").s4d(param_dtype=jnp.bfloat16)
-    assert {p.dtype for p in module.arrays().values()} == {jnp.bfloat16.dtype}
-    y = nnx.jit(lambda m, u: m(u))(module, jnp.ones((B, L, H), jnp.bfloat16))
-    assert y.dtype == jnp.bfloat16
+    module = nnx.eval_shape(lambda: Framework("flax").s4d(param_dtype=jnp.bfloat16))
+    assert {p.dtype for p in nnx.state(module, nnx.Param).values()} == {jnp.bfloat16.dtype}
+
+
+def test_flax_half_precision_inputs(nnx: Any):
+    import jax.numpy as jnp
+
+    module, u = Framework("flax").s4d(), signal()
+    y, state = nnx.jit(lambda m, u: m(u, return_state=True))(module, jnp.asarray(u, jnp.bfloat16))
+    assert (y.dtype, state.dtype) == (jnp.bfloat16.dtype, jnp.complex64.dtype)
+    np.testing.assert_allclose(np.asarray(y, np.float32), module.definition.apply(host(module), u), atol=0.05)

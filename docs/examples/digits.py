@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import picture
-from recipe import DIGITS, MNIST, Recipe
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
+
+import picture
+import ssm_core
+from recipe import DIGITS, MNIST, Recipe
 from train_torch import write_initial_weights
 
-import ssm_core
-
 FRAMEWORKS = ("torch", "flax")
-FOLDER = Path(__file__).parents[1] / "_build"
+FOLDER = Path(__file__).parents[1] / "_build" / "digits"
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mnist", type=Path, metavar="FILE", help=".npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch", help="for --mnist (default: torch)")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's number")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="for weights and picture (default: docs/_build)")
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="for weights and picture (default: docs/_build/digits)"
+    )
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     recipe = DIGITS if options.mnist is None else MNIST

@@ -140,7 +140,8 @@ def _poles(axes: Axes, start: Path, end: Path) -> None:
     )
     axes.axvline(0, color=ACCENT, linewidth=1)
     axes.set(title="Poles of the first layer", xlabel="Re: decay", ylabel="Im: frequency")
-    axes.legend(loc="upper left")
+    axes.set_ylim(-1.12 * np.abs(after.imag).max(), 1.3 * np.abs(after.imag).max())
+    axes.legend(loc="upper left", ncols=2)
 
 
 def _belief(figure: Figure, place: SubplotSpec, images: np.ndarray, labels: np.ndarray, stepped: np.ndarray) -> None:
@@ -170,7 +171,7 @@ def _belief(figure: Figure, place: SubplotSpec, images: np.ndarray, labels: np.n
     for bare in (strip, image):
         bare.set(yticks=[])
         bare.grid(visible=False)
-        bare.spines[:].set_visible(False)
+        bare.spines[:].set(visible=True, color="#d5dbe1")
 
 
 def _late_verdict(chance: np.ndarray, labels: np.ndarray) -> int:

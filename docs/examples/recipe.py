@@ -33,7 +33,7 @@ DIGITS = Recipe(
 )
 
 MNIST = Recipe(
-    layers.SequenceModel(1, 10, d_model=64, n_layers=2, layer_options={"d_state": 64}, pool="mean"),
+    layers.SequenceModel(1, 10, d_model=32, n_layers=2, layer_options={"d_state": 64}, pool="mean"),
     epochs=3,
     batch=50,
     lr=1e-2,

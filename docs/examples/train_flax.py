@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from recipe import Recipe
 
+from recipe import Recipe
 from ssm_core.adapters.flax import SequenceModel, load, param_labels, save
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recipe import Recipe
 from torch.nn.functional import cross_entropy
 
+from recipe import Recipe
 from ssm_core.adapters.torch import SequenceModel, load, param_groups, save
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._errors import unknown
+from .._errors import OptionError, unknown
 from .layer import Layer, Stepper
 from .parameters import HostRandom, Parameter, Parameters, Random
 from .s4d import S4D
@@ -16,9 +16,12 @@ LAYERS: dict[str, type] = {cls.__name__: cls for cls in (S4D, SequenceModel)}
 
 def make(name: str, options: dict[str, Any]) -> Layer:
     """The layer of that name with these options."""
-    if name not in LAYERS:
+    if not isinstance(name, str) or name not in LAYERS:
         raise unknown("layers.make", "layer", name, LAYERS)
-    return LAYERS[name](**options)
+    try:
+        return LAYERS[name](**options)
+    except TypeError as error:
+        raise OptionError(f"{name}: {str(error).rpartition('__init__() ')[2]} (options: {sorted(options)}).") from error
 
 
 __all__ = [

@@ -9,13 +9,14 @@ Convolution, scan, chunks and steps are the same function, state in and state ou
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from .._arrays import Array, Namespace, computable, namespace, real_floating
-from .._errors import OptionError, ShapeError, describe
+from .._arrays import Array, Namespace, computable, is_array, namespace, real_floating, require_arrays
+from .._errors import DTypeError, OptionError, ShapeError, describe
 from .parameters import HostRandom, Parameter, Parameters, Random
 
 Stepper = Callable[[Array, Any], tuple[Array, Any]]
@@ -75,11 +76,14 @@ class Layer(ABC):
 
 def prepared(operation: str, params: Parameters, xp: Namespace) -> Parameters:
     """Parameters in a dtype to compute with, at least float32."""
+    if not isinstance(params, dict):
+        raise DTypeError(f"{operation}: params is a {type(params).__name__}, not a dict of arrays by name.")
     return {name: computable(p, xp) for name, p in params.items()}
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:
     """The namespace of an input (B, L, H), or (B, H) for a step; raises for another shape or dtype."""
+    require_arrays(operation, u=u)
     xp = namespace(operation, u=u)
     real_floating(operation, u=u)
     axes, wanted = (2, f"(B, {width})") if step else (3, f"(B, L, {width})")
@@ -88,6 +92,18 @@ def check_signal(operation: str, u: Array, width: int, *, step: bool = False) ->
     return xp
 
 
-def check_rate(operation: str, rate: Any) -> None:
-    if isinstance(rate, int | float) and not rate > 0:
-        raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")
+def check_rate(operation: str, rate: Any, width: int) -> None:
+    """Raise unless rate is a positive number, or a real array () or (H,)."""
+    if not is_array(rate) or isinstance(rate, float):
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")
+        return
+    real_floating(operation, rate=rate)
+    if tuple(rate.shape) not in ((), (width,)):
+        raise ShapeError(f"{operation}: rate must be a number, () or ({width},) ({describe(rate=rate)}).")
+
+
+def check_batch(operation: str, batch: Any) -> None:
+    """Raise unless batch is a whole number of at least 0."""
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
+        raise OptionError(f"{operation}: batch = {batch!r} must be a whole number of at least 0.")

@@ -82,10 +82,11 @@ class S4D(TimeInvariant):
                 f"S4D: d_state = {self.d_state} is odd, but complex poles come in conjugate pairs. "
                 f"Use d_state={self.d_state + 1}, or real=True with init='real'."
             )
-        if not 0 < self.dt_min <= self.dt_max:
+        steps = (self.dt_min, self.dt_max)
+        if not all(isinstance(x, int | float) for x in steps) or not 0 < self.dt_min <= self.dt_max < math.inf:
             raise OptionError(f"S4D: needs 0 < dt_min <= dt_max (dt_min: {self.dt_min}, dt_max: {self.dt_max}).")
-        if self.n_ssm is not None and (self.n_ssm < 1 or self.d_model % self.n_ssm):
-            raise OptionError(f"S4D: n_ssm = {self.n_ssm} must divide d_model = {self.d_model}.")
+        if self.n_ssm is not None and (not isinstance(self.n_ssm, int) or self.n_ssm < 1 or self.d_model % self.n_ssm):
+            raise OptionError(f"S4D: n_ssm = {self.n_ssm!r} must divide d_model = {self.d_model}.")
 
     @property
     def copies(self) -> int:
@@ -95,6 +96,10 @@ class S4D(TimeInvariant):
     @property
     def n_states(self) -> int:
         return self.d_state if self.real else self.d_state // 2
+
+    @property
+    def real_states(self) -> bool:
+        return self.real
 
     def parameters(self) -> tuple[Parameter, ...]:
         H, S, N, rows = self.d_model, self.copies, self.n_states, self.rows()

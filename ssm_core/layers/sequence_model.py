@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._arrays import Array, Namespace, computable, device, is_half, matmul, namespace
-from .._errors import OptionError, unknown
+from .._errors import OptionError, ShapeError, unknown
 from ..modes.job import steps_within
-from .layer import Layer, Stepper, check_signal, prepared
+from .layer import Layer, Stepper, check_batch, check_rate, check_signal, prepared
 from .parameters import Parameter, Parameters, constant, linear
 
 POOLS = ("mean", "last", None)
@@ -57,8 +57,10 @@ class SequenceModel(Layer):
                 raise OptionError(f"SequenceModel: {name} = {value!r} must be a whole number of at least 1.")
         if self.pool not in POOLS:
             raise unknown("SequenceModel", "pool", self.pool, POOLS)
-        if not 0 <= self.dropout < 1:
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise OptionError(f"SequenceModel: dropout = {self.dropout!r} must lie in [0, 1).")
+        if not isinstance(self.layer_options, dict):
+            raise OptionError(f"SequenceModel: layer_options = {self.layer_options!r} must be a dict of options.")
         self.block()
 
     def block(self) -> Layer:
@@ -120,6 +122,10 @@ class SequenceModel(Layer):
 
         A block maps x, with the options of a layer, to what is added to x; with return_state to (that, its state).
         """
+        check_signal("SequenceModel", u, self.d_input)
+        check_rate("SequenceModel", options.get("rate", 1.0), self.d_model)
+        if state is not None:
+            self._check_state(state)
         x, states = encoder(u), []
         for i, block in enumerate(blocks):
             before = None if state is None else state[i]
@@ -135,6 +141,7 @@ class SequenceModel(Layer):
     ) -> tuple[Array, Any]:
         """One step of the model from its parts: a block's step maps (x, state) to (what is added to x, state)."""
         check_signal("SequenceModel.step", u_t, self.d_input, step=True)
+        self._check_state(state)
         x, states = encoder(u_t), []
         for block_step, before in zip(steps, state, strict=False):
             y, after = block_step(x, before)
@@ -142,6 +149,14 @@ class SequenceModel(Layer):
             states.append(after)
         pooled, sums = (x, ()) if self.pool is None else self.pooled(x[:, None, :], state=state[self.n_layers])
         return head(pooled), (*states, sums)
+
+    def _check_state(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) != self.n_layers + 1:
+            raise ShapeError(
+                f"SequenceModel: state must be a tuple of {self.n_layers} layer states and the pool's, "
+                f"not {type(state).__name__} of {len(state) if hasattr(state, '__len__') else 0}. "
+                "Start from initial_state(batch)."
+            )
 
     def _parts(self, params: Parameters, xp: Namespace) -> tuple[Any, list[Any], Any]:
         """Encoder, blocks and head as functions of arrays."""
@@ -182,6 +197,7 @@ class SequenceModel(Layer):
 
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """The states of the blocks, then that of the pool."""
+        check_batch("SequenceModel", batch)
         xp = namespace("SequenceModel", **params)
         states = [self.block().initial_state(self.block_parameters(params, i), batch) for i in range(self.n_layers)]
         bias = computable(params["encoder.bias"], xp)

@@ -13,15 +13,27 @@ from dataclasses import replace
 from typing import Any
 
 from .. import systems
-from .._arrays import Array, Namespace, computable, device, is_half, matmul, namespace
-from .._errors import OptionError, ShapeError, describe, unknown
+from .._arrays import (
+    Array,
+    Namespace,
+    computable,
+    device,
+    dtype_name,
+    floating,
+    is_complex,
+    is_half,
+    matmul,
+    namespace,
+    require_arrays,
+)
+from .._errors import DTypeError, OptionError, ShapeError, describe, unknown
 from ..convolution import convolve
 from ..kernels import check_length, discrete_form, propagator
 from ..modes.job import steps_within
-from ..recurrence import MODES, run
+from ..recurrence import MODES, check_lengths, check_masks, run
 from ..special import ACTIVATIONS, activation
 from ..stepping import diagonal_stepper
-from .layer import Layer, Stepper, check_rate, check_signal, prepared
+from .layer import Layer, Stepper, check_batch, check_rate, check_signal, prepared
 from .parameters import Parameter, Parameters, linear, normal
 
 OUTPUTS = ("glu", "linear", None)
@@ -46,6 +58,11 @@ class TimeInvariant(Layer):
     @abstractmethod
     def n_states(self) -> int:
         """N, stored states a channel."""
+
+    @property
+    def real_states(self) -> bool:
+        """Whether states are real."""
+        return False
 
     def rows(self) -> int:
         """Rows of C: one for each output channel and direction."""
@@ -94,10 +111,10 @@ class TimeInvariant(Layer):
         mode        "auto", "conv", "chunk" or "scan": the same function
         """
         xp = check_signal(self.name, u, self.d_model)
-        check_rate(self.name, rate)
-        namespace(self.name, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, **params)
-        self._check_shapes(u, state, lengths, reset, step_scale)
+        check_rate(self.name, rate, self.d_model)
         params, given = prepared(self.name, params, xp), u.dtype
+        self._check_inputs(u, state, lengths, reset, step_scale)
+        namespace(self.name, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, rate=rate, **params)
         x = xp.permute_dims(computable(u, xp), (0, 2, 1))  # (B, H, L)
         if self.bidirectional:
             self._refuse_states(state, return_state, reset, step_scale, mode)
@@ -167,7 +184,7 @@ class TimeInvariant(Layer):
     def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
         """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
         check_length(self.name, length)
-        check_rate(self.name, rate)
+        check_rate(self.name, rate, self.d_model)
         xp = namespace(self.name, **params)
         return self._kernel(prepared(self.name, params, xp), length, rate, xp)
 
@@ -180,6 +197,7 @@ class TimeInvariant(Layer):
     def initial_state(self, params: Parameters, batch: int) -> Array:
         """Zeros (B, H, N), complex where the poles are."""
         self._refuse_states(None, True, None, None, "auto")
+        check_batch(self.name, batch)
         xp = namespace(self.name, **params)
         params = prepared(self.name, params, xp)
         poles = self.system(params, xp)[0].poles
@@ -188,7 +206,7 @@ class TimeInvariant(Layer):
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state), with the discrete system held."""
         self._refuse_states(None, True, None, None, "auto")
-        check_rate(self.name, rate)
+        check_rate(self.name, rate, self.d_model)
         xp = namespace(self.name, **params)
         params = prepared(self.name, params, xp)
         system, dt = self._time_first_system(params, rate, xp)
@@ -204,7 +222,7 @@ class TimeInvariant(Layer):
         mixed = self._mixer(params, xp)
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
-            self._check_step(u_t, state)
+            self._check_step(u_t, state, params)
             u = computable(u_t, xp)
             state, v = advance(state, u)
             y = mixed(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
@@ -212,23 +230,42 @@ class TimeInvariant(Layer):
 
         return step
 
-    def _check_step(self, u_t: Array, state: Array) -> None:
-        if u_t.ndim != 2 or u_t.shape[-1] != self.d_model:
-            raise ShapeError(f"{self.name}.step: u_t must be (B, {self.d_model}) ({describe(u_t=u_t)}).")
+    def _check_step(self, u_t: Array, state: Array, params: Parameters) -> None:
+        check_signal(f"{self.name}.step", u_t, self.d_model, step=True)
+        require_arrays(f"{self.name}.step", state=state)
+        namespace(f"{self.name}.step", u_t=u_t, state=state, **params)
         if tuple(state.shape) != (u_t.shape[0], self.d_model, self.n_states):
             raise ShapeError(
                 f"{self.name}.step: state must be ({u_t.shape[0]}, {self.d_model}, {self.n_states}) "
                 f"({describe(u_t=u_t, state=state)}). Start from initial_state({u_t.shape[0]})."
             )
+        self._check_state_dtype(f"{self.name}.step", state)
 
-    def _check_shapes(self, u: Array, state: Any, lengths: Any, reset: Any, step_scale: Any) -> None:
-        B, L, H = u.shape
-        given = describe(u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale)
-        wanted = {"state": (B, H, self.n_states), "lengths": (B,), "reset": (B, L), "step_scale": (B, L)}
-        values = {"state": state, "lengths": lengths, "reset": reset, "step_scale": step_scale}
-        for name, shape in wanted.items():
-            if values[name] is not None and tuple(values[name].shape) != shape:
+    def _check_state_dtype(self, operation: str, state: Array) -> None:
+        floating(operation, state=state)
+        if self.real_states and is_complex(state):
+            raise DTypeError(f"{operation}: state has dtype {dtype_name(state)}, but the poles are real.")
+
+    def _check_inputs(self, u: Array, state: Any, lengths: Any, reset: Any, step_scale: Any) -> None:
+        """Shapes and dtypes of what goes with a signal; the values of lengths where they are on the host."""
+        B, L, _ = u.shape
+        wanted = {
+            "state": ((B, self.d_model, self.n_states), state),
+            "lengths": ((B,), lengths),
+            "reset": ((B, L), reset),
+            "step_scale": ((B, L), step_scale),
+        }
+        given = describe(u=u, **{name: x for name, (_, x) in wanted.items()})
+        for name, (shape, x) in wanted.items():
+            if x is None:
+                continue
+            require_arrays(self.name, **{name: x})
+            if tuple(x.shape) != shape:
                 raise ShapeError(f"{self.name}: {name} must be {shape} ({given}).")
+        if state is not None:
+            self._check_state_dtype(self.name, state)
+        check_masks(self.name, given, reset, lengths, step_scale)
+        check_lengths(self.name, lengths, L)
 
     def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
         if not self.bidirectional:

@@ -1,0 +1,214 @@
+"""Derivatives: forward and reverse, first and second, against finite differences of the plain truth.
+
+The differences are taken of what the loops of `truth` compute, so that value and derivative are held against the same
+independent function.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+
+import ssm_core
+from ssm_core import special
+
+from . import autodiff, cases, cases_of_layers, cases_of_systems, examples
+from .backends import Absent, Backend, load
+from .cases import Case
+from .cases_of_systems import run_case
+from .examples import DENSE, MIMO, PAIRS, Draw
+from .tolerances import assert_close, compare
+
+pytestmark = [pytest.mark.backends(*autodiff.FRAMEWORKS), pytest.mark.dtypes("float64")]
+
+FIRST, SECOND = 1e-8, 1e-5  # what the finite differences can tell
+MODES = tuple(run_case(example, 12, mode) for example in (PAIRS, MIMO) for mode in ("conv", "chunk", "scan"))
+SINGLE = tuple(case for case in cases.SPECIAL if case.function in ("special.phi1", "special.gelu", "special.softplus"))
+SMOOTH = (
+    *cases.LINEAR_SCAN, *cases.CHUNK_SUMMARY, *cases.CONVOLVE[:3], *cases.EXPM[:1], *SINGLE,
+    *(case for case in cases_of_systems.DISCRETIZE if "tiny" not in case.name),
+    *cases_of_systems.KERNEL, *MODES, run_case(DENSE, 12, "chunk"), *cases_of_systems.STEP,
+    *cases_of_systems.DIAGONAL_SCAN, *cases_of_systems.FREQUENCY[:2], *cases_of_layers.ALL,
+)  # fmt: skip
+# Compiling takes a second or more for each: one of every kind where the function has several.
+COMPILED = {
+    *cases.LINEAR_SCAN, cases.CHUNK_SUMMARY[0], cases.CONVOLVE[2], *cases.EXPM[:1], *SINGLE[:1],
+    *cases_of_systems.DISCRETIZE[:6], *cases_of_systems.KERNEL[:1], *MODES[:3], *cases_of_systems.DIAGONAL_SCAN[:3],
+    *cases_of_layers.ALL,
+}  # fmt: skip
+
+
+def floating(arrays: SimpleNamespace) -> list[str]:
+    return [n for n, x in vars(arrays).items() if hasattr(x, "dtype") and str(x.dtype).rpartition(".")[2][0] in "fc"]
+
+
+def direction(values: SimpleNamespace, names: list[str], d: Draw) -> dict[str, np.ndarray]:
+    """A random tangent for every input."""
+    inputs = {name: getattr(values, name) for name in names}
+    return {name: (d.complex if np.iscomplexobj(x) else d.real)(*x.shape) for name, x in inputs.items()}
+
+
+@pytest.mark.cases(SMOOTH)
+@pytest.mark.dtypes("float64", "complex128")
+def test_against_finite_differences(case: Case, backend: Backend, dtype: str):
+    if backend.family == "jax" and case not in COMPILED:
+        pytest.skip("of this function another case is compiled")
+    d = Draw(9)
+    arrays, values = case.inputs(backend, dtype)
+    names = floating(arrays)
+    t = direction(values, names, d)
+    weights = tuple((d.complex if np.iscomplexobj(y) else d.real)(*y.shape) for y in case.expected(values))
+
+    def plain(x: dict[str, Any]) -> tuple[Any, ...]:
+        return case.expected(SimpleNamespace(**vars(values) | x))
+
+    def fast(x: dict[str, Any]) -> tuple[Any, ...]:
+        found = case.call(SimpleNamespace(**vars(arrays) | x))
+        return found if isinstance(found, tuple) else (found,)
+
+    wanted = autodiff.differences(plain, {n: getattr(values, n) for n in names}, t, weights)
+    found = autodiff.along(
+        backend, fast, {n: getattr(arrays, n) for n in names}, {n: backend.asarray(x) for n, x in t.items()},
+        tuple(backend.asarray(c) for c in weights),
+    )  # fmt: skip
+    check = partial(compare, backend=backend, dtype=dtype, function=case.function)
+    for actual, expected in zip(found.forward, wanted.forward, strict=True):
+        assert_close(actual, expected, backend, dtype, function=case.function, allowed=FIRST)
+    check(backend.to_numpy(found.reverse), np.asarray(wanted.reverse), allowed=FIRST)
+    scale = abs(wanted.reverse) + abs(wanted.second)
+    check(backend.to_numpy(found.second) / scale, np.asarray(wanted.second) / scale + 0.0, allowed=None or SECOND)
+
+
+# The linear scan, whose derivatives are written by hand --------------------------------------------------------------
+
+VARIANTS = list(itertools.product((0, 1), (False, True), (False, True), (False, True)))
+
+
+@pytest.mark.parametrize(("axis", "constant", "reverse", "initial"), VARIANTS)
+@pytest.mark.dtypes("float64", "complex128")
+def test_linear_scan(axis: int, constant: bool, reverse: bool, initial: bool, backend: Backend, dtype: str):
+    """Every entry of both Jacobians, and of the second derivatives: the checks of the frameworks themselves."""
+    if backend.family == "jax" and (axis or constant != initial):
+        pytest.skip("half of the variants, which are compiled")
+    d = Draw(2, dtype)
+    shape = (2, 5) if axis else (5, 2)
+    gate = shape if not constant else (2, 1) if axis else (1, 2)
+    inputs = [d.gates(*gate), d.signal(*shape), *([d.signal(2)] if initial else [])]
+    given = tuple(backend.asarray(x, dtype) for x in inputs)
+
+    def scan(a: Any, b: Any, first: Any = None) -> Any:
+        return ssm_core.linear_scan(a, b, axis=axis, initial=first, reverse=reverse)
+
+    if backend.family == "jax":
+        from jax.test_util import check_grads
+
+        check_grads(backend.jit(scan), given, order=2, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
+        return
+    torch = backend.module
+    given = tuple(x.requires_grad_() for x in given)
+    assert torch.autograd.gradcheck(scan, given, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(scan, given)
+
+
+# Where a naive formula loses its digits ------------------------------------------------------------------------------
+
+
+@pytest.mark.dtypes("float32", "float64", "complex64", "complex128")
+def test_phi1_and_its_derivative_near_zero(backend: Backend, dtype: str):
+    """phi1'(z) = (e^z (z - 1) + 1) / z^2, which is 1/2 at 0; relative to each value."""
+    z = np.asarray([0.0, 1e-30, 1e-12, -1e-8, 5e-4, -1e-3, 0.1, -0.9, 0.999, 1.001, -2.0])
+    z = z * np.exp(0.4j) if dtype.startswith("complex") else z
+    v = examples.as_arrays(backend, dtype, {"z": z, "t": np.ones_like(z)})
+    values = examples.rounded(backend, v)
+
+    def derivative(x: Any) -> Any:
+        with mpmath.workdps(120):
+            return mpmath.mpf("0.5") if x == 0 else (mpmath.exp(x) * (x - 1) + 1) / x**2
+
+    with mpmath.workdps(120):
+        kind: Any = complex if dtype.startswith("complex") else float
+        expected = np.array([kind(derivative(mpmath.mpmathify(kind(x)))) for x in values.z])
+    weights = (np.ones_like(z),)
+    forward = autodiff.along(
+        backend, lambda x: (special.phi1(x["z"]),), {"z": v.z}, {"z": v.t},
+        tuple(backend.asarray(c, str(v.z.dtype).rpartition(".")[2]) for c in weights),
+    ).forward[0]  # fmt: skip
+    compare(backend.to_numpy(forward) / expected, np.ones_like(expected), backend, dtype, function="special.phi1")
+
+
+@pytest.mark.parametrize("step", [1e-12, 1e-7, 1e-4])
+def test_zoh_of_tiny_steps(step: float, backend: Backend, dtype: str):
+    """d Bb / d dt = exp(dt A) B and d Bb / d A -> dt^2 / 2 B, however small dt A is."""
+    poles, dt = np.asarray([-0.5 + 2j, -1e-9 + 0j]), np.asarray(step)
+
+    def held(x: dict[str, Any]) -> tuple[Any]:
+        system = ssm_core.Diagonal(x["poles"], x["poles"] * 0 + 1)
+        return (ssm_core.discretize(system, x["dt"]).B,)
+
+    at = {"poles": backend.asarray(poles), "dt": backend.asarray(dt)}
+    weights = (backend.asarray(np.ones(2, complex)),)
+    zero = {"poles": backend.asarray(0 * poles), "dt": backend.asarray(0 * dt)}
+    of_dt = autodiff.along(backend, held, at, zero | {"dt": backend.asarray(np.ones(()))}, weights).forward[0]
+    assert_close(of_dt, np.exp(dt * poles), backend, dtype, function="discretize")
+    of_poles = autodiff.along(backend, held, at, zero | {"poles": backend.asarray(np.ones(2, complex))}, weights)
+    z = dt * poles
+    wanted = dt**2 * (1 / 2 + z / 3 + z**2 / 8 + z**3 / 30 + z**4 / 144)
+    assert_close(of_poles.forward[0], wanted, backend, dtype, function="discretize")
+
+
+# The frameworks against each other -----------------------------------------------------------------------------------
+
+
+def both() -> tuple[Any, Any]:
+    try:
+        return load("torch"), load("jax")
+    except Absent as reason:
+        pytest.skip(f"torch and jax are compared with each other: {reason}")
+
+
+@pytest.mark.backends("jax")
+@pytest.mark.cases([*cases_of_layers.LAYER, cases_of_layers.REAL_LAYER, cases_of_layers.MODEL])
+@pytest.mark.dtypes("float32", "float64")
+def test_torch_and_jax_agree_on_real_leaves(case: Case, backend: Backend, dtype: str):
+    torch, jax = both()
+    gradients = []
+    for framework in (torch, jax):
+        arrays, _ = case.inputs(framework, dtype)
+        names = [n for n in floating(arrays) if n != "state"]
+
+        def loss(x: dict[str, Any], arrays: Any = arrays, xp: Any = framework.xp) -> Any:
+            found = case.call(SimpleNamespace(**vars(arrays) | x))
+            y = found[0] if isinstance(found, tuple) else found
+            return xp.sum(xp.sin(y))
+
+        found = autodiff.gradient(framework, loss, {n: getattr(arrays, n) for n in names})
+        gradients.append({n: framework.to_numpy(g) for n, g in found.items()})
+    for name, actual in gradients[1].items():
+        compare(actual, gradients[0][name], jax, dtype, function=case.function, terms=case.terms**2)
+
+
+@pytest.mark.backends("jax")
+@pytest.mark.dtypes("complex128")
+def test_complex_gradients_are_conjugates_of_each_other(backend: Backend, dtype: str):
+    """PyTorch returns dL/dRe + i dL/dIm, and JAX its conjugate, for every complex leaf of a scan."""
+    torch, jax = both()
+    d = Draw(3, dtype)
+    inputs = {"a": d.gates(6, 2), "b": d.signal(6, 2), "first": d.signal(2)}
+    gradients = []
+    for framework in (torch, jax):
+        xp = framework.xp
+
+        def loss(x: dict[str, Any], xp: Any = xp) -> Any:
+            states = ssm_core.linear_scan(x["a"], x["b"], axis=0, initial=x["first"])
+            return xp.sum(xp.real(states) ** 2 + xp.imag(states) ** 3)
+
+        found = autodiff.gradient(framework, loss, {n: framework.asarray(x) for n, x in inputs.items()})
+        gradients.append({n: framework.to_numpy(g) for n, g in found.items()})
+    for name in inputs:
+        compare(gradients[1][name], gradients[0][name].conj(), jax, dtype, function="linear_scan", terms=6)

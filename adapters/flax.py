@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssm_core import checkpoints, layers
+from ssm_core._arrays import namespace
 from ssm_core._errors import DTypeError, unknown
 from ssm_core.layers.sequence_model import EPSILON
 
@@ -180,6 +181,7 @@ class SequenceModel(nnx.Module):
         mode: str = "auto",
     ) -> Any:
         """y (B, d_output) from u (B, L, d_input), or (B, L, d_output) without pooling."""
+        namespace("SequenceModel", u=u, encoder=self.encoder.kernel[...])
         y, state = self.definition.compose(
             u, self.encoder, self.blocks, self.head,
             state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate, step_scale=step_scale,
@@ -240,9 +242,10 @@ def _to_file(part: nnx.Module, field: str, value: jax.Array) -> jax.Array:
 
 def save(module: Any, path: str | os.PathLike[str]) -> None:
     """Write a layer or model to a safetensors file that every framework loads."""
-    if not hasattr(module, "arrays"):
+    if not (isinstance(module, nnx.Module) and hasattr(module, "arrays")):
         raise DTypeError(f"save: a {type(module).__name__} is no module of ssm_core. Build one, such as S4D(4).")
-    checkpoints.save(module.definition, module.arrays(), path)
+    given: Any = module
+    checkpoints.save(given.definition, given.arrays(), path)
 
 
 def load(path: str | os.PathLike[str], *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs | None = None) -> Any:

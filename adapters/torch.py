@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssm_core import checkpoints, layers
+from ssm_core._arrays import namespace
 from ssm_core._errors import DTypeError, unknown
 from ssm_core.layers.sequence_model import EPSILON
 
@@ -199,6 +200,7 @@ class SequenceModel(nn.Module):
         mode: str = "auto",
     ) -> Any:
         """y (B, d_output) from u (B, L, d_input), or (B, L, d_output) without pooling."""
+        namespace("SequenceModel", u=u, encoder=self.encoder.weight)
         y, state = self.definition.compose(
             u, self.encoder, self.blocks, self.head,
             state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate, step_scale=step_scale,
@@ -236,9 +238,10 @@ def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype |
 
 def save(module: Any, path: str | os.PathLike[str]) -> None:
     """Write a layer or model to a safetensors file that every framework loads."""
-    if not hasattr(module, "arrays"):
+    if not (isinstance(module, nn.Module) and hasattr(module, "arrays")):
         raise DTypeError(f"save: a {type(module).__name__} is no module of ssm_core. Build one, such as S4D(4).")
-    checkpoints.save(module.definition, module.arrays(), path)
+    given: Any = module
+    checkpoints.save(given.definition, given.arrays(), path)
 
 
 def load(path: str | os.PathLike[str], *, device: Any = None, dtype: torch.dtype | None = None) -> Any:
@@ -275,7 +278,7 @@ def _special(model: nn.Module) -> Iterator[nn.Parameter]:
 
 def _full_precision(u: Tensor) -> Any:
     """Powers, FFTs and states lose their digits in half precision, so autocast stops here."""
-    kind = u.device.type
+    kind = u.device.type if isinstance(u, Tensor) else "meta"  # what is no tensor is refused further on
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)

@@ -48,8 +48,8 @@ def _dtypes(worst: Worst) -> list[str]:
 def _functions(worst: Worst, dtype: str | None = None) -> list[str]:
     """In the order of the capability table."""
     present = {f for f, _, d in worst.cells if dtype in (None, d)}
-    known = [row.function for row in capabilities.ROWS if row.function in present]
-    return known + sorted(present - set(known))
+    order = [row.function for row in capabilities.ROWS]
+    return sorted(present, key=lambda name: (" " in name, order.index(name.partition(" ")[0])))
 
 
 def _cell(worst: Worst, function: str, backend: str, dtype: str, absent: dict[str, str]) -> str:

@@ -58,11 +58,11 @@ def of_kind(dtype: str, like: np.ndarray) -> str:
     return STANDARD[STANDARD.index(precision(dtype)) + (2 if np.iscomplexobj(like) else 0)]
 
 
-def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """max |actual - expected| / max |expected|, absolute where all that is expected is 0; inf for NaN."""
+def relative_error(actual: np.ndarray, expected: np.ndarray, scale: float | None = None) -> float:
+    """max |actual - expected| / max |expected| (or scale), absolute where that is 0; inf for NaN."""
     if expected.size == 0:
         return 0.0
-    error, scale = np.max(np.abs(actual - expected)), np.max(np.abs(expected))
+    error, scale = np.max(np.abs(actual - expected)), np.max(np.abs(expected)) if scale is None else scale
     return float(error / scale) if scale > 0 and np.isfinite(error) else float(error if np.isfinite(error) else np.inf)
 
 
@@ -118,10 +118,11 @@ def compare(
     terms: float = 1,
     phase: float = 0.0,
     allowed: float | None = None,
+    scale: float | None = None,
 ) -> None:
-    """Check values that are on the host already."""
+    """Check values that are on the host already; relative to scale instead of the largest entry where it is given."""
     assert actual.shape == expected.shape, f"{function}: shape {actual.shape}, not {expected.shape}"
     allowed = tolerance(dtype, terms=terms, phase=phase) if allowed is None else allowed
-    error = relative_error(actual, expected)
+    error = relative_error(actual, expected, scale)
     record(Comparison(function, backend.name, dtype, error, allowed))
     assert error <= allowed, f"{function} on {backend} in {dtype}: error {error:.2e} > {allowed:.2e}"

@@ -223,7 +223,7 @@ def render(tokens: list[Token]) -> str:
 
 
 def colored(code: str, language: str, _attributes: str) -> str:
-    lexer = {"python-signature": "python", "sh": "console", "": "text"}.get(language, language)
+    lexer = {"python-signature": "python", "sh": "bash", "": "text"}.get(language, language)
     kind = " class='signature'" if language == "python-signature" else ""
     inner = highlight(code, get_lexer_by_name(lexer), HtmlFormatter(nowrap=True))
     return f"<pre{kind}><code>{inner}</code></pre>"

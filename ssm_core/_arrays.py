@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._dispatch import dispatched, framework, load
-from ._errors import DTypeError, MissingPackageError, MixedArraysError, OptionError
+from ._errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
 
 Array = Any  # an array of any library that follows the array API standard
 Namespace = Any  # the module of its functions
@@ -137,27 +137,31 @@ def to_complex(x: Array, xp: Namespace) -> Array:
     return x if is_complex(x) else xp.astype(x, complex_dtype(x.dtype, xp))
 
 
-def resolve(xp: Any) -> Namespace:
+def resolve(xp: Any, operation: str = "resolve") -> Namespace:
     """The array-API namespace for a module (`numpy`, `torch`, ...), its name, or None (numpy)."""
     if xp is None:
         xp = "numpy"
     name = xp if isinstance(xp, str) else getattr(xp, "__name__", "")
     if not name:
-        raise OptionError(f"xp={xp!r} is no array library. Pass a namespace or its name: xp=numpy, xp='torch'.")
+        raise OptionError(
+            f"{operation}: xp={xp!r} is no array library. Pass a namespace or its name: xp=numpy, xp='torch'."
+        )
     wrapped = {"numpy", "torch", "cupy", "dask.array"}
     target = f"array_api_compat.{name}" if name in wrapped else {"jax": "jax.numpy"}.get(name, name)
     try:
         found = importlib.import_module(target) if isinstance(xp, str) or target != name else xp
         if hasattr(found, "__array_namespace_info__"):
             return found
-        raise OptionError(f"xp={name!r} is no array library: it has no __array_namespace_info__.")
+        raise OptionError(f"{operation}: xp={name!r} is no array library: it has no __array_namespace_info__.")
     except ImportError as error:
         raise MissingPackageError(
-            f"xp={name!r}: the package is not installed. Install it: pip install {name}."
+            f"{operation}: xp={name!r}: the package is not installed. Install it: pip install {name}."
         ) from error
 
 
-def convert(x: Any, xp: Namespace, dtype: Any = None, device: Any = None) -> Array:
+def convert(
+    x: Any, xp: Namespace, dtype: Any = None, device: Any = None, *, operation: str = "convert", name: str = "x"
+) -> Array:
     """x as an array of xp, detached from any gradient; lists and numbers become floating arrays.
 
     Double precision becomes single where the library has no double, as JAX has not by default.
@@ -167,10 +171,13 @@ def convert(x: Any, xp: Namespace, dtype: Any = None, device: Any = None) -> Arr
             return x
         x = to_numpy(x)
     else:
-        x = np.asarray(x)
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise ShapeError(f"{operation}: {name} is no array: its rows have different lengths.") from error
         x = x.astype(np.float64) if x.dtype.kind in "iub" else x
     if x.dtype.kind not in "fc":
-        raise DTypeError(f"convert: an array of dtype {x.dtype} is no floating array (shape {x.shape}).")
+        raise DTypeError(f"{operation}: {name} has dtype {x.dtype} (shape {x.shape}), but must be floating.")
     dtype = _same_dtype(x.dtype.name, xp) if dtype is None else dtype
     return xp.asarray(x, dtype=dtype, **({} if device is None else {"device": device}))
 

@@ -44,7 +44,7 @@ def load(path: str | os.PathLike[str], *, xp: Any = None) -> tuple[Layer, Parame
     Raises OptionError where the file is not one of `save`, or holds missing or surplus parameters; ShapeError for a
     wrong shape; MissingPackageError without safetensors. For an example see `save`.
     """
-    library = resolve(xp)
+    library = resolve(xp, "load")
     layer, tensors = read(path)
     return layer, {name: convert(x, library) for name, x in tensors.items()}
 

@@ -80,8 +80,8 @@ def check_method(operation: str, system: Any, dt: Any, method: str, alpha: float
         needs = "needs alpha=, such as alpha=0.5" if method == "gbt" else "takes no alpha; only 'gbt' does"
         raise OptionError(f"{operation}: method {method!r} {needs}.")
     if alpha is not None and (not isinstance(alpha, int | float) or not 0 <= alpha <= 1):
-        raise DomainError(f"{operation}: alpha = {alpha!r} must be a number in [0, 1].")
-    if system.discrete and dt is not None:
+        raise DomainError(f"{operation}: alpha = {alpha!r} must lie in [0, 1].")
+    if system.discrete and (dt is not None or operation == "discretize"):
         raise OptionError(f"{operation}: the system is discrete already, so it takes no dt (dt: {dt!r}).")
     if not system.discrete and dt is None:
         raise OptionError(f"{operation}: a continuous system needs its step: {operation}(..., dt=0.01).")
@@ -99,7 +99,7 @@ def check_system_values(operation: str, xp: Namespace, system: Any, dt: Any, alw
 def validated_dt(operation: str, system: Any, dt: Any, xp: Namespace) -> Any:
     """dt with one axis a batch axis (and one for the states, size 1 or N, if the system is Diagonal), or a number."""
     if isinstance(dt, bool | complex | str):
-        raise DTypeError(f"{operation}: dt = {dt!r} must be a real number or an array.")
+        raise DTypeError(f"{operation}: dt is a {type(dt).__name__} ({dt!r}), but must be a real number or an array.")
     if dt is None or isinstance(dt, int | float):
         return dt
     require_arrays(operation, dt=dt)

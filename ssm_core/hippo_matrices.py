@@ -84,7 +84,7 @@ def hippo(
     N = state_size("hippo", N, even=chosen.even, owner=f"measure {measure!r}")
     options = _options(measure, chosen, alpha=alpha, beta=beta)
     A, B = chosen.matrices(np.arange(N), **options)
-    xp = resolve(xp)
+    xp = resolve(xp, "hippo")
     _check_dtype(xp, dtype)
     return convert(A, xp, dtype, device), convert(B, xp, dtype, device)
 

@@ -78,7 +78,7 @@ def diagonal_init(
     N = state_size("diagonal_init", N, even=pairs, owner="a system of conjugate pairs")
     _check_scales(real_scale=real_scale, imag_scale=imag_scale, B_scale=B_scale, B_clip=B_clip)
     _check_use(name, (real_scale, imag_scale), B_init, B_clip, pairs)
-    xp = resolve(xp)
+    xp = resolve(xp, "diagonal_init")
     real, complex_ = _dtypes(xp, dtype)
 
     n = np.arange(N // 2 if pairs else N)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import systems
 from ._arrays import Array, Namespace, convert, resolve
 from ._errors import OptionError
@@ -44,8 +46,8 @@ def kernel(
     """
     system = systems.as_system("kernel", system, dt, xp)
     if xp is not None:
-        xp = resolve(xp)
-        system = systems.converted(system, xp)
+        xp = resolve(xp, "kernel")
+        system = systems.converted(system, xp, "kernel")
         dt = dt if dt is None or isinstance(dt, int | float) else convert(dt, xp)
     check_length("kernel", length)
     check_method("kernel", system, dt, method, alpha)
@@ -73,7 +75,7 @@ _PROPAGATORS: dict[type, Any] = {Diagonal: DiagonalPropagator, Dense: DensePropa
 
 
 def check_length(operation: str, length: Any) -> None:
-    if isinstance(length, bool) or not hasattr(length, "__index__"):
+    if isinstance(length, bool) or not isinstance(length, int | np.integer):
         raise OptionError(f"{operation}: length is {length!r}, but must be a whole number of steps.")
     if length < 1:
         raise OptionError(f"{operation}: length = {length} must be at least 1.")

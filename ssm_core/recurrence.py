@@ -25,7 +25,7 @@ from ._arrays import (
     require_arrays,
 )
 from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
-from ._values import check_finite
+from ._values import check_finite, check_positive
 from .discretization import check_method, check_system_values, discretized, validated_dt
 from .kernels import check_output, discrete_form, propagator
 from .modes import Run, run_chunks, run_convolution, run_steps
@@ -85,6 +85,8 @@ def scan(
     floating("scan", u=u, initial=initial)
     check_system_values("scan", xp, system, dt, check_values)
     check_finite("scan", xp, check_values, u=u, initial=initial, step_scale=step_scale)
+    if step_scale is not None:
+        check_positive("scan", xp, check_values, step_scale=step_scale)
     check_lengths("scan", lengths, u.shape[-1] if u.ndim else 0)
     return run("scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True)
 
@@ -136,7 +138,7 @@ def run(
     mode = choose_mode(operation, system, mode, u.shape[-1], **options)
     axes = len(batch)
     reset, step_scale = (_with_axes(x, axes + 1, xp) for x in (reset, step_scale))
-    lengths = _with_axes(lengths, axes, xp)
+    lengths = None if lengths is None else xp.clip(_with_axes(lengths, axes, xp), 0, u.shape[-1])
     discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
     job = Run(
         system=discrete,
@@ -185,7 +187,8 @@ def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:
     P, N = systems.inputs(system, systems.batch_rank(system)), systems.state_field(system).shape[-1]
     given = describe(B=system.B, u_k=u_k, state=state)
     if P is not None and (u_k.ndim < 1 or u_k.shape[-1] != P):
-        raise ShapeError(f"step: u_k must end with the {P} inputs of B ({given}).")
+        n = u_k.shape[-1] if u_k.ndim else 0
+        raise ShapeError(f"step: u_k has {n} inputs but B has {P} ({given}).")
     if state.ndim < 1 or state.shape[-1] != N:
         raise ShapeError(f"step: state must end with {N} states ({given}).")
     broadcast(

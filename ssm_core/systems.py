@@ -158,9 +158,11 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
     return system
 
 
-def converted(system: System, xp: Namespace) -> System:
+def converted(system: System, xp: Namespace, operation: str = "converted") -> System:
     """The system with every field an array of xp, detached from gradients."""
-    return map_arrays(lambda x: convert(x, xp), system)
+    fields = {name: getattr(system, name) for name in array_fields(type(system))}
+    present = {name: convert(x, xp, operation=operation, name=name) for name, x in fields.items() if x is not None}
+    return replace(system, **present)
 
 
 def validated(operation: str, system: System) -> tuple[System, Namespace]:

@@ -34,10 +34,10 @@ class Powers:
         w, rest = self.logarithms
         return Powers(self.poles[index], (w[index], None if rest is None else rest[index]), self.xp)
 
-    def _exp(self, k: Any, longest: int) -> Array:
-        """exp(k w) for k up to `longest`."""
+    def _exp(self, k: Any, longest: int, *, as_axis: bool = False) -> Array:
+        """exp(k w) for k up to `longest`; with `as_axis` k becomes a new last axis."""
         w, rest = self.logarithms  # type: ignore[misc]
-        if getattr(k, "ndim", 0) == 1:
+        if as_axis:
             w, rest = w[..., None], None if rest is None else rest[..., None]
         power = self.xp.exp(w * k)
         return power if rest is None or longest < LONG else power * (1 + rest * k)
@@ -69,7 +69,7 @@ class Powers:
         xp = self.xp
         if self.logarithms is not None:
             k = xp.arange(count, dtype=real_dtype(self.poles.dtype, xp), device=device(self.poles))
-            return self._exp(k * float(stride) + float(start), start + stride * count)
+            return self._exp(k * float(stride) + float(start), start + stride * count, as_axis=True)
         ratio, rows = self(stride)[..., None], self(start)[..., None]
         while rows.shape[-1] < count:
             rows = xp.concat([rows, rows * ratio], axis=-1)

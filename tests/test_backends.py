@@ -53,14 +53,14 @@ def test_scan_around_the_switches(framework: str, length: int, width: tuple[int,
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("gate", [(70, 3), (1, 3), (70, 1), (1, 1)])
+@pytest.mark.parametrize("gate", [(70, 3), (1, 1)])
 def test_complex_scans_and_broadcast_gates(gate: tuple[int, int], reverse: bool, xp: Any):
     a, b, x = draw(*gate, complex_=True), draw(70, 3, complex_=True, seed=1), draw(3, complex_=True, seed=2)
     found = linear_scan(xp.asarray(a), xp.asarray(b), axis=0, initial=xp.asarray(x), reverse=reverse)
     np.testing.assert_allclose(found, exact(a, b, x, reverse), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("axis", [1, 2])
 def test_scans_of_every_axis(axis: int, xp: Any):
     a, b = draw(5, 70, 4), draw(5, 70, 4, seed=1)
     found = linear_scan(xp.asarray(a), xp.asarray(b), axis=axis)
@@ -228,7 +228,7 @@ def test_torch_scan_under_vmap_and_jvp():
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("chunk", [1, 3, 10])
+@pytest.mark.parametrize("chunk", [3, 10])
 def test_folds(chunk: int, recompute: bool, xp: Any):
     u, v = draw(7, 2), draw(7, seed=1)
 
@@ -289,9 +289,10 @@ def test_exponentials(xp: Any):
     np.testing.assert_allclose(np.asarray(expm(xp.asarray(A))) / scale, wanted / scale, atol=2e-5)
 
 
-@pytest.mark.parametrize("several_outputs", [False, True])
-@pytest.mark.parametrize("conj_pairs", [False, True])
-@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize(
+    ("complex_", "conj_pairs", "several_outputs"),
+    [(True, True, False), (True, True, True), (True, False, False), (False, False, False), (False, True, True)],
+)
 def test_steppers(complex_: bool, conj_pairs: bool, several_outputs: bool, xp: Any):
     H, N = 3, 4
     poles, B = draw(H, N, complex_=complex_), draw(H, N, complex_=complex_, seed=1)

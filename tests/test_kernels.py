@@ -106,7 +106,7 @@ def test_dtypes(fields: tuple[str, ...], wanted: str):
     assert paired.dtype == {"complex64": "float32", "complex128": "float64"}.get(wanted, wanted)
 
 
-@pytest.mark.parametrize("length", [5, np.int64(5), np.asarray(5)])
+@pytest.mark.parametrize("length", [5, np.int64(5)])
 def test_lengths_are_whole_numbers_of_any_kind(length: Any):
     assert kernel(discretize(reference.diagonal(), 0.1), length).shape == (5,)
 

@@ -13,6 +13,7 @@ from ssm_core import Diagonal, discretize, scan, step
 
 MODES = ("conv", "chunk", "scan", "auto")
 KINDS = {"diagonal": reference.diagonal, "dense": reference.dense}
+PORTS = [((), None, None), ((2,), 2, None), ((), None, 3), ((2,), 2, 3)]
 DT = 0.1
 
 
@@ -36,8 +37,7 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("P", "M"), [(None, None), (2, None), (None, 3), (2, 3)])
-@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize(("batch", "P", "M"), PORTS)
 def test_definition(batch: tuple[int, ...], P: int | None, M: int | None, mode: str, kind: Any, xp: Any):
     system = kind(3, P=P, M=M, batch=batch)
     u = draw(*batch, *(() if P is None else (P,)), 20)
@@ -155,6 +155,14 @@ def test_lengths(P: int | None, M: int | None, dtype: str, mode: str, kind: Any,
             check((np.asarray(y)[b, ..., :n], np.asarray(state)[b]), wanted, f"length {n}")
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("method", ["zoh", "bilinear"])
+def test_one_length_for_one_sequence(method: str, mode: str, kind: Any):
+    system, u, initial = kind(3), draw(20), draw(3)
+    y, state = scan(system, u, dt=DT, method=method, mode=mode, initial=initial, lengths=np.asarray(7))
+    check((y[:7], state), reference.run(discretize(system, DT, method), u[:7], initial))
+
+
 @pytest.mark.parametrize("mode", ["chunk", "scan", "auto"])
 def test_lengths_and_resets(mode: str, kind: Any):
     system, lengths = discretize(kind(3), DT), np.asarray([3, 40, 70])
@@ -262,8 +270,7 @@ def test_any_memory_layout(mode: str, kind: Any):
     check(scan(system, view, mode=mode), scan(system, view.copy(), mode=mode))
 
 
-@pytest.mark.parametrize(("P", "M"), [(None, None), (2, None), (None, 3), (2, 3)])
-@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize(("batch", "P", "M"), PORTS)
 def test_stepping(batch: tuple[int, ...], P: int | None, M: int | None, kind: Any, xp: Any):
     system = kind(3, P=P, M=M, batch=batch)
     u = draw(*batch, *(() if P is None else (P,)), 6)

@@ -17,7 +17,7 @@ def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
     if u.is_complex() or 0 in (*u.shape, *k.shape) or (reverse is not None and reverse.shape[-1] == 0):
         return NotImplemented
     function = _Convolve if torch.compiler.is_compiling() else _ConvolveForward
-    return function.apply(u, k, reverse)  # type: ignore[no-any-return]
+    return function.apply(u, k, reverse)
 
 
 def _spectrum(k: Tensor, reverse: Tensor | None, n: int) -> Tensor:

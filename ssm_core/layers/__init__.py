@@ -18,10 +18,14 @@ def make(name: str, options: dict[str, Any]) -> Layer:
     """The layer of that name with these options."""
     if not isinstance(name, str) or name not in LAYERS:
         raise unknown("layers.make", "layer", name, LAYERS)
+    if not isinstance(options, dict):
+        raise OptionError(f"layers.make: options = {options!r} must be a dict.")
     try:
         return LAYERS[name](**options)
     except TypeError as error:
-        raise OptionError(f"{name}: {str(error).rpartition('__init__() ')[2]} (options: {sorted(options)}).") from error
+        raise OptionError(
+            f"layers.make: {name} {str(error).rpartition('__init__() ')[2]} (options: {sorted(options)})."
+        ) from error
 
 
 __all__ = [

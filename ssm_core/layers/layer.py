@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from .._arrays import Array, Namespace, computable, is_array, namespace, real_floating, require_arrays
 from .._errors import DTypeError, OptionError, ShapeError, describe
 from .parameters import HostRandom, Parameter, Parameters, Random
@@ -78,23 +80,33 @@ def prepared(operation: str, params: Parameters, xp: Namespace) -> Parameters:
     """Parameters in a dtype to compute with, at least float32."""
     if not isinstance(params, dict):
         raise DTypeError(f"{operation}: params is a {type(params).__name__}, not a dict of arrays by name.")
+    require_arrays(operation, **params)
+    real_floating(operation, **params)
     return {name: computable(p, xp) for name, p in params.items()}
+
+
+def parameter(operation: str, params: Parameters, name: str) -> Array:
+    """One parameter; raises OptionError where it is missing."""
+    if name not in params:
+        raise OptionError(f"{operation}: the parameter {name!r} is missing (given: {', '.join(sorted(params))}).")
+    return params[name]
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:
     """The namespace of an input (B, L, H), or (B, H) for a step; raises for another shape or dtype."""
-    require_arrays(operation, u=u)
-    xp = namespace(operation, u=u)
-    real_floating(operation, u=u)
-    axes, wanted = (2, f"(B, {width})") if step else (3, f"(B, L, {width})")
+    name, axes, wanted = ("u_t", 2, f"(B, {width})") if step else ("u", 3, f"(B, L, {width})")
+    require_arrays(operation, **{name: u})
+    xp = namespace(operation, **{name: u})
+    real_floating(operation, **{name: u})
     if u.ndim != axes or u.shape[-1] != width:
-        raise ShapeError(f"{operation}: u must be {wanted} ({describe(u=u)}).")
+        raise ShapeError(f"{operation}: {name} must be {wanted} ({describe(**{name: u})}).")
     return xp
 
 
 def check_rate(operation: str, rate: Any, width: int) -> None:
     """Raise unless rate is a positive number, or a real array () or (H,)."""
-    if not is_array(rate) or isinstance(rate, float):
+    rate = rate.item() if isinstance(rate, np.generic) else rate
+    if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .._errors import OptionError, unknown
 from ..discretization import METHODS
 from ..initializers import NAMES, diagonal_init
 from ..systems import Diagonal
+from .layer import parameter
 from .parameters import Parameter, Parameters, constant, normal, uniform
 from .time_invariant import TimeInvariant
 
@@ -85,7 +87,7 @@ class S4D(TimeInvariant):
         steps = (self.dt_min, self.dt_max)
         if not all(isinstance(x, int | float) for x in steps) or not 0 < self.dt_min <= self.dt_max < math.inf:
             raise OptionError(f"S4D: needs 0 < dt_min <= dt_max (dt_min: {self.dt_min}, dt_max: {self.dt_max}).")
-        if self.n_ssm is not None and (not isinstance(self.n_ssm, int) or self.n_ssm < 1 or self.d_model % self.n_ssm):
+        if self.n_ssm is not None and (type(self.n_ssm) is not int or self.n_ssm < 1 or self.d_model % self.n_ssm):
             raise OptionError(f"S4D: n_ssm = {self.n_ssm!r} must divide d_model = {self.d_model}.")
 
     @property
@@ -123,13 +125,14 @@ class S4D(TimeInvariant):
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Diagonal, Array]:
         """The continuous systems of all channels, poles (H, N) and C (rows, H, N), and dt (H,) in float64."""
-        poles, C = -xp.exp(params["log_A_re"]), params["C_re"]
-        B = params["B_re"] if self.trainable_B else xp.ones_like(poles)
+        p = partial(parameter, "S4D", params)
+        poles, C = -xp.exp(p("log_A_re")), p("C_re")
+        B = p("B_re") if self.trainable_B else xp.ones_like(poles)
         if not self.real:
-            poles, C = poles + 1j * params["A_im"], C + 1j * params["C_im"]
-            B = B + 1j * params["B_im"] if self.trainable_B else B
+            poles, C = poles + 1j * p("A_im"), C + 1j * p("C_im")
+            B = B + 1j * p("B_im") if self.trainable_B else B
         poles, B = self._for_channels(poles, xp), self._for_channels(B, xp)
-        return Diagonal(poles, B, C, conj_pairs=not self.real), xp.exp(widest(params["log_dt"], xp))
+        return Diagonal(poles, B, C, conj_pairs=not self.real), xp.exp(widest(p("log_dt"), xp))
 
     def _for_channels(self, x: Array, xp: Namespace) -> Array:
         """(S, N) to (H, N): channel h takes copy h mod S."""

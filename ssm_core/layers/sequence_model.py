@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._arrays import Array, Namespace, computable, device, is_half, matmul, namespace
-from .._errors import OptionError, ShapeError, unknown
+from .._errors import OptionError, ShapeError, describe, unknown
 from ..modes.job import steps_within
-from .layer import Layer, Stepper, check_batch, check_rate, check_signal, prepared
+from .layer import Layer, Stepper, check_batch, check_rate, check_signal, parameter, prepared
 from .parameters import Parameter, Parameters, constant, linear
 
 POOLS = ("mean", "last", None)
@@ -61,7 +61,14 @@ class SequenceModel(Layer):
             raise OptionError(f"SequenceModel: dropout = {self.dropout!r} must lie in [0, 1).")
         if not isinstance(self.layer_options, dict):
             raise OptionError(f"SequenceModel: layer_options = {self.layer_options!r} must be a dict of options.")
-        self.block()
+        if "d_model" in self.layer_options:
+            raise OptionError("SequenceModel: d_model is an option of the model, not one of its layer_options.")
+        block = self.block()
+        if getattr(block, "output", "") is None and getattr(block, "channels", 1) > 1:
+            raise OptionError(
+                f"SequenceModel: a layer of output None has channels * d_model features (channels: {block.channels}), "  # type: ignore[attr-defined]
+                "but the residual needs d_model. Use output='linear' or 'glu'."
+            )
 
     def block(self) -> Layer:
         """The layer of every block."""
@@ -99,6 +106,7 @@ class SequenceModel(Layer):
         """y from u (B, L, d_input), without dropout; options as those of the layer, pooling over the lengths."""
         xp = check_signal("SequenceModel", u, self.d_input)
         params = prepared("SequenceModel", params, xp)
+        namespace("SequenceModel", u=u, **params)
         options = {"lengths": lengths, "reset": reset, "rate": rate, "step_scale": step_scale, "mode": mode}
         y, state = self.compose(
             computable(u, xp), *self._parts(params, xp), state=state, return_state=return_state, **options
@@ -162,8 +170,8 @@ class SequenceModel(Layer):
         """Encoder, blocks and head as functions of arrays."""
 
         def affine(prefix: str) -> Callable[[Array], Array]:
-            weight, bias = xp.matrix_transpose(params[f"{prefix}.weight"]), params[f"{prefix}.bias"]
-            return lambda x: matmul(x, weight, xp) + bias
+            weight, bias = (parameter("SequenceModel", params, f"{prefix}.{name}") for name in ("weight", "bias"))
+            return lambda x: matmul(x, xp.matrix_transpose(weight), xp) + bias
 
         def block(i: int) -> Callable[..., Any]:
             norm, inner, layer = self._norm(params, i, xp), self.block_parameters(params, i), self.block()
@@ -180,6 +188,8 @@ class SequenceModel(Layer):
         xp = namespace("SequenceModel", x=x)
         if self.pool is None:
             return x, ()
+        if x.shape[1] == 0:
+            raise ShapeError(f"SequenceModel: pool {self.pool!r} needs at least one step ({describe(x=x)}).")
         if lengths is None:
             summed, count = (
                 xp.sum(x, axis=1),
@@ -213,6 +223,7 @@ class SequenceModel(Layer):
         steps = [self._block_step(params, i, rate, xp) for i in range(self.n_layers)]
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
+            check_signal("SequenceModel.step", u_t, self.d_input, step=True)
             y, state = self.compose_step(computable(u_t, xp), state, encoder, steps, head)
             return xp.astype(y, u_t.dtype) if is_half(u_t) else y, state
 

@@ -33,7 +33,7 @@ from ..modes.job import steps_within
 from ..recurrence import MODES, check_lengths, check_masks, run
 from ..special import ACTIVATIONS, activation
 from ..stepping import diagonal_stepper
-from .layer import Layer, Stepper, check_batch, check_rate, check_signal, prepared
+from .layer import Layer, Stepper, check_batch, check_rate, check_signal, parameter, prepared
 from .parameters import Parameter, Parameters, linear, normal
 
 OUTPUTS = ("glu", "linear", None)
@@ -165,8 +165,11 @@ class TimeInvariant(Layer):
         )
         D = None
         if self.skip:
-            D = params["D"] if several else params["D"][0, ...]
-        weight = None if self.output is None else xp.matrix_transpose(params["output_weight"])
+            D = parameter(self.name, params, "D") if several else parameter(self.name, params, "D")[0, ...]
+        weight = bias = None
+        if self.output is not None:
+            weight = xp.matrix_transpose(parameter(self.name, params, "output_weight"))
+            bias = parameter(self.name, params, "output_bias")
 
         def mixed(v: Array, u: Array) -> Array:
             if D is not None:
@@ -176,7 +179,7 @@ class TimeInvariant(Layer):
             v = nonlinear(v)
             if weight is None:
                 return v
-            v = matmul(v, weight, xp) + params["output_bias"]
+            v = matmul(v, weight, xp) + bias
             return v if self.output == "linear" else v[..., :H] * gate(v[..., H:])
 
         return mixed

@@ -180,7 +180,12 @@ def as_precise_as(system: System, dt: Any, xp: Namespace) -> System:
     """The system in double precision if dt is an array of it."""
     if not is_array(dt) or isinstance(dt, float) or dt.dtype != xp.float64:
         return system
-    return map_arrays(lambda x: xp.astype(x, complex_dtype(dt.dtype, xp) if is_complex(x) else dt.dtype), system)
+    wide = complex_dtype(dt.dtype, xp)
+
+    def cast(x: Any) -> Any:  # D may be a number
+        return xp.astype(x, wide if is_complex(x) else dt.dtype) if is_array(x) else x
+
+    return map_arrays(cast, system)
 
 
 def _check_shapes(operation: str, system: System, arrays: dict[str, Array]) -> None:

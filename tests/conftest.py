@@ -35,3 +35,16 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
             return dict(arrays)
 
     return read
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """JAX without most optimizations, which take longer than what they speed up on small arrays."""
+    try:
+        import jax
+    except ImportError:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -14,6 +14,8 @@ import pytest
 import ssm_core
 from ssm_core import adapters, layers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 B, L, H = 2, 20, 4
 INNER = {"d_state": 8, "dt_max": 0.5}
 FRAMEWORKS = ("torch", "flax")

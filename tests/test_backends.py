@@ -16,6 +16,8 @@ from ssm_core.folding import fold
 from ssm_core.matrix_exponential import expm
 from ssm_core.stepping import diagonal_stepper
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FRAMEWORKS = ("numpy", "torch", "jax")
 
 

@@ -46,6 +46,8 @@ from ssm_core import (
     use_backend,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 one, two, ten, nan = np.ones(1), np.ones(2), np.ones(10), np.full(2, np.nan)
 eye = np.eye(2)
 whole, text, objects = np.ones(2, int), np.asarray(["a", "b"]), np.asarray([1, 2], object)
@@ -602,7 +604,6 @@ LAYERS: dict[str, list[Row]] = {
                 np.float32(-1),
                 np.ones(3),
                 np.ones((4, 4)),
-                STRICT,
             )
             for f in (
                 lambda rate: apply(rate=rate),

@@ -26,7 +26,7 @@ from tqdm import tqdm
 import picture
 import ssm_core
 from recipe import DIGITS, MNIST, Recipe
-from train_torch import write_initial_weights
+from train_torch import use_one_thread, write_initial_weights
 
 FRAMEWORKS = ("torch", "flax")
 FOLDER = Path(__file__).parents[1] / "_build" / "digits"
@@ -174,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = recipe if options.epochs is None else replace(recipe, epochs=options.epochs)
     begun = time.perf_counter()
     if options.mnist is None:
+        use_one_thread()
         path = run_digits(recipe, digits(), options.folder)
         print(f"picture: {path}")
     else:

@@ -13,6 +13,11 @@ from recipe import Recipe
 from ssm_core.adapters.torch import SequenceModel, load, param_groups, save
 
 
+def use_one_thread() -> None:
+    """For small arrays: several threads wait for each other longer than they compute."""
+    torch.set_num_threads(1)
+
+
 def write_initial_weights(recipe: Recipe, path: Path) -> None:
     """Fresh weights, the same on every run."""
     torch.manual_seed(0)

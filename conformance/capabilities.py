@@ -10,9 +10,20 @@ from dataclasses import dataclass, field
 
 # The fast twins of every backend; a test holds this against `ssm_core.backends`.
 TWINS: dict[str, tuple[str, ...]] = {
-    "numpy": ("linear_scan",),
+    "numpy": ("linear_scan", "diagonal_stepper", "erf", "sigmoid"),
     "array_api_strict": (),
-    "torch": ("linear_scan", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu"),
+    "torch": (
+        "convolve",
+        "linear_scan",
+        "diagonal_stepper",
+        "fold",
+        "expm",
+        "eigvals",
+        "erf",
+        "sigmoid",
+        "softplus",
+        "gelu",
+    ),
     "jax": ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu"),
     "cupy": ("linear_scan", "erf"),
 }

@@ -112,6 +112,16 @@ def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafu
         yield [values[n] for n in names], [str(ids[n]) for n in names], marks
 
 
+@pytest.fixture
+def torch_too(request: pytest.FixtureRequest) -> Backend:
+    """PyTorch, for tests that hold JAX against it."""
+    run = request.config.stash[RUN]
+    for backend in run.backends:
+        if backend.name == "torch":
+            return backend
+    pytest.skip(f"the other framework, torch: {run.absent.get('torch', 'not among the backends of this run')}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Fixtures and test run with the library set up for the dtype: x64 in JAX, the flags of array_api_strict."""

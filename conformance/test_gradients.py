@@ -18,7 +18,7 @@ import ssm_core
 from ssm_core import special
 
 from . import autodiff, cases, cases_of_layers, cases_of_systems, examples
-from .backends import Absent, Backend, load
+from .backends import Backend
 from .cases import Case
 from .cases_of_systems import run_case
 from .examples import DENSE, MIMO, PAIRS, Draw
@@ -197,20 +197,12 @@ def test_zoh_of_tiny_steps(step: float, backend: Backend, dtype: str):
 # The frameworks against each other -----------------------------------------------------------------------------------
 
 
-def both() -> tuple[Any, Any]:
-    try:
-        return load("torch"), load("jax")
-    except Absent as reason:
-        pytest.skip(f"torch and jax are compared with each other: {reason}")
-
-
 @pytest.mark.backends("jax")
 @pytest.mark.cases([*cases_of_layers.LAYER, cases_of_layers.REAL_LAYER, cases_of_layers.MODEL])
 @pytest.mark.dtypes("float32", "float64")
-def test_torch_and_jax_agree_on_real_leaves(case: Case, backend: Backend, dtype: str):
-    torch, jax = both()
+def test_torch_and_jax_agree_on_real_leaves(case: Case, backend: Backend, torch_too: Backend, dtype: str):
     gradients = []
-    for framework in (torch, jax):
+    for framework in (torch_too, backend):
         arrays, _ = case.inputs(framework, dtype)
         names = [n for n in floating(arrays) if n != "state"]
 
@@ -222,18 +214,17 @@ def test_torch_and_jax_agree_on_real_leaves(case: Case, backend: Backend, dtype:
         found = autodiff.gradient(framework, loss, {n: getattr(arrays, n) for n in names})
         gradients.append({n: framework.to_numpy(g) for n, g in found.items()})
     for name, actual in gradients[1].items():
-        compare(actual, gradients[0][name], jax, dtype, function=case.function, terms=case.terms**2)
+        compare(actual, gradients[0][name], backend, dtype, function=case.function, terms=case.terms**2)
 
 
 @pytest.mark.backends("jax")
 @pytest.mark.dtypes("complex128")
-def test_complex_gradients_are_conjugates_of_each_other(backend: Backend, dtype: str):
+def test_complex_gradients_are_conjugates_of_each_other(backend: Backend, torch_too: Backend, dtype: str):
     """PyTorch returns dL/dRe + i dL/dIm, and JAX its conjugate, for every complex leaf of a scan."""
-    torch, jax = both()
     d = Draw(3, dtype)
     inputs = {"a": d.gates(6, 2), "b": d.signal(6, 2), "first": d.signal(2)}
     gradients = []
-    for framework in (torch, jax):
+    for framework in (torch_too, backend):
         xp = framework.xp
 
         def loss(x: dict[str, Any], xp: Any = xp) -> Any:
@@ -243,4 +234,4 @@ def test_complex_gradients_are_conjugates_of_each_other(backend: Backend, dtype:
         found = autodiff.gradient(framework, loss, {n: framework.asarray(x) for n, x in inputs.items()})
         gradients.append({n: framework.to_numpy(g) for n, g in found.items()})
     for name in inputs:
-        compare(gradients[1][name], gradients[0][name].conj(), jax, dtype, function="linear_scan", terms=6)
+        compare(gradients[1][name], gradients[0][name].conj(), backend, dtype, function="linear_scan", terms=6)

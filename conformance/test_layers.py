@@ -13,6 +13,7 @@ from ssm_core.layers import S4D, SequenceModel
 
 from . import truth_layers
 from .backends import HALF, Backend
+from .cases_of_layers import STEPS, parameters, params_of, state_of
 from .examples import Draw, as_arrays, rounded
 from .plans import RESTARTING, Plan, explore
 from .tolerances import assert_close, tolerance
@@ -20,7 +21,6 @@ from .tolerances import assert_close, tolerance
 pytestmark = pytest.mark.dtypes("float32", "float64")
 
 H, BATCH = 4, 2
-STEPS = {"dt_min": 0.05, "dt_max": 0.5}  # so that short sequences see the whole memory
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "real": {"real": True, "init": "real"},
@@ -40,21 +40,10 @@ def layer_of(name: str, **more: Any) -> S4D:
     return S4D(d_model=H, d_state=6, **STEPS | OPTIONS[name] | more)
 
 
-def parameters(layer: Any, seed: int = 0) -> dict[str, np.ndarray]:
-    """Trained ones are not as regular as the first."""
-    generator = np.random.default_rng(seed + 1)
-    first = layer.initial_parameters(seed, dtype=np.float64)
-    return {name: p + 0.1 * generator.normal(size=p.shape) for name, p in first.items()}
-
-
-def params_of(v: SimpleNamespace, layer: Any) -> dict[str, Any]:
-    return {p.name: getattr(v, p.name) for p in layer.parameters()}
-
-
 def inputs(layer: S4D, length: int, seed: int = 0, **more: Any) -> dict[str, Any]:
     d = Draw(seed)
-    state = (d.real if layer.real else d.complex)(BATCH, H, layer.n_states)
-    return parameters(layer) | {"u": d.real(BATCH, length, H), "state": state, "reset": None, "scale": None} | more
+    given = {"u": d.real(BATCH, length, H), "state": state_of(layer, BATCH, d), "reset": None, "scale": None}
+    return parameters(layer) | given | more
 
 
 def run_pieces(layer: S4D, v: SimpleNamespace, plan: Plan, rate: float) -> Any:

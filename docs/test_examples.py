@@ -24,7 +24,7 @@ def test_digits_in_both_frameworks_and_numpy(digits: Any, tmp_path: Path, capsys
     images = digits.digits()
     few = digits.Images(images.train[:64], images.train_label[:64], images.test[:20], images.test_label[:20])
     model = replace(digits.DIGITS.model, d_model=4, n_layers=1)
-    recipe = replace(digits.DIGITS, model=model, epochs=2, warmup=1)
+    recipe = replace(digits.DIGITS, model=model, epochs=2)
     path = digits.run_digits(recipe, few, tmp_path, least=0.0)
     assert path.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
@@ -37,7 +37,7 @@ def test_mnist_from_a_file(digits: Any, tmp_path: Path, capsys: pytest.CaptureFi
     x, y = draw.integers(0, 256, (40, 6, 6), dtype=np.uint8), np.arange(40, dtype=np.uint8) % 10
     np.savez(tmp_path / "images.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
     model = replace(digits.MNIST.model, d_model=4, n_layers=1)
-    recipe = replace(digits.MNIST, model=model, epochs=2, batch=10, warmup=1)
+    recipe = replace(digits.MNIST, model=model, epochs=2, batch=10)
     accuracy = digits.run_mnist(recipe, digits.mnist(tmp_path / "images.npz"), tmp_path, "torch")
     assert 0 <= accuracy <= 1
     printed = capsys.readouterr().out

@@ -19,6 +19,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from . import systems
 from ._arrays import (
     Array,
@@ -101,7 +103,7 @@ def validated_dt(operation: str, system: Any, dt: Any, xp: Namespace) -> Any:
     if isinstance(dt, bool | complex | str):
         raise DTypeError(f"{operation}: dt is a {type(dt).__name__} ({dt!r}), but must be a real number or an array.")
     if dt is None or isinstance(dt, int | float):
-        return dt
+        return dt.item() if isinstance(dt, np.generic) else dt
     require_arrays(operation, dt=dt)
     arrays = {name: getattr(system, name) for name in systems.array_fields(type(system))}
     namespace(operation, dt=dt, **arrays)

@@ -233,6 +233,8 @@ def _check_direct(operation: str, system: Any, rank: int, given: str) -> None:
     wanted = rank + (inputs(system, rank) is not None) + (outputs(system, rank) is not None)
     if system.D.ndim not in (0, wanted):
         raise ShapeError(f"{operation}: D has {system.D.ndim} axes but needs {wanted} ({given}).")
+    if system.D.ndim:
+        broadcast(operation, D=system.D.shape[:rank], system=state_field(system).shape[:rank], B=system.B.shape[:rank])
     sizes = [n for n in (outputs(system, rank), inputs(system, rank)) if n is not None]
     if system.D.ndim and any(d not in (1, n) for d, n in zip(system.D.shape[rank:], sizes, strict=True)):
         raise ShapeError(f"{operation}: D must end with {tuple(sizes)}, outputs and inputs ({given}).")

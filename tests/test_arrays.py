@@ -156,7 +156,7 @@ def test_conversion_detaches():
 
 @pytest.mark.parametrize("value", [["a"], [None], [object()]])
 def test_what_holds_no_numbers_is_not_converted(value: Any):
-    with pytest.raises(ssm_core.DTypeError, match="no floating array"):
+    with pytest.raises(ssm_core.DTypeError, match=r"dtype (<U1|object)"):
         _arrays.convert(value, array_api_compat.numpy)
 
 

@@ -232,6 +232,7 @@ def systems_of(f: Callable[..., Any], discretized: bool = False) -> list[Row]:
         (lambda: f(with_(B=np.ones((2, 3)), C=eye, D=np.ones((3, 2)))), ShapeError, r"D: \(3, 2\)"),
         (lambda: f(with_(poles=eye)), ShapeError, r"B has 1 axes, but poles has 1 batch axes.*poles\[None\]"),
         (lambda: f(Diagonal(eye, np.ones((3, 2)), eye)), ShapeError, r"broadcast \(poles: \(2,\), B: \(3,\)"),
+        (lambda: f(Diagonal(eye, eye, eye, D3)), ShapeError, r"D: \(3,\)"),
         (lambda: f(with_(B=strict)), MixedArraysError, "B: array_api_strict"),
         (lambda: f(Diagonal(strict, elsewhere, strict)), MixedArraysError, "devices"),
         (lambda: f(with_(poles=nan)), DomainError, r"poles holds NaN or inf \(shape \(2,\)\)"),
@@ -566,6 +567,7 @@ LAYERS: dict[str, list[Row]] = {
         (lambda: apply(state=STATE.real.astype(str)), DTypeError, "state has dtype <U"),
         (lambda: apply(state=0.0), DTypeError, "state is a float"),
         (lambda: apply(state=[STATE]), DTypeError, "state is a list"),
+        (lambda: apply(state=STRICT[:, :4, :]), MixedArraysError, "state: array_api_strict"),
         (lambda: REAL.apply(REAL_PARAMS, U, state=np.ones((2, 4, 8), complex)), DTypeError, "state .*real"),
         # lengths, resets, rates, modes
         (lambda: apply(lengths=3), DTypeError, "lengths is a"),
@@ -699,6 +701,7 @@ LAYERS: dict[str, list[Row]] = {
         ),
         (lambda: MODEL.step(MODEL_PARAMS, 1.0, MODEL_STATE), DTypeError, "u_t|no array"),
         (lambda: MODEL.step(MODEL_PARAMS, Z[:, 0].astype(int), MODEL_STATE), DTypeError, "has dtype int64"),
+        (lambda: MODEL.step(MODEL_PARAMS, STRICT[:, 0, :3], MODEL_STATE), MixedArraysError, "array_api_strict"),
         (lambda: MODEL.initial_state(MODEL_PARAMS, -1), OptionError, "batch"),
         (lambda: MODEL.initial_state(MODEL_PARAMS, 2.5), OptionError, "batch"),
         (lambda: MODEL.initial_state({}, 2), SSMError, ""),

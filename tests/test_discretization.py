@@ -185,6 +185,14 @@ def test_dtypes(dtype: str, dt: Any, wanted: str):
     assert found.poles.dtype == found.B.dtype == wanted
 
 
+def test_a_numpy_number_as_the_step_of_a_torch_system():
+    torch = pytest.importorskip("torch")
+    system = Diagonal(*(torch.full((2,), x, requires_grad=True) for x in (-0.5, 1.0)))
+    found, wanted = (discretize(system, dt) for dt in (np.float64(DT), DT))
+    torch.testing.assert_close(found.poles, wanted.poles)
+    torch.testing.assert_close(found.B, wanted.B)
+
+
 def test_inputs_are_left_alone():
     for system in (reference.diagonal(), reference.dense()):
         arrays = {name: getattr(system, name) for name in system.ARRAYS}

@@ -150,6 +150,7 @@ def test_definition_by_the_public_functions(name: str):
     close(definition.apply(params, u), x)
 
 
+@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("name", ["default", "channels", "real", "copies"])
 def test_modes_chunks_and_steps_are_one_function(name: str, xp: Any):
     definition = layer(name)
@@ -422,6 +423,7 @@ def test_pooling_minds_the_lengths(pool: str):
     close(y[:1], definition.apply(params, u[:1, :4]))
 
 
+@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 def test_model_in_chunks_and_steps(pool: str | None, xp: Any):
     definition = model(pool)

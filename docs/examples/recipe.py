@@ -17,9 +17,12 @@ class Recipe:
     lr: float
     ssm_lr: float  # of the poles, the steps and B
     weight_decay: float  # of all other parameters
-    warmup: int  # updates
+    warmup: float  # fraction of all updates
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+
+    def warmup_updates(self, updates: int) -> int:
+        return max(1, round(self.warmup * updates))
 
 
 DIGITS = Recipe(
@@ -29,7 +32,7 @@ DIGITS = Recipe(
     lr=1e-2,
     ssm_lr=4e-3,
     weight_decay=0.01,
-    warmup=40,
+    warmup=0.05,
 )
 
 MNIST = Recipe(
@@ -39,5 +42,5 @@ MNIST = Recipe(
     lr=1e-2,
     ssm_lr=4e-3,
     weight_decay=0.01,
-    warmup=360,
+    warmup=0.1,
 )

@@ -20,7 +20,8 @@ class Trainer:
         self.model = load(weights)
 
         def adamw(lr: float, weight_decay: float) -> optax.GradientTransformation:
-            schedule = optax.warmup_cosine_decay_schedule(0.0, lr, recipe.warmup, updates, end_value=0.0)
+            warmup = recipe.warmup_updates(updates)
+            schedule = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, updates, end_value=0.0)
             b1, b2 = recipe.betas
             return optax.adamw(schedule, b1, b2, recipe.eps, eps_root=0.0, weight_decay=weight_decay)
 

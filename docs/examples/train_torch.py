@@ -32,10 +32,12 @@ class Trainer:
         groups = param_groups(self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, ssm_lr=recipe.ssm_lr)
         self.optimizer = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps)
 
+        warmup = recipe.warmup_updates(updates)
+
         def factor(k: int) -> float:
-            if k < recipe.warmup:
-                return k / recipe.warmup
-            return 0.5 * (1 + math.cos(math.pi * (k - recipe.warmup) / (updates - recipe.warmup)))
+            if k < warmup:
+                return k / warmup
+            return 0.5 * (1 + math.cos(math.pi * (k - warmup) / (updates - warmup)))
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
 

@@ -224,6 +224,7 @@ class SequenceModel(Layer):
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
             check_signal("SequenceModel.step", u_t, self.d_input, step=True)
+            namespace("SequenceModel.step", u_t=u_t, **params)
             y, state = self.compose_step(computable(u_t, xp), state, encoder, steps, head)
             return xp.astype(y, u_t.dtype) if is_half(u_t) else y, state
 

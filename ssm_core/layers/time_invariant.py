@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .. import systems
 from .._arrays import (
     Array,
@@ -114,6 +116,7 @@ class TimeInvariant(Layer):
         check_rate(self.name, rate, self.d_model)
         params, given = prepared(self.name, params, xp), u.dtype
         self._check_inputs(u, state, lengths, reset, step_scale)
+        rate = rate.item() if isinstance(rate, np.generic) else rate
         namespace(self.name, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, rate=rate, **params)
         x = xp.permute_dims(computable(u, xp), (0, 2, 1))  # (B, H, L)
         if self.bidirectional:

@@ -113,6 +113,11 @@ def computable(x: Any, xp: Namespace) -> Any:
     return xp.astype(x, xp.float32) if is_array(x) and dtype_name(x) not in _COMPUTED else x
 
 
+def in_dtype_of(u: Array, y: Array, xp: Namespace) -> Array:
+    """y in u's half precision, if that is what u has and y is real."""
+    return xp.astype(y, u.dtype) if is_half(u) and not is_complex(y) else y
+
+
 def compute_dtype(xp: Namespace, *arrays: Any) -> Any:
     """The dtype that the arrays are computed in together, at least float32."""
     dtypes = [computable_dtype(x, xp) for x in arrays if is_array(x)]

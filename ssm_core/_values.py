@@ -17,7 +17,8 @@ from ._errors import DomainError
 def check_finite(operation: str, xp: Namespace, always: bool = False, **arrays: Any) -> None:
     """Raise if an array that may be read holds NaN or inf."""
     for name, x in arrays.items():
-        if _readable(x, always) and not _holds(x, (np if isinstance(x, np.ndarray) else xp).isfinite, np.isfinite):
+        library = np if isinstance(x, np.ndarray) else xp
+        if _readable(x, always) and not _holds(x, library.isfinite, lambda v: math.isfinite(abs(v))):
             raise DomainError(f"{operation}: {name} holds NaN or inf{_shape(x)}.")
 
 
@@ -33,11 +34,11 @@ def check_positive(operation: str, xp: Namespace, always: bool = False, **arrays
 
 
 def _readable(x: Any, always: bool) -> bool:
-    return isinstance(x, np.ndarray | np.generic | int | float) or (always and is_array(x))
+    return isinstance(x, (np.ndarray, np.generic, int, float)) or (always and is_array(x))
 
 
 def _holds(x: Any, of_array: Any, of_number: Any) -> bool:
-    if isinstance(x, int | float | np.generic):
+    if isinstance(x, (int, float, np.generic)):
         return bool(of_number(x))
     return bool(of_array(x).all())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, computable, device, floating, is_half, namespace, real_dtype, require_arrays
+from ._arrays import Array, computable, device, floating, in_dtype_of, is_complex, namespace, real_dtype, require_arrays
 from ._errors import DTypeError, OptionError, ShapeError, describe
 from .folding import fold
 from .modes.recurrent import driven, gated_scan, observed, steps_at_once
@@ -47,10 +47,15 @@ def diagonal_scan(
     require_arrays("diagonal_scan", **{n: x for n, x in (("initial", initial), ("reset", reset)) if x is not None})
     xp = namespace("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial, reset=reset)
     floating("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial)
-    half, given = is_half(u), u.dtype
+    given = u
     u, Ab, Bb, C, initial = (computable(x, xp) for x in (u, Ab, Bb, C, initial))
     shapes = describe(u=u, Ab=Ab, Bb=Bb, C=C, initial=initial, reset=reset)
     several_inputs, several_outputs = _extra_axis(Ab, Bb, "Bb", shapes), _extra_axis(Ab, C, "C", shapes)
+    if conj_pairs and is_complex(u):
+        raise DTypeError(
+            f"diagonal_scan: u has dtype {u.dtype}, but a system of conj_pairs is a real one ({shapes}). Run it over "
+            f"the real and over the imaginary part."
+        )
     axes, time = (2 if several_inputs else 1), int(per_step)
     if u.ndim < axes or Ab.ndim < 1 + time:
         raise ShapeError(f"diagonal_scan: too few axes ({shapes}).")
@@ -82,8 +87,8 @@ def diagonal_scan(
     if L == 0:
         M = (C.shape[-2],) if several_outputs else ()
         dtype = xp.result_type(state.dtype, C.dtype)
-        dtype = given if half else real_dtype(dtype, xp) if conj_pairs else dtype
-        return xp.zeros((*batch, *M, 0), dtype=dtype, device=device(u)), state
+        y = xp.zeros((*batch, *M, 0), dtype=real_dtype(dtype, xp) if conj_pairs else dtype, device=device(u))
+        return in_dtype_of(given, y, xp), state
 
     xs = {"u": xp.moveaxis(xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), -1, 0)}
     if reset is not None:
@@ -112,7 +117,7 @@ def diagonal_scan(
     chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
     y, state = fold(body, state, tuple(xs.values()), chunk=chunk)
     y = xp.moveaxis(y, 0, -1)
-    return (xp.astype(y, given) if half else y), state
+    return in_dtype_of(given, y, xp), state
 
 
 def _extra_axis(gate: Array, x: Array, name: str, shapes: str) -> int:

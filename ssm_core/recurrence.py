@@ -15,9 +15,9 @@ from ._arrays import (
     device,
     dtype_name,
     floating,
+    in_dtype_of,
     is_array,
     is_complex,
-    is_half,
     matmul,
     namespace,
     real_dtype,
@@ -127,10 +127,14 @@ def run(
     want_state: bool,
 ) -> tuple[Array, Array | None]:
     """`scan` of a validated system, without checks of values; the state only where wanted."""
-    half = is_half(u)
-    given = u.dtype
+    given = u
     dtype = compute_dtype(xp, u, *(getattr(system, n) for n in systems.array_fields(type(system))))
     u = computable(u, xp)
+    if is_complex(u) and getattr(system, "conj_pairs", False):
+        raise DTypeError(
+            f"{operation}: u has dtype {u.dtype}, but a system of conj_pairs is a real one "
+            f"({describe(B=system.B, u=u)}). Run it over the real and over the imaginary part."
+        )
     # A real signal stays real beside a complex system, but takes its precision.
     u = xp.astype(u, dtype if is_complex(u) else real_dtype(dtype, xp), copy=False)
     batch = _batch(operation, system, u, initial, reset, lengths, step_scale)
@@ -155,7 +159,7 @@ def run(
     )
     y, state = _empty(job) if u.shape[-1] == 0 else _MODES[mode](job)
     y = _direct(system, u, y, xp)
-    return (xp.astype(y, given) if half else y), state
+    return in_dtype_of(given, y, xp), state
 
 
 _MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}

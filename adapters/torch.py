@@ -222,7 +222,8 @@ class SequenceModel(nn.Module):
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds the discrete systems."""
-        steps = [block.stepper(rate) for block in self.blocks]  # type: ignore[operator]
+        blocks: Any = self.blocks
+        steps = [block.stepper(rate) for block in blocks]
         return lambda u_t, state: self.definition.compose_step(u_t, state, self.encoder, steps, self.head)
 
 

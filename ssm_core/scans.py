@@ -125,6 +125,7 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> tuple[Array, Array]:
     if length == 0:
         raise ShapeError(f"chunk_summary: a chunk needs at least one step ({describe(a=a, b=b)}).")
     a = a if is_array(a) else xp.asarray(a, dtype=states.dtype, device=device(states))
-    gates = xp.broadcast_to(xp.astype(a, states.dtype), states.shape)
+    gates = xp.broadcast_to(xp.astype(a, compute_dtype(xp, states)), states.shape)
     last = xp.asarray([length - 1], device=device(states))
-    return xp.prod(gates, axis=axis), xp.squeeze(xp.take(states, last, axis=axis), axis=axis)
+    through = xp.astype(xp.prod(gates, axis=axis), states.dtype, copy=False)
+    return through, xp.squeeze(xp.take(states, last, axis=axis), axis=axis)

@@ -30,7 +30,7 @@ def test_numpy_and_its_scalars_share_a_namespace():
     assert _arrays.namespace("f", x=np.float32(1), y=np.ones(2)) is array_api_compat.numpy
 
 
-@pytest.mark.parametrize("value", [[1.0], (1.0,), "x", {}, np, object()], ids=repr)
+@pytest.mark.parametrize("value", [[1.0], (1.0,), "x", {}, np, object()], ids=lambda x: type(x).__name__)
 def test_what_is_no_array_is_named(value: object):
     with pytest.raises(ssm_core.DTypeError, match=rf"^f: y is a {type(value).__name__}, not an array\..* xp.asarray"):
         _arrays.namespace("f", x=np.ones(1), y=value)

@@ -67,6 +67,27 @@ class Layer(ABC):
         """First parameters from any generator."""
         return {p.name: p.draw(random) for p in self.parameters()}
 
+    def prepared(self, params: Parameters, **arrays: Any) -> Parameters:
+        """The parameters in a dtype to compute with; raises unless all are there, in shape, and of one library."""
+        if not isinstance(params, dict):
+            raise DTypeError(f"{self.name}: params is a {type(params).__name__}, not a dict of arrays by name.")
+        wanted = {p.name: p.shape for p in self.parameters()}
+        missing = wanted.keys() - params.keys()
+        if missing:
+            given = ", ".join(sorted(map(str, params))) or "none"
+            raise OptionError(
+                f"{self.name}: parameters are missing: {', '.join(sorted(missing))} (given: {given}). "
+                "`initial_parameters()` makes all of them."
+            )
+        params = {name: params[name] for name in wanted}
+        require_arrays(self.name, **params)
+        real_floating(self.name, **params)
+        xp = namespace(self.name, **arrays, **params)
+        for name, shape in wanted.items():
+            if tuple(params[name].shape) != shape:
+                raise ShapeError(f"{self.name}: {name} is {tuple(params[name].shape)}, but must be {shape}.")
+        return {name: computable(p, xp) for name, p in params.items()}
+
     def options(self) -> dict[str, Any]:
         """The options, as plain values that make the same layer again."""
         return asdict(self)  # type: ignore[call-overload]
@@ -74,22 +95,6 @@ class Layer(ABC):
     @property
     def name(self) -> str:
         return type(self).__name__
-
-
-def prepared(operation: str, params: Parameters, xp: Namespace) -> Parameters:
-    """Parameters in a dtype to compute with, at least float32."""
-    if not isinstance(params, dict):
-        raise DTypeError(f"{operation}: params is a {type(params).__name__}, not a dict of arrays by name.")
-    require_arrays(operation, **params)
-    real_floating(operation, **params)
-    return {name: computable(p, xp) for name, p in params.items()}
-
-
-def parameter(operation: str, params: Parameters, name: str) -> Array:
-    """One parameter; raises OptionError where it is missing."""
-    if name not in params:
-        raise OptionError(f"{operation}: the parameter {name!r} is missing (given: {', '.join(sorted(params))}).")
-    return params[name]
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:

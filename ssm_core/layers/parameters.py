@@ -60,9 +60,13 @@ def normal(name: str, shape: tuple[int, ...], std: float = 1.0, *, special: bool
     return Parameter(name, shape, lambda random: random.normal(shape, std), special)
 
 
-def constant(name: str, value: Any, *, special: bool = False) -> Parameter:
-    value = np.asarray(value, dtype=np.float64)
-    return Parameter(name, value.shape, lambda random: random.constant(value), special)
+def constant(name: str, shape: tuple[int, ...], value: Callable[[], Any], *, special: bool = False) -> Parameter:
+    """The value, computed when it is drawn, broadcasts to the shape."""
+
+    def draw(random: Random) -> Array:
+        return random.constant(np.broadcast_to(np.asarray(value(), dtype=np.float64), shape))
+
+    return Parameter(name, shape, draw, special)
 
 
 def linear(prefix: str, n_in: int, n_out: int) -> tuple[Parameter, Parameter]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from .._errors import OptionError, unknown
 from ..discretization import METHODS
 from ..initializers import NAMES, diagonal_init
 from ..systems import Diagonal
-from .layer import parameter
 from .parameters import Parameter, Parameters, constant, normal, uniform
 from .time_invariant import TimeInvariant
 
@@ -105,18 +103,20 @@ class S4D(TimeInvariant):
 
     def parameters(self) -> tuple[Parameter, ...]:
         H, S, N, rows = self.d_model, self.copies, self.n_states, self.rows()
-        start = diagonal_init(self.init, self.d_state, conj_pairs=not self.real)
-        poles, B = (np.broadcast_to(x, (S, N)) for x in (start.poles, start.B))
+
+        def start() -> Diagonal:
+            return diagonal_init(self.init, self.d_state, conj_pairs=not self.real)
+
         found = [
             uniform("log_dt", (H,), math.log(self.dt_min), math.log(self.dt_max), special=True),
-            constant("log_A_re", np.log(-poles.real), special=True),
+            constant("log_A_re", (S, N), lambda: np.log(-start().poles.real), special=True),
         ]
         if not self.real:
-            found.append(constant("A_im", poles.imag, special=True))
+            found.append(constant("A_im", (S, N), lambda: start().poles.imag, special=True))
         if self.trainable_B:
-            found.append(constant("B_re", B.real, special=True))
+            found.append(constant("B_re", (S, N), lambda: start().B.real, special=True))
             if not self.real:
-                found.append(constant("B_im", B.imag, special=True))
+                found.append(constant("B_im", (S, N), lambda: start().B.imag, special=True))
         std = 1.0 if self.real else math.sqrt(0.5)
         found.append(normal("C_re", (rows, H, N), std))
         if not self.real:
@@ -125,14 +125,14 @@ class S4D(TimeInvariant):
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Diagonal, Array]:
         """The continuous systems of all channels, poles (H, N) and C (rows, H, N), and dt (H,) in float64."""
-        p = partial(parameter, "S4D", params)
-        poles, C = -xp.exp(p("log_A_re")), p("C_re")
-        B = p("B_re") if self.trainable_B else xp.ones_like(poles)
+        p = params
+        poles, C = -xp.exp(p["log_A_re"]), p["C_re"]
+        B = p["B_re"] if self.trainable_B else xp.ones_like(poles)
         if not self.real:
-            poles, C = poles + 1j * p("A_im"), C + 1j * p("C_im")
-            B = B + 1j * p("B_im") if self.trainable_B else B
+            poles, C = poles + 1j * p["A_im"], C + 1j * p["C_im"]
+            B = B + 1j * p["B_im"] if self.trainable_B else B
         poles, B = self._for_channels(poles, xp), self._for_channels(B, xp)
-        return Diagonal(poles, B, C, conj_pairs=not self.real), xp.exp(widest(p("log_dt"), xp))
+        return Diagonal(poles, B, C, conj_pairs=not self.real), xp.exp(widest(p["log_dt"], xp))
 
     def _for_channels(self, x: Array, xp: Namespace) -> Array:
         """(S, N) to (H, N): channel h takes copy h mod S."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from .._arrays import Array, Namespace, computable, device, is_half, matmul, namespace
+from .._arrays import Array, Namespace, computable, device, in_dtype_of, matmul, namespace
 from .._errors import OptionError, ShapeError, describe, unknown
 from ..modes.job import steps_within
-from .layer import Layer, Stepper, check_batch, check_rate, check_signal, parameter, prepared
+from .layer import Layer, Stepper, check_batch, check_rate, check_signal
 from .parameters import Parameter, Parameters, constant, linear
 
 POOLS = ("mean", "last", None)
@@ -79,8 +80,8 @@ class SequenceModel(Layer):
     def parameters(self) -> tuple[Parameter, ...]:
         found = [*linear("encoder.", self.d_input, self.d_model)]
         for i in range(self.n_layers):
-            found.append(constant(f"blocks.{i}.norm.weight", [1.0] * self.d_model))
-            found.append(constant(f"blocks.{i}.norm.bias", [0.0] * self.d_model))
+            found.append(constant(f"blocks.{i}.norm.weight", (self.d_model,), lambda: 1.0))
+            found.append(constant(f"blocks.{i}.norm.bias", (self.d_model,), lambda: 0.0))
             for p in self.block().parameters():
                 found.append(Parameter(f"blocks.{i}.layer.{p.name}", p.shape, p.draw, p.special))
         return (*found, *linear("head.", self.d_model, self.d_output))
@@ -105,13 +106,12 @@ class SequenceModel(Layer):
     ) -> Any:
         """y from u (B, L, d_input), without dropout; options as those of the layer, pooling over the lengths."""
         xp = check_signal("SequenceModel", u, self.d_input)
-        params = prepared("SequenceModel", params, xp)
-        namespace("SequenceModel", u=u, **params)
+        params = self.prepared(params, u=u)
         options = {"lengths": lengths, "reset": reset, "rate": rate, "step_scale": step_scale, "mode": mode}
         y, state = self.compose(
             computable(u, xp), *self._parts(params, xp), state=state, return_state=return_state, **options
         )
-        y = xp.astype(y, u.dtype) if is_half(u) else y
+        y = in_dtype_of(u, y, xp)
         return (y, state) if return_state else y
 
     def compose(
@@ -141,8 +141,8 @@ class SequenceModel(Layer):
             y, after = y if return_state else (y, None)
             x = x + y
             states.append(after)
-        pooled, sums = self.pooled(x, lengths=lengths, state=None if state is None else state[self.n_layers])
-        return head(pooled), (*states, sums) if return_state else None
+        pooled, pool = self.pooled(x, lengths=lengths, state=None if state is None else state[self.n_layers])
+        return head(pooled), (*states, pool) if return_state else None
 
     def compose_step(
         self, u_t: Array, state: Any, encoder: Any, steps: Sequence[Stepper], head: Any
@@ -155,8 +155,8 @@ class SequenceModel(Layer):
             y, after = block_step(x, before)
             x = x + y
             states.append(after)
-        pooled, sums = (x, ()) if self.pool is None else self.pooled(x[:, None, :], state=state[self.n_layers])
-        return head(pooled), (*states, sums)
+        pooled, pool = (x, ()) if self.pool is None else self.pooled(x[:, None, :], state=state[self.n_layers])
+        return head(pooled), (*states, pool)
 
     def _check_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != self.n_layers + 1:
@@ -170,7 +170,7 @@ class SequenceModel(Layer):
         """Encoder, blocks and head as functions of arrays."""
 
         def affine(prefix: str) -> Callable[[Array], Array]:
-            weight, bias = (parameter("SequenceModel", params, f"{prefix}.{name}") for name in ("weight", "bias"))
+            weight, bias = params[f"{prefix}.weight"], params[f"{prefix}.bias"]
             return lambda x: matmul(x, xp.matrix_transpose(weight), xp) + bias
 
         def block(i: int) -> Callable[..., Any]:
@@ -184,49 +184,54 @@ class SequenceModel(Layer):
         return lambda x: layer_norm(x, weight, bias, xp)
 
     def pooled(self, x: Array, *, lengths: Array | None = None, state: Any = None) -> tuple[Array, Any]:
-        """x (B, L, H) pooled over time to (B, H), and the state of the pool: sums (B, H) and counts (B, 1)."""
+        """x (B, L, H) pooled over time to (B, H), and the state of the pool.
+
+        The state is sums (B, H) and counts (B, 1) for the mean, what came last (B, H) for "last", else nothing. A
+        sequence of no steps, now and before, pools to zero.
+        """
         xp = namespace("SequenceModel", x=x)
         if self.pool is None:
             return x, ()
-        if x.shape[1] == 0:
+        if x.shape[1] == 0 and state is None:
             raise ShapeError(f"SequenceModel: pool {self.pool!r} needs at least one step ({describe(x=x)}).")
+        if self.pool == "last":
+            last = _at_last_step(x, lengths, None if state is None else state[0], xp)
+            return last, (last,)
         if lengths is None:
-            summed, count = (
-                xp.sum(x, axis=1),
-                xp.full((x.shape[0], 1), float(x.shape[1]), dtype=x.dtype, device=device(x)),
-            )
+            summed = xp.sum(x, axis=1)
+            count = xp.full((x.shape[0], 1), float(x.shape[1]), dtype=x.dtype, device=device(x))
         else:
             valid = steps_within(lengths, x.shape[1], xp)[..., None]
             summed = xp.sum(xp.where(valid, x, xp.zeros_like(x)), axis=1)
             count = xp.astype(lengths, x.dtype)[:, None]
-        if self.pool == "last":
-            return _at_last_step(x, lengths, xp), ()
         if state is not None:
             summed, count = summed + state[0], count + state[1]
-        return summed / count, (summed, count)
+        return summed / xp.clip(count, 1.0), (summed, count)
 
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """The states of the blocks, then that of the pool."""
         check_batch("SequenceModel", batch)
-        xp = namespace("SequenceModel", **params)
+        params = self.prepared(params)
         states = [self.block().initial_state(self.block_parameters(params, i), batch) for i in range(self.n_layers)]
-        bias = computable(params["encoder.bias"], xp)
-        zeros = {"dtype": bias.dtype, "device": device(bias)}
-        pool = (xp.zeros((batch, self.d_model), **zeros), xp.zeros((batch, 1), **zeros)) if self.pool == "mean" else ()
-        return (*states, pool)
+        like = params["encoder.bias"]
+        xp = namespace("SequenceModel", params=like)
+        zeros = partial(xp.zeros, dtype=like.dtype, device=device(like))
+        sums = zeros((batch, self.d_model))
+        pools: dict[Any, Any] = {"mean": (sums, zeros((batch, 1))), "last": (sums,)}
+        return (*states, pools.get(self.pool, ()))
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, d_input), state) -> (y_t (B, d_output), state)."""
+        params = self.prepared(params)
         xp = namespace("SequenceModel", **params)
-        params = prepared("SequenceModel", params, xp)
         encoder, _, head = self._parts(params, xp)
         steps = [self._block_step(params, i, rate, xp) for i in range(self.n_layers)]
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
             check_signal("SequenceModel.step", u_t, self.d_input, step=True)
-            namespace("SequenceModel.step", u_t=u_t, **params)
+            namespace("SequenceModel.step", u_t=u_t, params=params["encoder.weight"])
             y, state = self.compose_step(computable(u_t, xp), state, encoder, steps, head)
-            return xp.astype(y, u_t.dtype) if is_half(u_t) else y, state
+            return in_dtype_of(u_t, y, xp), state
 
         return step
 
@@ -243,9 +248,12 @@ def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace) -> Array:
     return centered / xp.sqrt(variance + EPSILON) * weight + bias
 
 
-def _at_last_step(x: Array, lengths: Array | None, xp: Namespace) -> Array:
-    """x (B, L, H) at the last step of every sequence: (B, H)."""
+def _at_last_step(x: Array, lengths: Array | None, before: Array | None, xp: Namespace) -> Array:
+    """x (B, L, H) at the last step of every sequence (B, H); where there is none, what was before."""
+    before = xp.zeros_like(x[:, 0, :]) if before is None else before
+    if x.shape[1] == 0:
+        return before
     if lengths is None:
         return x[:, -1, :]
-    index = xp.broadcast_to((lengths - 1)[:, None, None], (x.shape[0], 1, x.shape[2]))
-    return xp.take_along_axis(x, index, axis=1)[:, 0, :]
+    index = xp.broadcast_to(xp.clip(lengths - 1, 0)[:, None, None], (x.shape[0], 1, x.shape[2]))
+    return xp.where(lengths[:, None] > 0, xp.take_along_axis(x, index, axis=1)[:, 0, :], before)

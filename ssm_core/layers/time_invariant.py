@@ -22,8 +22,8 @@ from .._arrays import (
     device,
     dtype_name,
     floating,
+    in_dtype_of,
     is_complex,
-    is_half,
     matmul,
     namespace,
     require_arrays,
@@ -35,7 +35,7 @@ from ..modes.job import steps_within
 from ..recurrence import MODES, check_lengths, check_masks, run
 from ..special import ACTIVATIONS, activation
 from ..stepping import diagonal_stepper
-from .layer import Layer, Stepper, check_batch, check_rate, check_signal, parameter, prepared
+from .layer import Layer, Stepper, check_batch, check_rate, check_signal
 from .parameters import Parameter, Parameters, linear, normal
 
 OUTPUTS = ("glu", "linear", None)
@@ -114,17 +114,16 @@ class TimeInvariant(Layer):
         """
         xp = check_signal(self.name, u, self.d_model)
         check_rate(self.name, rate, self.d_model)
-        params, given = prepared(self.name, params, xp), u.dtype
         self._check_inputs(u, state, lengths, reset, step_scale)
         rate = rate.item() if isinstance(rate, np.generic) else rate
-        namespace(self.name, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, rate=rate, **params)
+        params = self.prepared(params, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, rate=rate)
         x = xp.permute_dims(computable(u, xp), (0, 2, 1))  # (B, H, L)
         if self.bidirectional:
             self._refuse_states(state, return_state, reset, step_scale, mode)
             v, last = self._both_directions(params, x, lengths, rate, xp), None
         else:
             system, dt = self._time_first_system(params, rate, xp)
-            axis = (slice(None), None)
+            axis = (slice(None), None, ...)
             v, last = run(
                 self.name, system, x, xp, dt, self.discretization,
                 initial=state,
@@ -136,7 +135,7 @@ class TimeInvariant(Layer):
             )  # fmt: skip
         order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
         y = self._mixer(params, xp)(xp.permute_dims(v, order), computable(u, xp))
-        y = xp.astype(y, given) if is_half(u) else y
+        y = in_dtype_of(u, y, xp)
         return (y, last) if return_state else y
 
     def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array]:
@@ -168,11 +167,11 @@ class TimeInvariant(Layer):
         )
         D = None
         if self.skip:
-            D = parameter(self.name, params, "D") if several else parameter(self.name, params, "D")[0, ...]
+            D = params["D"] if several else params["D"][0, ...]
         weight = bias = None
         if self.output is not None:
-            weight = xp.matrix_transpose(parameter(self.name, params, "output_weight"))
-            bias = parameter(self.name, params, "output_bias")
+            weight = xp.matrix_transpose(params["output_weight"])
+            bias = params["output_bias"]
 
         def mixed(v: Array, u: Array) -> Array:
             if D is not None:
@@ -191,8 +190,8 @@ class TimeInvariant(Layer):
         """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
         check_length(self.name, length)
         check_rate(self.name, rate, self.d_model)
-        xp = namespace(self.name, **params)
-        return self._kernel(prepared(self.name, params, xp), length, rate, xp)
+        params = self.prepared(params)
+        return self._kernel(params, length, rate, namespace(self.name, **params))
 
     def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
         system, dt = self.system(params, xp)
@@ -204,8 +203,8 @@ class TimeInvariant(Layer):
         """Zeros (B, H, N), complex where the poles are."""
         self._refuse_states(None, True, None, None, "auto")
         check_batch(self.name, batch)
+        params = self.prepared(params)
         xp = namespace(self.name, **params)
-        params = prepared(self.name, params, xp)
         poles = self.system(params, xp)[0].poles
         return xp.zeros((batch, self.d_model, self.n_states), dtype=poles.dtype, device=device(poles))
 
@@ -213,8 +212,8 @@ class TimeInvariant(Layer):
         """(u_t (B, H), state) -> (y_t (B, H), state), with the discrete system held."""
         self._refuse_states(None, True, None, None, "auto")
         check_rate(self.name, rate, self.d_model)
+        params = self.prepared(params)
         xp = namespace(self.name, **params)
-        params = prepared(self.name, params, xp)
         system, dt = self._time_first_system(params, rate, xp)
         discrete, _ = discrete_form(system, dt, self.discretization, None, xp)
         return self._stepper(params, discrete, xp)
@@ -232,14 +231,15 @@ class TimeInvariant(Layer):
             u = computable(u_t, xp)
             state, v = advance(state, u)
             y = mixed(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
-            return xp.astype(y, u_t.dtype) if is_half(u_t) else y, state
+            return in_dtype_of(u_t, y, xp), state
 
         return step
 
     def _check_step(self, u_t: Array, state: Array, params: Parameters) -> None:
         check_signal(f"{self.name}.step", u_t, self.d_model, step=True)
         require_arrays(f"{self.name}.step", state=state)
-        namespace(f"{self.name}.step", u_t=u_t, state=state, **params)
+        one = next(iter(params.values()))  # all are of one library: `prepared` has seen them
+        namespace(f"{self.name}.step", u_t=u_t, state=state, params=one)
         if tuple(state.shape) != (u_t.shape[0], self.d_model, self.n_states):
             raise ShapeError(
                 f"{self.name}.step: state must be ({u_t.shape[0]}, {self.d_model}, {self.n_states}) "

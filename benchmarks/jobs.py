@@ -163,7 +163,7 @@ def layer_torch() -> Case:
         x = u.transpose(1, 2)
         n = 2 * length
         v = torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(naive(length), n), n)[..., :length].transpose(1, 2)
-        v = torch.nn.functional.gelu(v + p["D"][0] * u)
+        v = torch.nn.functional.gelu(p["D"][0] * u + v)
         return torch.nn.functional.glu(torch.nn.functional.linear(v, p["output_weight"], p["output_bias"]), -1)
 
     def check() -> None:

@@ -23,6 +23,8 @@ TWINS: dict[str, tuple[str, ...]] = {
         "sigmoid",
         "softplus",
         "gelu",
+        "affine",
+        "glu",
     ),
     "jax": ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu"),
     "cupy": ("linear_scan", "erf"),
@@ -61,7 +63,8 @@ class Row:
 
 
 _SCAN = ("linear_scan", "fold")
-_MODES = ("linear_scan", "fold", "expm")
+_MODES = ("convolve", "linear_scan", "fold", "expm")
+_MIXING = ("sigmoid", "gelu", "affine", "glu")
 
 ROWS: tuple[Row, ...] = (
     Row("hippo"),
@@ -69,7 +72,7 @@ ROWS: tuple[Row, ...] = (
     Row("discretize", ("expm",), ("linalg",)),
     Row("expm", ("expm",), ("linalg",)),
     Row("kernel", ("expm",), ("linalg",)),
-    Row("convolve", (), ("fft",)),
+    Row("convolve", ("convolve",), ("fft",)),
     Row("linear_scan", ("linear_scan",)),
     Row("chunk_summary", ("linear_scan",)),
     Row("diagonal_scan", _SCAN),
@@ -85,8 +88,8 @@ ROWS: tuple[Row, ...] = (
     Row("special.silu", ("sigmoid",)),
     Row("special.relu"),
     Row("special.tanh"),
-    Row("layers.S4D", (*_SCAN, "sigmoid", "gelu"), ("fft",)),
-    Row("layers.SequenceModel", (*_SCAN, "sigmoid", "gelu"), ("fft",)),
+    Row("layers.S4D", ("convolve", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.SequenceModel", ("convolve", *_SCAN, *_MIXING), ("fft",)),
     Row("save"),
     Row("load"),
 )

@@ -215,7 +215,7 @@ def _to_numpy(x: Array) -> Any:
 def matmul(x: Array, y: Array, xp: Namespace) -> Array:
     """x y in the dtype both promote to, which not every library's matmul does by itself."""
     if x.dtype == y.dtype:
-        return xp.matmul(x, y)
+        return x @ y
     dtype = xp.result_type(x.dtype, y.dtype)
     return xp.matmul(xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False))
 

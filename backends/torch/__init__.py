@@ -6,16 +6,33 @@ from array_api_compat import torch as compat
 
 from .convolution import convolve
 from .folds import fold
-from .functions import devices, diagonal_stepper, eigvals, erf, expm, gelu, is_traced, sigmoid, softplus, to_numpy
+from .functions import (
+    affine,
+    devices,
+    diagonal_stepper,
+    eigvals,
+    erf,
+    expm,
+    gelu,
+    glu,
+    is_traced,
+    sigmoid,
+    softplus,
+    to_numpy,
+)
 from .pytrees import register
 from .scans import linear_scan
 
 NAMESPACE = compat
-TWINS = ("convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu")
+TWINS = (
+    "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu",
+    "affine", "glu",
+)  # fmt: skip
 
 __all__ = [
     "NAMESPACE",
     "TWINS",
+    "affine",
     "convolve",
     "devices",
     "diagonal_stepper",
@@ -24,6 +41,7 @@ __all__ = [
     "expm",
     "fold",
     "gelu",
+    "glu",
     "is_traced",
     "linear_scan",
     "sigmoid",

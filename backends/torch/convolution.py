@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssm_core.convolution import padded_length
 
-from .transforms import reduced
+from .transforms import conjugated, reduced
 
 
 def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
@@ -53,7 +53,7 @@ class _Convolve(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_u = reduced(torch.fft.irfft(G * _spectrum(k, reverse, n).conj(), n)[..., :length], u.shape)
         if any(ctx.needs_input_grad[1:]):
-            product = G * torch.fft.rfft(u, n).conj()
+            product = conjugated(torch.fft.rfft(u, n)) * G
             lags = torch.fft.irfft(reduced(product, (*k.shape[:-1], product.shape[-1])), n)
             grad_k = lags[..., :taps]
             grad_reverse = None if reverse is None else reduced(lags[..., n - back :].flip(-1), reverse.shape)

@@ -50,6 +50,16 @@ def gelu(x: Tensor, approximate: str) -> Tensor:
     return torch.nn.functional.gelu(x, approximate=approximate)
 
 
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Any:
+    if not x.dtype == weight.dtype == bias.dtype:
+        return NotImplemented
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def glu(x: Tensor) -> Tensor:
+    return torch.nn.functional.glu(x, -1)
+
+
 def diagonal_stepper(poles: Tensor, B: Tensor, C: Tensor, *, conj_pairs: bool, several_outputs: bool) -> Any:
     """Two fused operations a step: 2 Re(C x) = [2 Re C, -2 Im C] . [Re x, Im x]."""
     if not conj_pairs or several_outputs or not poles.is_complex():

@@ -20,3 +20,8 @@ def reduced(g: Tensor, shape: Sequence[int]) -> Tensor:
     extra = g.ndim - len(shape)
     axes = [*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1)]
     return g.sum(axes, keepdim=True).reshape(shape) if axes else g
+
+
+def conjugated(x: Tensor) -> Tensor:
+    """conj(x) in the memory of x. torch.func cannot batch that, and gets the lazy one, which its user copies."""
+    return x.conj() if transformed(x) else x.conj_physical_()

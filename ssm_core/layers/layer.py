@@ -120,6 +120,23 @@ def check_rate(operation: str, rate: Any, width: int) -> None:
         raise ShapeError(f"{operation}: rate must be a number, () or ({width},) ({describe(rate=rate)}).")
 
 
+def once_per_kind(check: Callable[[Array, Any], None]) -> Callable[[Array, Any], None]:
+    """The check of (u_t, state), passed over for arrays like those of the step before: of a step it is the most."""
+    passed: list[Any] = [None]
+
+    def checked(u_t: Array, state: Any) -> None:
+        kind = (_kind(u_t), _kind(state))
+        if kind != passed[0]:
+            check(u_t, state)
+            passed[0] = kind
+
+    return checked
+
+
+def _kind(x: Any) -> tuple[Any, ...]:
+    return x.__class__, getattr(x, "shape", None), getattr(x, "dtype", None), getattr(x, "device", None)
+
+
 def check_batch(operation: str, batch: Any) -> None:
     """Raise unless batch is a whole number of at least 0."""
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:

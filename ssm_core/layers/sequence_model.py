@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .._arrays import Array, Namespace, computable, device, in_dtype_of, matmul, namespace
+from .._arrays import Array, Namespace, computable, device, in_dtype_of, namespace
 from .._errors import OptionError, ShapeError, describe, unknown
 from ..modes.job import steps_within
+from .affine import affine
 from .layer import Layer, Stepper, check_batch, check_rate, check_signal
 from .parameters import Parameter, Parameters, constant, linear
 
@@ -169,15 +170,15 @@ class SequenceModel(Layer):
     def _parts(self, params: Parameters, xp: Namespace) -> tuple[Any, list[Any], Any]:
         """Encoder, blocks and head as functions of arrays."""
 
-        def affine(prefix: str) -> Callable[[Array], Array]:
+        def linear_map(prefix: str) -> Callable[[Array], Array]:
             weight, bias = params[f"{prefix}.weight"], params[f"{prefix}.bias"]
-            return lambda x: matmul(x, xp.matrix_transpose(weight), xp) + bias
+            return lambda x: affine(x, weight, bias)
 
         def block(i: int) -> Callable[..., Any]:
             norm, inner, layer = self._norm(params, i, xp), self.block_parameters(params, i), self.block()
             return lambda x, **options: layer.apply(inner, norm(x), **options)
 
-        return affine("encoder"), [block(i) for i in range(self.n_layers)], affine("head")
+        return linear_map("encoder"), [block(i) for i in range(self.n_layers)], linear_map("head")
 
     def _norm(self, params: Parameters, i: int, xp: Namespace) -> Callable[[Array], Array]:
         weight, bias = params[f"blocks.{i}.norm.weight"], params[f"blocks.{i}.norm.bias"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from .._arrays import (
     floating,
     in_dtype_of,
     is_complex,
-    matmul,
     namespace,
     require_arrays,
 )
@@ -35,7 +35,8 @@ from ..modes.job import steps_within
 from ..recurrence import MODES, check_lengths, check_masks, run
 from ..special import ACTIVATIONS, activation
 from ..stepping import diagonal_stepper
-from .layer import Layer, Stepper, check_batch, check_rate, check_signal
+from .affine import affine, glu
+from .layer import Layer, Stepper, check_batch, check_rate, check_signal, once_per_kind
 from .parameters import Parameter, Parameters, linear, normal
 
 OUTPUTS = ("glu", "linear", None)
@@ -159,30 +160,24 @@ class TimeInvariant(Layer):
 
     def _mixer(self, params: Parameters, xp: Namespace) -> Callable[[Array, Array], Array]:
         """(v, u) -> activation(v + D u), channels joined (channel slow, feature fast), through the output map."""
-        H, several, nonlinear, gate = (
-            self.d_model,
-            self.channels > 1,
-            activation(self.activation),
-            activation("sigmoid"),
-        )
+        H, several, nonlinear = self.d_model, self.channels > 1, activation(self.activation)
         D = None
         if self.skip:
             D = params["D"] if several else params["D"][0, ...]
         weight = bias = None
         if self.output is not None:
-            weight = xp.matrix_transpose(params["output_weight"])
-            bias = params["output_bias"]
+            weight, bias = params["output_weight"], params["output_bias"]
 
         def mixed(v: Array, u: Array) -> Array:
             if D is not None:
-                v = v + D * (u[..., None, :] if several else u)
+                v = D * (u[..., None, :] if several else u) + v  # in this order features stay last in memory
             if several:
                 v = xp.reshape(v, (*v.shape[:-2], self.channels * H))
             v = nonlinear(v)
             if weight is None:
                 return v
-            v = matmul(v, weight, xp) + bias
-            return v if self.output == "linear" else v[..., :H] * gate(v[..., H:])
+            v = affine(v, weight, bias)
+            return v if self.output == "linear" else glu(v)
 
         return mixed
 
@@ -224,10 +219,10 @@ class TimeInvariant(Layer):
             discrete.poles, discrete.B, discrete.C, conj_pairs=discrete.conj_pairs, several_outputs=several
         )
 
-        mixed = self._mixer(params, xp)
+        check, mixed = once_per_kind(partial(self._check_step, params)), self._mixer(params, xp)
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
-            self._check_step(u_t, state, params)
+            check(u_t, state)
             u = computable(u_t, xp)
             state, v = advance(state, u)
             y = mixed(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
@@ -235,7 +230,7 @@ class TimeInvariant(Layer):
 
         return step
 
-    def _check_step(self, u_t: Array, state: Array, params: Parameters) -> None:
+    def _check_step(self, params: Parameters, u_t: Array, state: Array) -> None:
         check_signal(f"{self.name}.step", u_t, self.d_model, step=True)
         require_arrays(f"{self.name}.step", state=state)
         one = next(iter(params.values()))  # all are of one library: `prepared` has seen them

@@ -57,7 +57,8 @@ def tests(session: nox.Session) -> None:
     install(session, "-e", ".[demo,test]")
     # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
     doctests = ["--doctest-modules", "--doctest-ignore-import-errors", "ssm_core"]
-    session.run("pytest", *(session.posargs or [*doctests, "tests", "docs", "conformance"]))
+    everything = ["--numprocesses=auto", "--maxprocesses=8", *doctests, "tests", "docs", "conformance"]
+    session.run("pytest", *(session.posargs or everything))
 
 
 @nox.session

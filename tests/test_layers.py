@@ -451,9 +451,19 @@ def test_the_pool_over_lengths_streams(pool: str):
     wanted = definition.apply(params, u, lengths=np.asarray([4, 10]))
     _, state = definition.apply(params, u[:, :6], lengths=np.asarray([4, 6]), return_state=True)
     y, _ = definition.apply(params, u[:, 6:], state=state, lengths=np.asarray([0, 4]), return_state=True)
-    close(y[1], wanted[1])
-    if pool == "mean":  # the sequence that ended in the first chunk; "last" keeps no state
-        close(y[0], wanted[0])
+    close(y, wanted)
+
+
+@pytest.mark.parametrize("pool", ["mean", "last"])
+def test_a_sequence_of_no_steps_pools_to_zero(pool: str):
+    definition, u = model(pool), signal(3, 10)
+    params = parameters(definition)
+    y = definition.apply(params, u, lengths=np.asarray([0, 10]))
+    close(y[0], params["head.bias"])
+    close(y[1], definition.apply(params, u)[1])
+    _, state = definition.apply(params, u, return_state=True)
+    again, _ = definition.apply(params, u[:, :0], state=state, return_state=True)
+    close(again, definition.apply(params, u))
 
 
 def test_model_options_reach_the_layers():

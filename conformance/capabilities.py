@@ -68,6 +68,8 @@ _MIXING = ("sigmoid", "gelu", "affine", "glu")
 
 ROWS: tuple[Row, ...] = (
     Row("hippo"),
+    Row("hippo_project", _MODES, ("fft", "linalg")),
+    Row("hippo_reconstruct", ("fold",)),
     Row("diagonal_init"),
     Row("discretize", ("expm",), ("linalg",)),
     Row("expm", ("expm",), ("linalg",)),

@@ -14,6 +14,7 @@ from . import examples, truth
 from .backends import HALF, STANDARD
 from .cases import REALS, SIGNALS, Case
 from .examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
+from .truth import Plain
 
 DT = 0.1
 
@@ -226,4 +227,69 @@ def _characteristic(example: Example) -> Case:
 
 POLES = (_characteristic(PAIRS), _characteristic(UNPAIRED), _characteristic(DENSE))
 
-ALL = (*DISCRETIZE, *KERNEL, *SCAN, *STEP, *DIAGONAL_SCAN, *FREQUENCY, *POLES)
+
+# HiPPO as a memory ---------------------------------------------------------------------------------------------------
+
+
+def _memory(measure: str, method: str, clock: str, dtypes: tuple[str, ...] = REALS) -> Case:
+    """Steps of 0.1 or at given times, from a state; the truth by full matrices, step by step."""
+    L, N = 17, 4
+
+    def draw(d: Draw) -> dict[str, Any]:
+        found = {"u": d.signal(2, L), "state": d.signal(2, N)}
+        return found if clock == "dt" else found | {"times": 1 + np.cumsum(d.uniform(0.05, 0.2, L))}
+
+    def call(v: SimpleNamespace) -> Any:
+        options = {"dt": DT, "start": 10 * DT} if clock == "dt" else {"times": v.times, "start": 1.0}
+        return ssm_core.hippo_project(v.u, measure, N, method=method, initial=v.state, **options)
+
+    def expected(v: SimpleNamespace) -> np.ndarray:
+        times = 1 + DT * np.arange(1, L + 1) if clock == "dt" else v.times
+        edges = np.asarray([*times, 2 * times[-1] - times[-2]] if method == "zoh" else [1.0, *times])
+        steps = np.diff(edges)
+        if measure == "legs":
+            steps = np.log(edges[1:] / edges[:-1]) if method == "zoh" else steps / edges[1:]
+        A, B = ssm_core.hippo(measure, N)
+        system = Plain(A, B[:, None], np.eye(N), np.zeros(()), not np.iscomplexobj(v.u), True, False)
+        systems = [truth.discrete(system, step, method) for step in steps]
+        return np.moveaxis(truth.recurrence(systems, v.u, v.state)[0], -1, -2)
+
+    return Case("hippo_project", f"{measure}-{method}-{clock}", draw, call, expected, dtypes, terms=256)
+
+
+def _memory_functions(measure: str, window: float, dtypes: tuple[str, ...] = REALS) -> Case:
+    """Legendre's polynomials by NumPy."""
+    points = window * np.linspace(0, 1, 9)
+
+    def expected(v: SimpleNamespace) -> np.ndarray:
+        n, age = np.arange(5), v.points / window
+        scale, x = (1.0, 2 * age - 1) if measure == "lmu" else (np.sqrt(2 * n + 1), 1 - 2 * age)
+        return v.c @ (np.polynomial.legendre.legvander(x, 4) * scale).T
+
+    return Case(
+        "hippo_reconstruct",
+        measure,
+        lambda d: {"c": d.signal(3, 5), "points": points},
+        lambda v: ssm_core.hippo_reconstruct(v.c, measure, v.points),
+        expected,
+        dtypes,
+        terms=256,
+    )
+
+
+HIPPO_PROJECT = (
+    _memory("legs", "bilinear", "dt", SIGNALS),
+    _memory("legs", "zoh", "dt", STANDARD),
+    _memory("legs", "backward_euler", "times"),
+    _memory("legs", "zoh", "times"),
+    _memory("lmu", "bilinear", "dt", SIGNALS),
+    _memory("legt", "bilinear", "times", STANDARD),
+    _memory("fout", "zoh", "times"),
+)
+HIPPO_RECONSTRUCT = (
+    _memory_functions("legs", 1.0, SIGNALS),
+    _memory_functions("lmu", 1.0),
+    _memory_functions("legt", 2.0),
+)
+
+ALL = (*DISCRETIZE, *KERNEL, *SCAN, *STEP, *DIAGONAL_SCAN, *FREQUENCY, *POLES, *HIPPO_PROJECT, *HIPPO_RECONSTRUCT)

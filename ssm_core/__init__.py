@@ -15,14 +15,19 @@ from ._errors import (
     SSMError,
 )
 from .checkpoints import load, save
+from .conversions import eigenvector_condition, to_dense, to_diagonal
 from .convolution import convolve
 from .diagonal_recurrence import diagonal_scan
 from .discretization import discretize
 from .frequency import frequency_response, poles
 from .hippo_matrices import hippo
+from .hippo_memory import hippo_project, hippo_reconstruct
 from .initializers import diagonal_init
+from .interop import from_control, from_scipy, to_control, to_scipy
 from .kernels import kernel
 from .matrix_exponential import expm
+from .normal_plus_low_rank import nplr
+from .realization import to_rational
 from .recurrence import scan, step
 from .scans import chunk_summary, linear_scan
 from .systems import DPLR, Dense, Diagonal, Rational
@@ -48,17 +53,28 @@ __all__ = [
     "diagonal_init",
     "diagonal_scan",
     "discretize",
+    "eigenvector_condition",
     "expm",
     "frequency_response",
+    "from_control",
+    "from_scipy",
     "hippo",
+    "hippo_project",
+    "hippo_reconstruct",
     "kernel",
     "layers",
     "linear_scan",
     "load",
+    "nplr",
     "poles",
     "save",
     "scan",
     "show_backends",
     "step",
+    "to_control",
+    "to_dense",
+    "to_diagonal",
+    "to_rational",
+    "to_scipy",
     "use_backend",
 ]

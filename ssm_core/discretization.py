@@ -11,7 +11,8 @@ With z = dt A (elementwise for a Diagonal system):
 | gbt            | (1 - a z)^-1 (1 + (1 - a) z)    | dt (1 - a z)^-1 B          | a = alpha              |
 | dirac          | exp(z)                          | B                          | an impulse a sample    |
 
-phi1(z) = (e^z - 1)/z. Generalized bilinear transform: Zhang, Chen and Sun 2007.
+phi1(z) = (e^z - 1)/z. Generalized bilinear transform: Zhang, Chen and Sun 2007. A DPLR system stays one under the
+methods of gbt, by Woodbury's identity; its exponentials are Dense.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ._arrays import (
     computable,
     device,
     is_array,
+    is_complex,
+    matmul,
     namespace,
     real_dtype,
     real_floating,
@@ -35,10 +38,11 @@ from ._arrays import (
 )
 from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite, check_positive
+from .conversions import dense_form
 from .matrix_exponential import expm
 from .shapes import broadcast
 from .special import phi1
-from .systems import Dense, Diagonal, System
+from .systems import DPLR, Dense, Diagonal, System
 
 METHODS = ("zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac")
 _ALPHA = {"bilinear": 0.5, "euler": 0.0, "backward_euler": 1.0}
@@ -51,12 +55,12 @@ def discretize(
 
     x_k = Ab x_{k-1} + Bb u_k, with Ab and Bb of the table in this module; C and D stay.
 
-    system        Dense, Diagonal or a tuple (A, B[, C[, D]])
-    dt            a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
+    system        Dense, Diagonal, DPLR or a tuple (A, B[, C[, D]])
+    dt            a number, (...) as the batch axes of the system, or (..., N) per stored pole; in units of time
     method        "zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac"
     alpha         weight of "gbt", 0 <= alpha <= 1
     check_values  check dt and the system on any device (host values are always checked)
-    returns       the same kind of system with discrete=True, dtype at least float32
+    returns       the same kind of system with discrete=True, dtype at least float32; zoh and dirac of DPLR: `to_dense`
 
     Raises ShapeError, DTypeError, OptionError (unknown method, discrete system), DomainError (dt <= 0, NaN).
 
@@ -87,7 +91,7 @@ def check_method(operation: str, system: Any, dt: Any, method: str, alpha: float
         raise OptionError(f"{operation}: the system is discrete already, so it takes no dt (dt: {dt!r}).")
     if not system.discrete and dt is None:
         raise OptionError(f"{operation}: a continuous system needs its step: {operation}(..., dt=0.01).")
-    if not isinstance(system, Dense | Diagonal):
+    if not isinstance(system, Dense | Diagonal | DPLR):
         raise OptionError(f"{operation}: {type(system).__name__} systems are not supported yet.")
 
 
@@ -128,7 +132,7 @@ def discretized(system: Any, dt: Any, method: str, alpha: float | None, xp: Name
     """`discretize` without validation, in the precision of the system; dt as `validated_dt` gives it."""
     if is_array(dt):
         dt = xp.astype(dt, real_dtype(systems.state_field(system).dtype, xp), copy=False)
-    return (_dense if isinstance(system, Dense) else _diagonal)(system, dt, method, _ALPHA.get(method, alpha), xp)
+    return _DISCRETIZED[type(system)](system, dt, method, _ALPHA.get(method, alpha), xp)
 
 
 def log_poles(system: Any, dt: Any, method: str, xp: Namespace) -> tuple[Array, Array | None] | None:
@@ -155,6 +159,47 @@ def _diagonal(system: Diagonal, dt: Any, method: str, alpha: float | None, xp: N
         gain = dt / (1 - alpha * z)
     several = systems.inputs(system, systems.batch_rank(system)) is not None
     return replace(system, poles=poles, B=(gain[..., None] if several else gain) * system.B, discrete=True)
+
+
+def _dplr(system: DPLR, dt: Any, method: str, alpha: float | None, xp: Namespace) -> DPLR | Dense:
+    """Woodbury: with R = diag(1 / (1 - a dt poles)), P' = dt P and W = 1 + a Q^H R P' (R x R),
+
+    poles = (1 + (1 - a) dt poles) R,   P = R P' W^-1,   Q = conj(R) Q,   B = R dt B - a P (Q^H R dt B)
+    """
+    rate = dt[..., None, :] if is_array(dt) else dt  # against the rows of P and Q
+    if alpha is None:
+        scaled = replace(system, poles=dt * system.poles, P=rate * system.P, B=_scaled(system, dt))
+        A, B = dense_form(scaled, xp).A, dense_form(scaled, xp).B
+        C = dense_form(system, xp).C
+        if method == "dirac":
+            return Dense(expm(A), dense_form(system, xp).B, C, system.D, discrete=True)
+        return _dense(Dense(A, B, C, system.D), 1.0, method, None, xp)
+    R = 1 / (1 - alpha * dt * system.poles)
+    several = systems.inputs(system, systems.batch_rank(system)) is not None
+    B = _scaled(system, dt) * (R[..., None] if several else R)
+    B = B if several else B[..., None]
+    RP, Q = R[..., None, :] * rate * system.P, system.Q
+    Q_H = xp.conj(Q) if is_complex(Q) else Q
+
+    def inner(x: Array) -> Array:
+        """Q^H x (..., R, columns), over both halves of conjugate pairs."""
+        product = matmul(Q_H, x, xp)
+        return (2 * xp.real(product) if is_complex(product) else 2 * product) if system.conj_pairs else product
+
+    one = xp.eye(Q.shape[-2], dtype=RP.dtype, device=device(RP))
+    W = one + alpha * inner(xp.matrix_transpose(RP))
+    left = xp.matrix_transpose(xp.broadcast_to(W, (*RP.shape[:-2], *W.shape[-2:])))
+    P = xp.linalg.solve(left, RP)
+    B = B - alpha * matmul(xp.matrix_transpose(P), inner(B), xp)
+    Q = Q * (xp.conj(R) if is_complex(R) else R)[..., None, :]
+    poles = (1 + (1 - alpha) * dt * system.poles) * R
+    return replace(system, poles=poles, P=P, Q=Q, B=B if several else B[..., 0], discrete=True)
+
+
+def _scaled(system: Any, dt: Any) -> Array:
+    """dt B."""
+    several = systems.inputs(system, systems.batch_rank(system)) is not None
+    return system.B * (dt[..., None] if several and is_array(dt) else dt)
 
 
 def _dense(system: Dense, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Dense:
@@ -190,3 +235,6 @@ def _dense_zoh(A: Array, B: Array, xp: Namespace) -> tuple[Array, Array]:
     bottom = xp.zeros((*batch, p, n + p), dtype=dtype, device=device(top))
     E = expm(xp.concat([top, bottom], axis=-2))
     return E[..., :n, :n], E[..., :n, n:]
+
+
+_DISCRETIZED: dict[type, Any] = {Diagonal: _diagonal, Dense: _dense, DPLR: _dplr}

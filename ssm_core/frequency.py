@@ -23,9 +23,10 @@ from ._arrays import (
 from ._dispatch import dispatched
 from ._errors import OptionError, ShapeError, describe
 from ._values import check_finite
+from .conversions import dense_form
 from .discretization import check_system_values
 from .kernels import check_output
-from .systems import Dense, Diagonal
+from .systems import DPLR, Dense, Diagonal
 
 
 def frequency_response(system: Any, omega: Array) -> Array:
@@ -33,7 +34,7 @@ def frequency_response(system: Any, omega: Array) -> Array:
 
     continuous: C (i w - A)^-1 B + D;   discrete: C (I - A e^-iw)^-1 B + D
 
-    system   Dense, Diagonal or a discrete tuple (A, B, C[, D]); with conj_pairs the conjugate poles count too
+    system   Dense, Diagonal, DPLR or a discrete tuple (A, B, C[, D]); with conj_pairs the conjugate poles count too
     omega    (W,) angular frequencies: radians per unit of time, discrete radians per step
     returns  complex (..., W), with several outputs and inputs (...[, M][, P], W)
 
@@ -71,7 +72,7 @@ def frequency_response(system: Any, omega: Array) -> Array:
     return H + (system.D[..., None] if is_array(system.D) and system.D.ndim else system.D)
 
 
-def _diagonal_response(system: Diagonal, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
+def _diagonal_response(system: Diagonal | DPLR, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
     residues = C[..., :, None, :] * xp.matrix_transpose(B)[..., None, :, :]  # (..., M, P, N)
     p = system.poles[..., None, None, :]
     H = _partial_fractions(residues, p, z, system.discrete, xp)
@@ -87,6 +88,27 @@ def _partial_fractions(residues: Array, p: Array, z: Array, discrete: bool, xp: 
     return total
 
 
+def _dplr_response(system: DPLR, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
+    """Woodbury: with G(C, B) the response of the diagonal part, s = z^-1 in discrete time and 1 in continuous,
+
+    H = G(C, B) - G(C, P) (s + G(Q^H, P))^-1 G(Q^H, B)
+    """
+    rows = xp.concat([_as_wide(C, system.Q, xp), _as_wide(xp.conj(to_complex(system.Q, xp)), C, xp)], axis=-2)
+    columns = xp.concat([_as_wide(xp.matrix_transpose(B), system.P, xp), _as_wide(system.P, B, xp)], axis=-2)
+    G = _diagonal_response(system, xp.matrix_transpose(columns), rows, z, xp)  # (..., M + R, P + R, W)
+    M, P, R = C.shape[-2], B.shape[-1], system.P.shape[-2]
+    G = xp.moveaxis(G, -1, -3)
+    one = xp.eye(R, dtype=G.dtype, device=device(G))
+    left = G[..., M:, P:] + (one / z[:, None, None] if system.discrete else one)
+    return xp.moveaxis(G[..., :M, :P] - xp.matmul(G[..., :M, P:], xp.linalg.solve(left, G[..., M:, :P])), -3, -1)
+
+
+def _as_wide(x: Array, other: Array, xp: Namespace) -> Array:
+    """x (..., rows, N) as complex, with the batch axes of x and other."""
+    batch = xp.broadcast_arrays(x[..., 0, 0], other[..., 0, 0])[0].shape
+    return xp.broadcast_to(to_complex(x, xp), (*batch, *x.shape[-2:]))
+
+
 def _dense_response(system: Dense, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
     A = to_complex(system.A, xp)[..., None, :, :]
     one = xp.eye(A.shape[-1], dtype=A.dtype, device=device(A))
@@ -96,13 +118,13 @@ def _dense_response(system: Dense, B: Array, C: Array, z: Array, xp: Namespace) 
     return xp.moveaxis(matmul(C[..., None, :, :], x, xp), -3, -1)
 
 
-_RESPONSES: dict[type, Any] = {Diagonal: _diagonal_response, Dense: _dense_response}
+_RESPONSES: dict[type, Any] = {Diagonal: _diagonal_response, Dense: _dense_response, DPLR: _dplr_response}
 
 
 def poles(system: Any) -> Array:
     """The poles of a system: the eigenvalues of its state matrix.
 
-    Diagonal: its poles, with conj_pairs followed by their conjugates. Dense: eigenvalues of A, in no given order.
+    Diagonal: its poles, with conj_pairs followed by their conjugates. Dense, DPLR: eigenvalues of A, in no given order.
     Returns complex (..., N), twice as many with conj_pairs.
 
     >>> import numpy, ssm_core
@@ -110,10 +132,10 @@ def poles(system: Any) -> Array:
     array([-1.+2.j, -1.-2.j])
     """
     system = systems.as_system("poles", system, None)
-    if isinstance(system, Dense):
+    if isinstance(system, Dense | DPLR):
         system, xp = systems.validated("poles", system)
         check_system_values("poles", xp, system, None, False)
-        return _eigvals(system.A)
+        return _eigvals(system.A if isinstance(system, Dense) else dense_form(system, xp).A)
     if not isinstance(system, Diagonal):
         raise OptionError(f"poles: {type(system).__name__} systems are not supported yet.")
     system, xp = systems.validated("poles", system)

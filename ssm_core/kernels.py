@@ -9,9 +9,10 @@ import numpy as np
 from . import systems
 from ._arrays import Array, Namespace, convert, resolve
 from ._errors import OptionError
+from .conversions import dense_form
 from .discretization import check_method, check_system_values, discretized, log_poles, validated_dt
 from .krylov import DensePropagator
-from .systems import Dense, Diagonal
+from .systems import DPLR, Dense, Diagonal
 from .vandermonde import DiagonalPropagator
 
 
@@ -29,15 +30,15 @@ def kernel(
 
     K_l = C Ab^l Bb,   l = 0..length-1, and y = K * u + D u;   2 Re of it with conj_pairs
 
-    system   Dense, Diagonal or a tuple (A, B, C[, D]); continuous with dt, discrete without
+    system   Dense, Diagonal, DPLR or a tuple (A, B, C[, D]); continuous with dt, discrete without
     length   the number of taps, at least 1
     dt       a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
     method   "zoh", "bilinear", "euler", "backward_euler", "gbt" (with alpha), "dirac"
     xp       an array library or its name: converts the system to it, which detaches gradients
     returns  (..., L), with several outputs and inputs (...[, M][, P], L); real for a real system
 
-    Diagonal systems by the two-level Vandermonde product, dense ones by Krylov doubling: memory of the result, no
-    (..., N, L) tensor. Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
+    Diagonal systems by the two-level Vandermonde product, dense and DPLR ones by Krylov doubling: memory of the
+    result, no (..., N, L) tensor. Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
     S4D: Gu, Gupta, Goel and Re 2022, https://arxiv.org/abs/2206.11893.
 
     >>> import numpy, ssm_core
@@ -60,10 +61,11 @@ def kernel(
 
 
 def discrete_form(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> tuple[Any, Any]:
-    """The discrete system and, where the method has them, the logarithms of its poles (`log_poles`)."""
-    if system.discrete:
-        return system, None
-    return discretized(system, dt, method, alpha, xp), log_poles(system, dt, method, xp)
+    """The discrete system, Dense for a DPLR one, and the logarithms of its poles where it has them (`log_poles`)."""
+    logarithms = None
+    if not system.discrete:
+        system, logarithms = discretized(system, dt, method, alpha, xp), log_poles(system, dt, method, xp)
+    return (dense_form(system, xp) if isinstance(system, DPLR) else system), logarithms
 
 
 def propagator(system: Any, logarithms: Any, xp: Namespace) -> Any:

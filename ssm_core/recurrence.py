@@ -26,11 +26,12 @@ from ._arrays import (
 )
 from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite, check_positive
+from .conversions import halved, joined
 from .discretization import check_method, check_system_values, discretized, validated_dt
 from .kernels import check_output, discrete_form, propagator
-from .modes import Run, run_chunks, run_convolution, run_steps
+from .modes import Run, run_chunks, run_convolution, run_modal, run_steps
 from .shapes import broadcast
-from .systems import Diagonal
+from .systems import DPLR, Diagonal
 
 MODES = ("auto", "conv", "chunk", "scan")
 SHORTEST_CONVOLUTION = 128
@@ -54,7 +55,7 @@ def scan(
 
     x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k + D u_k   (2 Re C x with conj_pairs),   k = 0..L-1
 
-    system      Dense, Diagonal or a tuple (A, B, C[, D]); continuous with dt, discrete without
+    system      Dense, Diagonal, DPLR or a tuple (A, B, C[, D]); continuous with dt, discrete without
     u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
     dt, method  as in `discretize`
     initial     x_{-1} (..., N), zero if None
@@ -144,20 +145,28 @@ def run(
     reset, step_scale = (_with_axes(x, axes + 1, xp) for x in (reset, step_scale))
     lengths = None if lengths is None else xp.clip(_with_axes(lengths, axes, xp), 0, u.shape[-1])
     discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
+    in_halves = isinstance(system, DPLR) and system.conj_pairs  # then the states of its dense form are (Re x, Im x)
+    initial = None if initial is None else computable(initial, xp)
     job = Run(
         system=discrete,
         propagator=propagator(discrete, logarithms, xp),
         xp=xp,
         u=u,
         batch=batch,
-        initial=None if initial is None else computable(initial, xp),
+        initial=joined(initial, xp) if in_halves and initial is not None else initial,
         reset=reset,
         lengths=lengths,
         step_scale=None if step_scale is None else computable(step_scale, xp),
         gates=None if step_scale is None else _gates(system, dt, method, alpha, xp),
         want_state=want_state,
     )
-    y, state = _empty(job) if u.shape[-1] == 0 else _MODES[mode](job)
+    if u.shape[-1] == 0:
+        y, state = _empty(job)
+    elif isinstance(discrete, Diagonal) and job.propagator.several_inputs and mode != "scan":
+        y, state = run_modal(job, _MODES[mode])
+    else:
+        y, state = _MODES[mode](job)
+    state = halved(state, xp) if in_halves and state is not None else state
     y = _direct(system, u, y, xp)
     return in_dtype_of(given, y, xp), state
 
@@ -184,6 +193,8 @@ def choose_mode(operation: str, system: Any, mode: str, length: int, **options: 
         raise OptionError(f"{operation}: mode 'conv' cannot restart the state at resets. Use mode='chunk'.")
     if mode != "auto":
         return mode
+    if isinstance(system, Diagonal) and systems.inputs(system, systems.batch_rank(system)) is not None:
+        return "scan"
     return "chunk" if options["reset"] is not None or length < SHORTEST_CONVOLUTION else "conv"
 
 

@@ -223,6 +223,11 @@ def _check_shapes(operation: str, system: System, arrays: dict[str, Array]) -> N
                 f"({given}). A {kind} system needs one {name} entry per stored {'pole' if axes == 1 else 'state'}."
             )
         batch[name] = x.shape[:rank]
+    if isinstance(system, DPLR) and system.P.shape[-2] != system.Q.shape[-2]:
+        raise ShapeError(
+            f"{operation}: P has rank {system.P.shape[-2]} but Q has {system.Q.shape[-2]} ({given}). "
+            "A = diag(poles) - sum_r P_r Q_r^H needs one row of Q for every row of P."
+        )
     broadcast(operation, **batch)
     _check_direct(operation, system, rank, given)
 

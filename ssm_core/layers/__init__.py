@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from .._errors import OptionError, unknown
+from .dss import DSS
 from .layer import Layer, Stepper
+from .linoss import LinOSS
+from .lmu import LMU
+from .lru import LRU
 from .parameters import HostRandom, Parameter, Parameters, Random
+from .s4 import S4
 from .s4d import S4D
+from .s5 import S5
 from .sequence_model import SequenceModel
+from .ssm import SSM
 from .time_invariant import TimeInvariant
 
-LAYERS: dict[str, type] = {cls.__name__: cls for cls in (S4D, SequenceModel)}
+LAYERS: dict[str, type] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, LinOSS, SequenceModel)}
 
 
 def make(name: str, options: dict[str, Any]) -> Layer:
@@ -29,10 +36,17 @@ def make(name: str, options: dict[str, Any]) -> Layer:
 
 
 __all__ = [
+    "DSS",
     "LAYERS",
+    "LMU",
+    "LRU",
+    "S4",
     "S4D",
+    "S5",
+    "SSM",
     "HostRandom",
     "Layer",
+    "LinOSS",
     "Parameter",
     "Parameters",
     "Random",

@@ -108,8 +108,8 @@ def check_signal(operation: str, u: Array, width: int, *, step: bool = False) ->
     return xp
 
 
-def check_rate(operation: str, rate: Any, width: int) -> None:
-    """Raise unless rate is a positive number, or a real array () or (H,)."""
+def check_rate(operation: str, rate: Any, width: int | None) -> None:
+    """Raise unless rate is a positive number, or a real array () or (with a width) (H,)."""
     rate = rate.item() if isinstance(rate, np.generic) else rate
     if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
@@ -117,7 +117,8 @@ def check_rate(operation: str, rate: Any, width: int) -> None:
         return
     real_floating(operation, rate=rate)
     if tuple(rate.shape) not in ((), (width,)):
-        raise ShapeError(f"{operation}: rate must be a number, () or ({width},) ({describe(rate=rate)}).")
+        wanted = "a number or ()" if width is None else f"a number, () or ({width},)"
+        raise ShapeError(f"{operation}: rate must be {wanted} ({describe(rate=rate)}).")
 
 
 def once_per_kind(check: Callable[[Array, Any], None]) -> Callable[[Array, Any], None]:

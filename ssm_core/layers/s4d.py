@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from .._arrays import Array, Namespace, widest
+from .._arrays import Array, Namespace
 from .._errors import OptionError, unknown
-from ..discretization import METHODS
 from ..initializers import NAMES, diagonal_init
 from ..systems import Diagonal
-from .parameters import Parameter, Parameters, constant, normal, uniform
+from . import parametrizations as common
+from .parameters import Parameter, Parameters, constant, normal
 from .time_invariant import TimeInvariant
 
 
@@ -36,7 +35,8 @@ class S4D(TimeInvariant):
     channels        outputs a system; the output map joins them
     bidirectional   a second kernel acts on the future, from the next sample on
     activation      "gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh" or None
-    output          "glu" (a linear map to 2H, gated), "linear" (to H) or None (channels * H features)
+    output          "glu" (a linear map to 2H, gated), "half_glu" (v sigmoid(W v + b)), "linear" (to H) or None; the
+                    last and half_glu give channels * H features
     skip            the direct term D u
 
     Parameters, all real float32: log_dt (H,), log_A_re and A_im (S, N), B_re and B_im (S, N),
@@ -70,28 +70,14 @@ class S4D(TimeInvariant):
         self.check_options()
         if self.init not in NAMES:
             raise unknown("S4D", "init", self.init, NAMES)
-        known = tuple(m for m in METHODS if m != "gbt")
-        if self.discretization not in known:
-            raise unknown("S4D", "discretization", self.discretization, known)
-        if isinstance(self.d_state, bool) or not isinstance(self.d_state, int) or self.d_state < 1:
-            raise OptionError(f"S4D: d_state = {self.d_state!r} must be a whole number of at least 1.")
+        common.check_discretization("S4D", self.discretization)
+        common.whole("S4D", d_state=self.d_state)
         if self.real and self.init != "real":
             raise OptionError(f"S4D: real poles need init='real', not init={self.init!r}.")
-        if not self.real and self.d_state % 2:
-            raise OptionError(
-                f"S4D: d_state = {self.d_state} is odd, but complex poles come in conjugate pairs. "
-                f"Use d_state={self.d_state + 1}, or real=True with init='real'."
-            )
-        steps = (self.dt_min, self.dt_max)
-        if not all(isinstance(x, int | float) for x in steps) or not 0 < self.dt_min <= self.dt_max < math.inf:
-            raise OptionError(f"S4D: needs 0 < dt_min <= dt_max (dt_min: {self.dt_min}, dt_max: {self.dt_max}).")
-        if self.n_ssm is not None and (type(self.n_ssm) is not int or self.n_ssm < 1 or self.d_model % self.n_ssm):
-            raise OptionError(f"S4D: n_ssm = {self.n_ssm!r} must divide d_model = {self.d_model}.")
-
-    @property
-    def copies(self) -> int:
-        """S, the number of independent sets of poles."""
-        return self.d_model if self.n_ssm is None else self.n_ssm
+        if not self.real:
+            common.pairs("S4D", self.d_state, instead=", or real=True with init='real'")
+        common.check_steps("S4D", self.dt_min, self.dt_max)
+        common.check_copies("S4D", self.n_ssm, self.d_model)
 
     @property
     def n_states(self) -> int:
@@ -102,13 +88,14 @@ class S4D(TimeInvariant):
         return self.real
 
     def parameters(self) -> tuple[Parameter, ...]:
-        H, S, N, rows = self.d_model, self.copies, self.n_states, self.rows()
+        H, N = self.d_model, self.n_states
+        S, rows = H if self.n_ssm is None else self.n_ssm, self.rows()
 
         def start() -> Diagonal:
             return diagonal_init(self.init, self.d_state, conj_pairs=not self.real)
 
         found = [
-            uniform("log_dt", (H,), math.log(self.dt_min), math.log(self.dt_max), special=True),
+            common.log_steps(H, self.dt_min, self.dt_max),
             constant("log_A_re", (S, N), lambda: np.log(-start().poles.real), special=True),
         ]
         if not self.real:
@@ -117,23 +104,15 @@ class S4D(TimeInvariant):
             found.append(constant("B_re", (S, N), lambda: start().B.real, special=True))
             if not self.real:
                 found.append(constant("B_im", (S, N), lambda: start().B.imag, special=True))
-        std = 1.0 if self.real else math.sqrt(0.5)
-        found.append(normal("C_re", (rows, H, N), std))
-        if not self.real:
-            found.append(normal("C_im", (rows, H, N), std))
-        return (*found, *self.outer_parameters())
+        C = (normal("C_re", (rows, H, N)),) if self.real else common.complex_normal("C", (rows, H, N))
+        return (*found, *C, *self.outer_parameters())
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Diagonal, Array]:
         """The continuous systems of all channels, poles (H, N) and C (rows, H, N), and dt (H,) in float64."""
-        p = params
-        poles, C = -xp.exp(p["log_A_re"]), p["C_re"]
-        B = p["B_re"] if self.trainable_B else xp.ones_like(poles)
+        poles, C = -xp.exp(params["log_A_re"]), params["C_re"]
+        B = params["B_re"] if self.trainable_B else xp.ones_like(poles)
         if not self.real:
-            poles, C = poles + 1j * p["A_im"], C + 1j * p["C_im"]
-            B = B + 1j * p["B_im"] if self.trainable_B else B
-        poles, B = self._for_channels(poles, xp), self._for_channels(B, xp)
-        return Diagonal(poles, B, C, conj_pairs=not self.real), xp.exp(widest(p["log_dt"], xp))
-
-    def _for_channels(self, x: Array, xp: Namespace) -> Array:
-        """(S, N) to (H, N): channel h takes copy h mod S."""
-        return x if self.copies == self.d_model else xp.tile(x, (self.d_model // self.copies, 1))
+            poles, C = poles + 1j * params["A_im"], common.complex_of(params, "C")
+            B = common.complex_of(params, "B") if self.trainable_B else B
+        poles, B = (common.for_channels(x, self.d_model, xp) for x in (poles, B))
+        return Diagonal(poles, B, C, conj_pairs=not self.real), common.steps(params, xp)

@@ -66,9 +66,10 @@ class SequenceModel(Layer):
         if "d_model" in self.layer_options:
             raise OptionError("SequenceModel: d_model is an option of the model, not one of its layer_options.")
         block = self.block()
-        if getattr(block, "output", "") is None and getattr(block, "channels", 1) > 1:
+        output, channels = getattr(block, "output", ""), getattr(block, "channels", 1)
+        if output in (None, "half_glu") and channels > 1:
             raise OptionError(
-                f"SequenceModel: a layer of output None has channels * d_model features (channels: {block.channels}), "  # type: ignore[attr-defined]
+                f"SequenceModel: a layer of output {output!r} has channels * d_model features (channels: {channels}), "
                 "but the residual needs d_model. Use output='linear' or 'glu'."
             )
 

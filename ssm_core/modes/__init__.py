@@ -14,6 +14,7 @@ from __future__ import annotations
 from .chunked import run_chunks
 from .convolved import run_convolution
 from .job import Run
+from .modal import run_modal
 from .recurrent import run_steps
 
-__all__ = ["Run", "run_chunks", "run_convolution", "run_steps"]
+__all__ = ["Run", "run_chunks", "run_convolution", "run_modal", "run_steps"]

@@ -1,0 +1,71 @@
+"""The base of all modules: it registers the parameters of a definition and hands them to its functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ssm_core import layers
+
+
+class _Draws:
+    """JAX's own generator, through the module's stream of keys."""
+
+    def __init__(self, rngs: nnx.Rngs, dtype: Any) -> None:
+        self._rngs, self._dtype = rngs, dtype
+
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> jax.Array:
+        return jax.random.uniform(self._rngs.params(), shape, self._dtype, low, high)
+
+    def normal(self, shape: tuple[int, ...], std: float) -> jax.Array:
+        return std * jax.random.normal(self._rngs.params(), shape, self._dtype)
+
+    def constant(self, value: Any) -> jax.Array:
+        return jnp.asarray(value, self._dtype)
+
+
+class SSMModule(nnx.Module):
+    """Registers the parameters of a definition and hands them to its functions."""
+
+    def __init__(self, definition: layers.Layer, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
+        self.definition = definition
+        draws = _Draws(rngs, param_dtype)
+        for p in definition.parameters():
+            setattr(self, p.name, nnx.Param(p.draw(draws)))
+
+    def arrays(self) -> dict[str, jax.Array]:
+        """The parameters by name."""
+        return {p.name: getattr(self, p.name)[...] for p in self.definition.parameters()}
+
+    def __call__(
+        self,
+        u: jax.Array,
+        *,
+        state: jax.Array | None = None,
+        return_state: bool = False,
+        lengths: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        rate: Any = 1.0,
+        step_scale: jax.Array | None = None,
+        mode: str = "auto",
+    ) -> Any:
+        """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`."""
+        return self.definition.apply(
+            self.arrays(), u, state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate,
+            step_scale=step_scale, mode=mode,
+        )  # fmt: skip
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first step."""
+        return self.definition.initial_state(self.arrays(), batch)
+
+    def step(self, u_t: jax.Array, state: Any, *, rate: Any = 1.0) -> tuple[jax.Array, Any]:
+        """(y_t, state) from u_t (B, H) and the state before it. To generate many steps, hold the `stepper`."""
+        return self.stepper(rate=rate)(u_t, state)
+
+    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
+        """A function (u_t, state) -> (y_t, state) that holds the discrete system."""
+        return self.definition.stepper(self.arrays(), rate=rate)

@@ -1,0 +1,24 @@
+"""The layers as PyTorch modules. All arithmetic is in the definitions of `ssm_core.layers`."""
+
+from .base import SSMModule
+from .models import MODULES, SequenceModel, module
+from .modules import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS
+from .weights import load, param_groups, save
+
+__all__ = [
+    "DSS",
+    "LMU",
+    "LRU",
+    "MODULES",
+    "S4",
+    "S4D",
+    "S5",
+    "SSM",
+    "LinOSS",
+    "SSMModule",
+    "SequenceModel",
+    "load",
+    "module",
+    "param_groups",
+    "save",
+]

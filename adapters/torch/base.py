@@ -1,0 +1,97 @@
+"""The base of all modules: it registers the parameters of a definition and hands them to its functions."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssm_core import layers
+
+
+class _Draws:
+    """PyTorch's own generator, on a device and in a dtype."""
+
+    def __init__(self, device: Any, dtype: torch.dtype) -> None:
+        self._options: dict[str, Any] = {"device": device, "dtype": dtype}
+
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+        return torch.empty(shape, **self._options).uniform_(low, high)
+
+    def normal(self, shape: tuple[int, ...], std: float) -> Tensor:
+        return torch.empty(shape, **self._options).normal_(0.0, std)
+
+    def constant(self, value: Any) -> Tensor:
+        return torch.tensor(value, **self._options)
+
+
+class SSMModule(nn.Module):
+    """Registers the parameters of a definition and hands them to its functions."""
+
+    def __init__(self, definition: layers.Layer, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.definition = definition
+        for p in definition.parameters():
+            self.register_parameter(p.name, nn.Parameter(torch.empty(p.shape, device=device, dtype=dtype)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew."""
+        with torch.no_grad():
+            for p in self.definition.parameters():
+                tensor = getattr(self, p.name)
+                tensor.copy_(p.draw(_Draws(tensor.device, tensor.dtype)))
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        return dict(self.named_parameters())
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        state: Tensor | None = None,
+        return_state: bool = False,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        rate: Any = 1.0,
+        step_scale: Tensor | None = None,
+        mode: str = "auto",
+    ) -> Any:
+        """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`."""
+        with full_precision(u):
+            return self.definition.apply(
+                self.arrays(), u, state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate,
+                step_scale=step_scale, mode=mode,
+            )  # fmt: skip
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first step."""
+        return self.definition.initial_state(self.arrays(), batch)
+
+    def step(self, u_t: Tensor, state: Any, *, rate: Any = 1.0) -> tuple[Tensor, Any]:
+        """(y_t, state) from u_t (B, H) and the state before it. To generate many steps, hold the `stepper`."""
+        return self.stepper(rate=rate)(u_t, state)
+
+    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
+        """A function (u_t, state) -> (y_t, state) that holds the discrete system."""
+        step = self.definition.stepper(self.arrays(), rate=rate)
+
+        def infull_precision(u_t: Tensor, state: Any) -> tuple[Tensor, Any]:
+            with full_precision(u_t):
+                return step(u_t, state)
+
+        return infull_precision
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.definition.options().items())
+
+
+def full_precision(u: Tensor) -> Any:
+    """Powers, FFTs and states lose their digits in half precision, so autocast stops here."""
+    kind = u.device.type if isinstance(u, Tensor) else "meta"  # what is no tensor is refused further on
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

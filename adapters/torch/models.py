@@ -1,0 +1,115 @@
+"""The residual sequence model of PyTorch's own parts, and the module of any definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssm_core import layers
+from ssm_core._arrays import namespace
+from ssm_core._errors import unknown
+from ssm_core.layers.sequence_model import EPSILON
+
+from .modules import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS
+
+
+class _Block(nn.Module):
+    """norm, layer, dropout; the model adds the residual."""
+
+    def __init__(self, definition: layers.SequenceModel, device: Any, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(definition.d_model, eps=EPSILON, device=device, dtype=dtype)
+        self.layer = module(definition.block(), device=device, dtype=dtype)
+        self.dropout = nn.Dropout(definition.dropout)
+
+    def forward(self, x: Tensor, *, return_state: bool, **options: Any) -> Any:
+        y = self.layer(self.norm(x), return_state=return_state, **options)
+        return (self.dropout(y[0]), y[1]) if return_state else self.dropout(y)
+
+    def stepper(self, rate: Any) -> layers.Stepper:
+        step = self.layer.stepper(rate=rate)
+        return lambda x, state: step(self.norm(x), state)
+
+
+class SequenceModel(nn.Module):
+    """Encoder, residual blocks of norm, layer and dropout, pooling, head. Options as `ssm_core.layers.SequenceModel`.
+
+    >>> import torch
+    >>> SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2)(torch.zeros(3, 20, 1)).shape
+    torch.Size([3, 10])
+    """
+
+    definition: layers.SequenceModel
+
+    def __init__(
+        self,
+        d_input: int,
+        d_output: int,
+        d_model: int = 64,
+        n_layers: int = 4,
+        *,
+        layer: str = "S4D",
+        layer_options: dict[str, Any] | None = None,
+        dropout: float = 0.0,
+        pool: str | None = "mean",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.definition = layers.SequenceModel(
+            d_input, d_output, d_model, n_layers, layer, layer_options or {}, dropout, pool
+        )
+        self.encoder = nn.Linear(d_input, d_model, device=device, dtype=dtype)
+        self.blocks = nn.ModuleList(_Block(self.definition, device, dtype) for _ in range(n_layers))
+        self.head = nn.Linear(d_model, d_output, device=device, dtype=dtype)
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        rate: Any = 1.0,
+        step_scale: Tensor | None = None,
+        mode: str = "auto",
+    ) -> Any:
+        """y (B, d_output) from u (B, L, d_input), or (B, L, d_output) without pooling."""
+        namespace("SequenceModel", u=u, encoder=self.encoder.weight)
+        y, state = self.definition.compose(
+            u, self.encoder, self.blocks, self.head,
+            state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate, step_scale=step_scale,
+            mode=mode,
+        )  # fmt: skip
+        return (y, state) if return_state else y
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        return dict(self.named_parameters())
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first step."""
+        return self.definition.initial_state(self.arrays(), batch)
+
+    def step(self, u_t: Tensor, state: Any, *, rate: Any = 1.0) -> tuple[Tensor, Any]:
+        """(y_t, state) from u_t (B, d_input) and the state before it. To generate many steps, hold the `stepper`."""
+        return self.stepper(rate=rate)(u_t, state)
+
+    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
+        """A function (u_t, state) -> (y_t, state) that holds the discrete systems."""
+        blocks: Any = self.blocks
+        steps = [block.stepper(rate) for block in blocks]
+        return lambda u_t, state: self.definition.compose_step(u_t, state, self.encoder, steps, self.head)
+
+
+MODULES: dict[str, Any] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, LinOSS, SequenceModel)}
+
+
+def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype | None = None) -> Any:
+    """The module of a definition."""
+    if definition.name not in MODULES:
+        raise unknown("adapters.torch", "layer", definition.name, MODULES)
+    return MODULES[definition.name](**definition.options(), device=device, dtype=dtype)

@@ -10,7 +10,7 @@ import numpy as np
 
 import ssm_core
 
-from . import examples, truth
+from . import cases_of_rational, examples, truth
 from .backends import HALF, STANDARD
 from .cases import REALS, SIGNALS, Case
 from .examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
@@ -292,4 +292,16 @@ HIPPO_RECONSTRUCT = (
     _memory_functions("legt", 2.0),
 )
 
-ALL = (*DISCRETIZE, *KERNEL, *SCAN, *STEP, *DIAGONAL_SCAN, *FREQUENCY, *POLES, *HIPPO_PROJECT, *HIPPO_RECONSTRUCT)
+RATIONAL = cases_of_rational.ALL
+ALL = (
+    *DISCRETIZE,
+    *KERNEL,
+    *SCAN,
+    *STEP,
+    *DIAGONAL_SCAN,
+    *FREQUENCY,
+    *POLES,
+    *HIPPO_PROJECT,
+    *HIPPO_RECONSTRUCT,
+    *RATIONAL,
+)

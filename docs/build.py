@@ -33,7 +33,7 @@ OUT = DOCS / "_build"
 MENU = {
     "Start": ("index", "installation", "gallery"),
     "Use": ("conventions", "layers", "modes", "performance"),
-    "Understand": ("s4d", "support", "api"),
+    "Understand": ("hippo", "s4d", "support", "api"),
     "Extend": ("add_a_backend", "add_a_layer"),
 }
 PAGES = tuple(page for pages in MENU.values() for page in pages)

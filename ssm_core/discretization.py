@@ -91,8 +91,6 @@ def check_method(operation: str, system: Any, dt: Any, method: str, alpha: float
         raise OptionError(f"{operation}: the system is discrete already, so it takes no dt (dt: {dt!r}).")
     if not system.discrete and dt is None:
         raise OptionError(f"{operation}: a continuous system needs its step: {operation}(..., dt=0.01).")
-    if not isinstance(system, Dense | Diagonal | DPLR):
-        raise OptionError(f"{operation}: {type(system).__name__} systems are not supported yet.")
 
 
 def check_system_values(operation: str, xp: Namespace, system: Any, dt: Any, always: bool) -> None:

@@ -21,12 +21,13 @@ from ._arrays import (
     to_numpy,
 )
 from ._dispatch import dispatched
-from ._errors import OptionError, ShapeError, describe
+from ._errors import ShapeError, describe
 from ._values import check_finite
 from .conversions import dense_form
 from .discretization import check_system_values
 from .kernels import check_output
-from .systems import DPLR, Dense, Diagonal
+from .rational import rational_poles, rational_response
+from .systems import DPLR, Dense, Diagonal, Rational
 
 
 def frequency_response(system: Any, omega: Array) -> Array:
@@ -34,7 +35,7 @@ def frequency_response(system: Any, omega: Array) -> Array:
 
     continuous: C (i w - A)^-1 B + D;   discrete: C (I - A e^-iw)^-1 B + D
 
-    system   Dense, Diagonal, DPLR or a discrete tuple (A, B, C[, D]); with conj_pairs the conjugate poles count too
+    system   Dense, Diagonal (conjugates of pairs count too), DPLR, Rational or a discrete tuple (A, B, C[, D])
     omega    (W,) angular frequencies: radians per unit of time, discrete radians per step
     returns  complex (..., W), with several outputs and inputs (...[, M][, P], W)
 
@@ -48,18 +49,18 @@ def frequency_response(system: Any, omega: Array) -> Array:
     """
     system = systems.as_system("frequency_response", system, None)
     system, xp = systems.validated("frequency_response", system)
-    if type(system) not in _RESPONSES:
-        raise OptionError(f"frequency_response: {type(system).__name__} systems are not supported yet.")
     require_arrays("frequency_response", omega=omega)
-    namespace("frequency_response", B=system.B, omega=omega)
+    namespace("frequency_response", system=systems.state_field(system), omega=omega)
     real_floating("frequency_response", omega=omega)
     if omega.ndim != 1:
         raise ShapeError(f"frequency_response: omega must have one axis ({describe(omega=omega)}).")
-    check_output("frequency_response", system)
     check_system_values("frequency_response", xp, system, None, False)
     check_finite("frequency_response", xp, omega=omega)
     z = to_complex(omega, xp)
     z = xp.exp(-1j * z) if system.discrete else 1j * z
+    if isinstance(system, Rational):
+        return rational_response(system, z, xp)
+    check_output("frequency_response", system)
     rank = systems.batch_rank(system)
     P, M = systems.inputs(system, rank), systems.outputs(system, rank)
     B = system.B if P is not None else system.B[..., None]
@@ -136,8 +137,9 @@ def poles(system: Any) -> Array:
         system, xp = systems.validated("poles", system)
         check_system_values("poles", xp, system, None, False)
         return _eigvals(system.A if isinstance(system, Dense) else dense_form(system, xp).A)
-    if not isinstance(system, Diagonal):
-        raise OptionError(f"poles: {type(system).__name__} systems are not supported yet.")
+    if isinstance(system, Rational):
+        system, xp = systems.validated("poles", system)
+        return rational_poles(system, xp)
     system, xp = systems.validated("poles", system)
     check_system_values("poles", xp, system, None, False)
     p = to_complex(system.poles, xp)

@@ -301,10 +301,10 @@ def _equal_edges(start: Any, dt: Any, signal: Array, held: bool, xp: Namespace) 
     start = 0.0 if start is None else start
     if isinstance(start, float) and start < 0:
         raise DomainError(f"hippo_project: the memory of 'legs' begins at time 0, but start = {start!r} is negative.")
-    dtype = real_dtype(signal.dtype, xp)
+    steps = widest(xp.arange(signal.shape[-1] + 1, dtype=real_dtype(signal.dtype, xp), device=device(signal)), xp)
     first = start if dt is None else start / dt
-    first = xp.astype(first, dtype, copy=False) if is_array(first) else first
-    return xp.arange(signal.shape[-1] + 1, dtype=dtype, device=device(signal)) + (first + (1 if held else 0))
+    first = xp.astype(first, steps.dtype, copy=False) if is_array(first) else first
+    return steps + (first + (1 if held else 0))
 
 
 def _edges(operation: str, measure: str, times: Array, start: Any, length: int, held: bool, xp: Namespace) -> Array:

@@ -58,22 +58,20 @@ def held_legs(u: Array, edges: Array, first: Array, xp: Namespace) -> Array:
     N, real = first.shape[-1], real_dtype(u.dtype, xp)
     nodes, weights = np.polynomial.legendre.leggauss(N)
     scale = np.sqrt(2 * np.arange(N) + 1)
-    values = np.polynomial.legendre.legvander(nodes, N - 1) * scale * (weights / 2)[:, None]  # w_q g_n(y_q)
-    to_nodes = convert(values, xp, real, device(u))
+    values = np.polynomial.legendre.legvander(nodes, N - 1) * scale  # g_n(y_q)
+    to_nodes = convert(values * (weights / 2)[:, None], xp, real, device(u))
     ratio = _time_first(edges[..., :-1] / edges[..., 1:], 0 if edges.ndim == 1 else u.ndim - 1, xp)
-    y = convert((nodes + 1) / 2, xp, ratio.dtype, device(u))
-    scale = convert(scale, xp, ratio.dtype, device(u))
+    y, scale, values = (convert(x, xp, ratio.dtype, device(u)) for x in ((nodes + 1) / 2, scale, values))
     constant = convert(np.eye(N)[0], xp, real, device(u))
 
     def prepare(r: Array) -> tuple[Array]:
-        """r g_n(r y_q) for some steps: (T, ..., N, N)."""
+        """What a step changes, r g_n(r y_q) - g_n(y_q), so that rounding does not add up: (T, ..., N, N)."""
         r = r[..., None]
         g = xp.moveaxis(legendre(2 * r * y - 1, N, xp), 0, -1) * scale
-        return (xp.astype(xp.matrix_transpose(r[..., None] * g), real, copy=False),)
+        return (xp.astype(xp.matrix_transpose(r[..., None] * g - values), real, copy=False),)
 
-    def advance(c: Array, u: Array, back: Array) -> Array:
-        held = u[..., None] * constant
-        return held + times_vectors(back, times_vectors(to_nodes, c - held, xp), xp)
+    def advance(c: Array, u: Array, change: Array) -> Array:
+        return c + times_vectors(change, times_vectors(to_nodes, c - u[..., None] * constant, xp), xp)
 
     return _stepped(prepare, advance, first, u, ratio, xp)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from ._errors import OptionError
 from .conversions import dense_form
 from .discretization import check_method, check_system_values, discretized, log_poles, validated_dt
 from .krylov import DensePropagator
-from .systems import DPLR, Dense, Diagonal
+from .rational import companion, impulse_response
+from .systems import DPLR, Dense, Diagonal, Rational
 from .vandermonde import DiagonalPropagator
 
 
@@ -30,7 +32,7 @@ def kernel(
 
     K_l = C Ab^l Bb,   l = 0..length-1, and y = K * u + D u;   2 Re of it with conj_pairs
 
-    system   Dense, Diagonal, DPLR or a tuple (A, B, C[, D]); continuous with dt, discrete without
+    system   Dense, Diagonal, DPLR, Rational or a tuple (A, B, C[, D]); continuous with dt, discrete without
     length   the number of taps, at least 1
     dt       a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
     method   "zoh", "bilinear", "euler", "backward_euler", "gbt" (with alpha), "dirac"
@@ -55,9 +57,36 @@ def kernel(
     system, xp = systems.validated("kernel", system)
     dt = validated_dt("kernel", system, dt, xp)
     system = systems.as_precise_as(system, dt, xp)
+    system = state_space(system)
     check_output("kernel", system)
     check_system_values("kernel", xp, system, dt, check_values)
     return propagator(*discrete_form(system, dt, method, alpha, xp), xp).kernel(int(length))
+
+
+@dataclass(frozen=True, eq=False)
+class CompanionForm(Dense):
+    """The companion form of a rational system, which it remembers for its kernel."""
+
+    rational: Rational | None = None
+
+
+def state_space(system: Any) -> Any:
+    """The system itself, or the state space of a Rational one."""
+    if not isinstance(system, Rational):
+        return system
+    form = companion(system)
+    return CompanionForm(form.A, form.B, form.C, form.D, discrete=True, rational=system)
+
+
+class _CompanionPropagator(DensePropagator):
+    """Of a rational system, whose kernel is its impulse response."""
+
+    def __init__(self, system: CompanionForm, logarithms: None, xp: Namespace) -> None:
+        super().__init__(system, logarithms, xp)
+        self.rational: Any = system.rational
+
+    def kernel(self, length: int) -> Array:
+        return impulse_response(self.rational.numerator, self.rational.denominator, length, self.xp)
 
 
 def discrete_form(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> tuple[Any, Any]:
@@ -73,7 +102,11 @@ def propagator(system: Any, logarithms: Any, xp: Namespace) -> Any:
     return _PROPAGATORS[type(system)](system, logarithms, xp)
 
 
-_PROPAGATORS: dict[type, Any] = {Diagonal: DiagonalPropagator, Dense: DensePropagator}
+_PROPAGATORS: dict[type, Any] = {
+    Diagonal: DiagonalPropagator,
+    Dense: DensePropagator,
+    CompanionForm: _CompanionPropagator,
+}
 
 
 def check_length(operation: str, length: Any) -> None:

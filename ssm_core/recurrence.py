@@ -28,7 +28,7 @@ from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe,
 from ._values import check_finite, check_positive
 from .conversions import halved, joined
 from .discretization import check_method, check_system_values, discretized, validated_dt
-from .kernels import check_output, discrete_form, propagator
+from .kernels import check_output, discrete_form, propagator, state_space
 from .modes import Run, run_chunks, run_convolution, run_modal, run_steps
 from .shapes import broadcast
 from .systems import DPLR, Diagonal
@@ -55,7 +55,8 @@ def scan(
 
     x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k + D u_k   (2 Re C x with conj_pairs),   k = 0..L-1
 
-    system      Dense, Diagonal, DPLR or a tuple (A, B, C[, D]); continuous with dt, discrete without
+    system      Dense, Diagonal, DPLR, Rational (states: `companion`) or a tuple (A, B, C[, D]); continuous with dt,
+                discrete without
     u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
     dt, method  as in `discretize`
     initial     x_{-1} (..., N), zero if None
@@ -77,6 +78,7 @@ def scan(
     system = systems.as_system("scan", system, dt)
     check_method("scan", system, dt, method, alpha)
     system, xp = systems.validated("scan", system)
+    system = state_space(system)
     given = {"u": u, "initial": initial, "reset": reset, "lengths": lengths, "step_scale": step_scale}
     require_arrays("scan", **{name: x for name, x in given.items() if x is not None or name == "u"})
     namespace("scan", B=system.B, **given)
@@ -299,6 +301,7 @@ def step(
     system = systems.as_system("step", system, dt)
     check_method("step", system, dt, method, alpha)
     system, xp = systems.validated("step", system)
+    system = state_space(system)
     require_arrays("step", u_k=u_k, state=state)
     namespace("step", B=system.B, u_k=u_k, state=state)
     dt = validated_dt("step", system, dt, xp)

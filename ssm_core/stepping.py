@@ -25,7 +25,7 @@ def system_stepper(system: Any, xp: Namespace) -> SystemStep:
             system.poles, system.B, system.C, conj_pairs=system.conj_pairs, several_outputs=several_outputs
         )
     pairs = getattr(system, "conj_pairs", False)
-    moved = _MOVED[type(system)](system, xp)
+    moved = next(make for kind, make in _MOVED.items() if isinstance(system, kind))(system, xp)
 
     def step(state: Array, u: Array) -> tuple[Array, Array]:
         state = moved(state) + driven(system.B, u, several_inputs, xp)

@@ -2,7 +2,7 @@
 
 from .base import SSMModule
 from .models import MODULES, SequenceModel, module
-from .modules import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS
+from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 from .weights import load, param_labels, save
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "LMU",
     "LRU",
     "MODULES",
+    "RTF",
     "S4",
     "S4D",
     "S5",

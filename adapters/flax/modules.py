@@ -291,6 +291,41 @@ class LRU(SSMModule):
         return self.definition.kernel(self.arrays(), length, rate=rate)
 
 
+class RTF(SSMModule):
+    """RTF: a rational transfer function in every channel. Options as `ssm_core.layers.RTF`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> RTF(d_model=4, d_state=8, rngs=nnx.Rngs(0))(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RTF
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        d_state: int = 16,
+        init: str = "zeros",
+        constraint: str | None = None,
+        n_ssm: int | None = None,
+        bidirectional: bool = False,
+        activation: str | None = "gelu",
+        output: str | None = "glu",
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RTF(
+            d_model, d_state, init, constraint, n_ssm, bidirectional, activation, output,
+        )  # fmt: skip
+        super().__init__(definition, rngs, param_dtype)
+
+    def kernel(self, length: int, *, rate: Any = 1.0) -> jax.Array:
+        """The convolution kernels (1, H, L), or (2, H, L) in two directions."""
+        return self.definition.kernel(self.arrays(), length, rate=rate)
+
+
 class LinOSS(SSMModule):
     """LinOSS: a layer of forced harmonic oscillators. Options as `ssm_core.layers.LinOSS`.
 

@@ -12,7 +12,7 @@ from ssm_core._arrays import namespace
 from ssm_core._errors import unknown
 from ssm_core.layers.sequence_model import EPSILON
 
-from .modules import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS
+from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 
 
 class _Block(nn.Module):
@@ -105,7 +105,7 @@ class SequenceModel(nn.Module):
         return lambda u_t, state: self.definition.compose_step(u_t, state, self.encoder, steps, self.head)
 
 
-MODULES: dict[str, Any] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, LinOSS, SequenceModel)}
+MODULES: dict[str, Any] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel)}
 
 
 def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype | None = None) -> Any:

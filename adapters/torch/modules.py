@@ -283,6 +283,40 @@ class LRU(SSMModule):
         return self.definition.kernel(self.arrays(), length, rate=rate)
 
 
+class RTF(SSMModule):
+    """RTF: a rational transfer function in every channel. Options as `ssm_core.layers.RTF`.
+
+    >>> import torch
+    >>> RTF(d_model=4, d_state=8)(torch.zeros(2, 10, 4)).shape
+    torch.Size([2, 10, 4])
+    """
+
+    definition: layers.RTF
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        d_state: int = 16,
+        init: str = "zeros",
+        constraint: str | None = None,
+        n_ssm: int | None = None,
+        bidirectional: bool = False,
+        activation: str | None = "gelu",
+        output: str | None = "glu",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        definition = layers.RTF(
+            d_model, d_state, init, constraint, n_ssm, bidirectional, activation, output,
+        )  # fmt: skip
+        super().__init__(definition, device, dtype)
+
+    def kernel(self, length: int, *, rate: Any = 1.0) -> Tensor:
+        """The convolution kernels (1, H, L), or (2, H, L) in two directions."""
+        return self.definition.kernel(self.arrays(), length, rate=rate)
+
+
 class LinOSS(SSMModule):
     """LinOSS: a layer of forced harmonic oscillators. Options as `ssm_core.layers.LinOSS`.
 

@@ -11,6 +11,7 @@ from .linoss import LinOSS
 from .lmu import LMU
 from .lru import LRU
 from .parameters import HostRandom, Parameter, Parameters, Random
+from .rtf import RTF
 from .s4 import S4
 from .s4d import S4D
 from .s5 import S5
@@ -18,7 +19,7 @@ from .sequence_model import SequenceModel
 from .ssm import SSM
 from .time_invariant import TimeInvariant
 
-LAYERS: dict[str, type] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, LinOSS, SequenceModel)}
+LAYERS: dict[str, type] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel)}
 
 
 def make(name: str, options: dict[str, Any]) -> Layer:
@@ -40,6 +41,7 @@ __all__ = [
     "LAYERS",
     "LMU",
     "LRU",
+    "RTF",
     "S4",
     "S4D",
     "S5",

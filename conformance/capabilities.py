@@ -71,6 +71,7 @@ ROWS: tuple[Row, ...] = (
     Row("hippo_project", _MODES, ("fft", "linalg")),
     Row("hippo_reconstruct", ("fold",)),
     Row("diagonal_init"),
+    Row("nplr"),
     Row("discretize", ("expm",), ("linalg",)),
     Row("expm", ("expm",), ("linalg",)),
     Row("kernel", ("expm",), ("linalg",)),
@@ -82,6 +83,9 @@ ROWS: tuple[Row, ...] = (
     Row("step", _MODES, ("linalg",)),
     Row("frequency_response", (), ("linalg",)),
     Row("poles", ("eigvals",)),
+    Row("to_dense"),
+    Row("to_diagonal"),
+    Row("eigenvector_condition"),
     Row("to_rational", ("convolve", "eigvals"), ("fft",)),
     Row("to_scipy"),
     Row("from_scipy"),
@@ -96,6 +100,13 @@ ROWS: tuple[Row, ...] = (
     Row("special.relu"),
     Row("special.tanh"),
     Row("layers.S4D", ("convolve", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.S4", (*_MODES, *_MIXING), ("fft", "linalg")),
+    Row("layers.DSS", ("convolve", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.SSM", (*_MODES, *_MIXING), ("fft", "linalg")),
+    Row("layers.LMU", (*_MODES, *_MIXING), ("fft", "linalg")),
+    Row("layers.S5", (*_SCAN, *_MIXING), ("fft",)),
+    Row("layers.LRU", (*_SCAN, *_MIXING), ("fft",)),
+    Row("layers.LinOSS", ("convolve", *_SCAN, *_MIXING), ("fft",)),
     Row("layers.SequenceModel", ("convolve", *_SCAN, *_MIXING), ("fft",)),
     Row("save"),
     Row("load"),
@@ -113,18 +124,16 @@ NOT_COMPUTING = frozenset(
 
 # Systems that are declared, and which functions refuse until they are filled in.
 DECLARED_ONLY = {
-    "DPLR": "declared, not supported by any function yet",
     "Rational": "declared, not supported by any function yet",
-}
-
-# Golden numbers and known uses that the package does not express, with the reason; tests skip with it.
-NOT_EXPRESSED = {
-    "disc_dense scipy_foh": "the triangle hold carries the previous input, which no method of `discretize` has",
 }
 
 # Limits that the tests of transformations know of, per backend.
 LIMITS = {
-    "torch": ("torch.compile of torch.func.grad is not supported: compile the forward pass, and call backward.",),
+    "torch": (
+        "torch.compile of torch.func.grad is not supported: compile the forward pass, and call backward.",
+        "hippo_project compiles to one graph for legs by bilinear, euler and backward_euler, and hippo_reconstruct for "
+        "Legendre's measures: the constants of the others are computed on the host.",
+    ),
     "jax": ("poles of a Dense system are eigenvalues that the host computes: not under jit.",),
 }
 

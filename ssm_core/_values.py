@@ -17,8 +17,7 @@ from ._errors import DomainError
 def check_finite(operation: str, xp: Namespace, always: bool = False, **arrays: Any) -> None:
     """Raise if an array that may be read holds NaN or inf."""
     for name, x in arrays.items():
-        library = np if isinstance(x, np.ndarray) else xp
-        if _readable(x, always) and not _holds(x, library.isfinite, lambda v: math.isfinite(abs(v))):
+        if _readable(x, always) and not _holds(x, xp, lambda v, xp: xp.isfinite(v), lambda v: math.isfinite(abs(v))):
             raise DomainError(f"{operation}: {name} holds NaN or inf{_shape(x)}.")
 
 
@@ -27,8 +26,7 @@ def check_positive(operation: str, xp: Namespace, always: bool = False, **arrays
     for name, x in arrays.items():
         if not _readable(x, always):
             continue
-        library = np if isinstance(x, np.ndarray) else xp
-        if not _holds(x, lambda v, xp=library: xp.isfinite(v) & (v > 0), lambda v: math.isfinite(v) and v > 0):
+        if not _holds(x, xp, lambda v, xp: xp.isfinite(v) & (v > 0), lambda v: math.isfinite(v) and v > 0):
             value = f" = {x!r}" if not is_array(x) else _shape(x)
             raise DomainError(f"{operation}: {name}{value} must be positive and finite.")
 
@@ -37,10 +35,11 @@ def _readable(x: Any, always: bool) -> bool:
     return isinstance(x, (np.ndarray, np.generic, int, float)) or (always and is_array(x))
 
 
-def _holds(x: Any, of_array: Any, of_number: Any) -> bool:
+def _holds(x: Any, xp: Namespace, of_array: Any, of_number: Any) -> bool:
     if isinstance(x, (int, float, np.generic)):
         return bool(of_number(x))
-    return bool(of_array(x).all())
+    library = np if isinstance(x, np.ndarray) else xp
+    return bool(library.all(of_array(x, library)))
 
 
 def _shape(x: Any) -> str:

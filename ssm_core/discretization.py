@@ -10,8 +10,11 @@ With z = dt A (elementwise for a Diagonal system):
 | backward_euler | (1 - z)^-1                      | dt (1 - z)^-1 B            | gbt alpha 1            |
 | gbt            | (1 - a z)^-1 (1 + (1 - a) z)    | dt (1 - a z)^-1 B          | a = alpha              |
 | dirac          | exp(z)                          | B                          | an impulse a sample    |
+| foh            | exp(z)                          | dt phi2(z) B               | a straight line        |
 
-phi1(z) = (e^z - 1)/z. Generalized bilinear transform: Zhang, Chen and Sun 2007. A DPLR system stays one under the
+phi1(z) = (e^z - 1)/z, phi2(z) = (phi1(z) - 1)/z. The line of foh starts at the input before, which enters with
+dt (phi1(z) - phi2(z)) B and is a state of its own: the result is Dense, with the states (x_k, u_k).
+ Generalized bilinear transform: Zhang, Chen and Sun 2007. A DPLR system stays one under the
 methods of gbt, by Woodbury's identity; its exponentials are Dense.
 """
 
@@ -44,7 +47,7 @@ from .shapes import broadcast
 from .special import phi1
 from .systems import DPLR, Dense, Diagonal, System
 
-METHODS = ("zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac")
+METHODS = ("zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac", "foh")
 _ALPHA = {"bilinear": 0.5, "euler": 0.0, "backward_euler": 1.0}
 
 
@@ -57,10 +60,11 @@ def discretize(
 
     system        Dense, Diagonal, DPLR or a tuple (A, B[, C[, D]])
     dt            a number, (...) as the batch axes of the system, or (..., N) per stored pole; in units of time
-    method        "zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac"
+    method        "zoh", "bilinear", "euler", "backward_euler", "gbt", "dirac", "foh"
     alpha         weight of "gbt", 0 <= alpha <= 1
     check_values  check dt and the system on any device (host values are always checked)
-    returns       the same kind of system with discrete=True, dtype at least float32; zoh and dirac of DPLR: `to_dense`
+    returns       the same kind of system with discrete=True, dtype at least float32; zoh and dirac of DPLR
+                  are Dense (`to_dense`), foh of every system is, with the states (x_k, u_k)
 
     Raises ShapeError, DTypeError, OptionError (unknown method, discrete system), DomainError (dt <= 0, NaN).
 
@@ -130,6 +134,8 @@ def discretized(system: Any, dt: Any, method: str, alpha: float | None, xp: Name
     """`discretize` without validation, in the precision of the system; dt as `validated_dt` gives it."""
     if is_array(dt):
         dt = xp.astype(dt, real_dtype(systems.state_field(system).dtype, xp), copy=False)
+    if method == "foh":
+        return _first_order_hold(system, dt, xp)
     return _DISCRETIZED[type(system)](system, dt, method, _ALPHA.get(method, alpha), xp)
 
 
@@ -192,6 +198,39 @@ def _dplr(system: DPLR, dt: Any, method: str, alpha: float | None, xp: Namespace
     Q = Q * (xp.conj(R) if is_complex(R) else R)[..., None, :]
     poles = (1 + (1 - alpha) * dt * system.poles) * R
     return replace(system, poles=poles, P=P, Q=Q, B=B if several else B[..., 0], discrete=True)
+
+
+def _first_order_hold(system: Any, dt: Any, xp: Namespace) -> Dense:
+    """From the exponential of [[A, B, 0], [0, 0, 1], [0, 0, 0]], whose first row is e^A, phi1(A) B, phi2(A) B."""
+    rank = systems.batch_rank(system)
+    several = systems.inputs(system, rank) is not None
+    dense = system if isinstance(system, Dense) else dense_form(system, xp)
+    if isinstance(system, Dense):
+        step = dt[..., None, None] if is_array(dt) else dt
+        A, B = step * dense.A, step * (dense.B if several else dense.B[..., None])
+    else:
+        rows = {"P": (dt[..., None, :] if is_array(dt) else dt) * system.P} if isinstance(system, DPLR) else {}
+        scaled = dense_form(replace(system, poles=dt * system.poles, B=_scaled(system, dt), **rows), xp)
+        A, B = scaled.A, scaled.B if several else scaled.B[..., None]
+    n, p = B.shape[-2:]
+    batch = broadcast("discretize", A=A.shape[:-2], B=B.shape[:-2])
+    A, B = xp.broadcast_to(A, (*batch, n, n)), xp.broadcast_to(B, (*batch, n, p))
+    dtype = xp.result_type(A.dtype, B.dtype)
+    one = xp.broadcast_to(xp.eye(p, dtype=dtype, device=device(B)), (*batch, p, p))
+
+    def zeros(rows: int, columns: int) -> Array:
+        return xp.zeros((*batch, rows, columns), dtype=dtype, device=device(B))
+
+    top = xp.concat([xp.astype(A, dtype), xp.astype(B, dtype), zeros(n, p)], axis=-1)
+    middle = xp.concat([zeros(p, n + p), one], axis=-1)
+    E = expm(xp.concat([top, middle, zeros(p, n + 2 * p)], axis=-2))[..., :n, :]
+    now, before = E[..., n + p :], E[..., n : n + p] - E[..., n + p :]
+    A = xp.concat([xp.concat([E[..., :n], before], axis=-1), zeros(p, n + p)], axis=-2)
+    B = xp.concat([now, one], axis=-2)
+    C = dense.C
+    if C is not None:
+        C = xp.concat([C, xp.zeros((*C.shape[:-1], p), dtype=C.dtype, device=device(C))], axis=-1)
+    return Dense(A, B if several else B[..., 0], C, system.D, discrete=True)
 
 
 def _scaled(system: Any, dt: Any) -> Array:

@@ -46,7 +46,8 @@ WINDOWS = {
     "fourier_decay": 2.0,
     "fourier2": 1.0,
 }
-ENDLESS = ("lagt", "tlagt", "glagt", "fourier_decay")
+LAGUERRE = ("lagt", "tlagt", "glagt")
+ENDLESS = (*LAGUERRE, "fourier_decay")
 FOURIER = ("fout", "fourier_decay", "fourier2")
 
 
@@ -62,29 +63,29 @@ def check_measure(operation: str, measure: Any, N: Any) -> int:
     return state_size(operation, N, even=measure in FOURIER, owner=f"measure {measure!r}")
 
 
-def checked_matrices(operation: str, measure: str, N: int, alpha: Any, beta: Any) -> Pair:
-    """A and B of `hippo`, whose errors name the operation."""
+def checked_matrices(operation: str, measure: str, N: int, alpha: Any, beta: Any, needed: bool) -> Pair | None:
+    """A and B of `hippo` where they are needed, and always its errors about options, which name the operation."""
+    if not needed and alpha is None and beta is None:
+        return None
     try:
         return hippo(measure, N, alpha=alpha, beta=beta)
     except SSMError as error:
         raise type(error)(str(error).replace("hippo:", f"{operation}:", 1)) from None
 
 
-def dual_functions(measure: str, N: int, s: Array, matrices: Pair, alpha: float, xp: Namespace) -> Array:
-    """g_n(s), n = 0..N-1, in the dtype of s: (..., K) to (..., K, N). The matrices are those of `hippo` in NumPy."""
+def dual_functions(measure: str, N: int, s: Array, matrices: Pair | None, alpha: float, xp: Namespace) -> Array:
+    """g_n(s), n = 0..N-1, in the dtype of s: (..., K) to (..., K, N). Laguerre's take the matrices of `hippo`."""
     if measure in FOURIER:
         return _fourier(s / WINDOWS[measure], N, xp)
-    A, B = matrices
-    if measure in ("legs", "legt", "lmu"):
+    if matrices is None:
         x = {"legs": 1 - 2 * s, "legt": 1 - s, "lmu": 2 * s - 1}[measure]
-        scale = np.ones(N) if measure == "lmu" else np.sqrt(2 * np.arange(N) + 1)
-        values = legendre(x, N, xp)
-    else:
-        weight = xp.exp(-float(1 + A[0, 0]) * s)
-        weight = weight * s**alpha if alpha else weight
-        values = _laguerre(s, N, alpha, weight, xp)
-        scale = 1 / (math.gamma(1 + alpha) * B)
-    return xp.moveaxis(values, 0, -1) * convert(scale, xp, s.dtype, device(s))
+        values = xp.moveaxis(legendre(x, N, xp), 0, -1)
+        return values if measure == "lmu" else values * xp.sqrt(2 * _counted(N, s, xp) + 1)
+    A, B = matrices
+    weight = xp.exp(-float(1 + A[0, 0]) * s)
+    weight = weight * s**alpha if alpha else weight
+    values = xp.moveaxis(_laguerre(s, N, alpha, weight, xp), 0, -1)
+    return values * convert(1 / (math.gamma(1 + alpha) * B), xp, s.dtype, device(s))
 
 
 def legendre(x: Array, N: int, xp: Namespace) -> Array:
@@ -106,9 +107,13 @@ def _three_terms(following: Callable[..., Array], first: Array, N: int, xp: Name
         before, p = state
         return (p, following(n, before, p)), p[None, ...]
 
-    n = xp.arange(N, dtype=first.dtype, device=device(first))
-    values, _ = fold(body, (xp.zeros_like(first), first), (n,), chunk=1, recompute=False)
+    values, _ = fold(body, (xp.zeros_like(first), first), (_counted(N, first, xp),), chunk=1, recompute=False)
     return values
+
+
+def _counted(N: int, like: Array, xp: Namespace) -> Array:
+    """0, 1, ..., N-1."""
+    return xp.arange(N, dtype=like.dtype, device=device(like))
 
 
 def _fourier(s: Array, N: int, xp: Namespace) -> Array:

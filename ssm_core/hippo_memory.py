@@ -36,7 +36,7 @@ from ._arrays import (
 )
 from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite, check_positive
-from .hippo_bases import ENDLESS, WINDOWS, check_measure, checked_matrices, dual_functions
+from .hippo_bases import ENDLESS, LAGUERRE, WINDOWS, check_measure, checked_matrices, dual_functions
 from .hippo_recurrences import different_steps, equal_steps, held_legs, legs, times_vectors
 from .shapes import broadcast
 
@@ -98,7 +98,7 @@ def hippo_project(
     """
     operation = "hippo_project"
     N = check_measure(operation, measure, N)
-    matrices = checked_matrices(operation, measure, N, alpha, beta)
+    matrices = checked_matrices(operation, measure, N, alpha, beta, needed=measure != "legs")
     if not isinstance(method, str) or method not in METHODS:
         raise unknown(operation, "method", method, METHODS)
     arrays = {"u": u, "times": times, "initial": initial}
@@ -119,7 +119,7 @@ def hippo_project(
     length = u.shape[-1]
     if length == 0:
         c = xp.zeros((*batch, 0, N), dtype=dtype, device=device(u))
-    elif measure != "legs" and times is None:
+    elif matrices is not None and times is None:
         c = equal_steps(signal, matrices, dt * (WINDOWS[measure] / window), method, first, xp)
     else:
         if times is None:
@@ -132,7 +132,7 @@ def hippo_project(
         if first is None:
             first = xp.zeros((*batch, N), dtype=dtype, device=device(u))
         first = xp.broadcast_to(first, (*batch, N))
-        if measure != "legs":
+        if matrices is not None:
             c = different_steps(signal, matrices, edges * (WINDOWS[measure] / window), method, first, xp)
         elif method == "zoh":
             c = held_legs(signal, edges, first, xp)
@@ -184,7 +184,7 @@ def hippo_reconstruct(
         given = describe(coefficients=coefficients, points=points)
         raise ShapeError(f"{operation}: {short} must be an array {wanted} ({given}). Write {short}[None].")
     N = check_measure(operation, measure, coefficients.shape[-1])
-    matrices = checked_matrices(operation, measure, N, alpha, beta)
+    matrices = checked_matrices(operation, measure, N, alpha, beta, needed=measure in LAGUERRE)
     if measure == "legs" and window is None:
         window = WINDOWS["legs"]
     window = _window(operation, measure, window, points, xp)

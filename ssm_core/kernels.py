@@ -35,7 +35,7 @@ def kernel(
     system   Dense, Diagonal, DPLR, Rational or a tuple (A, B, C[, D]); continuous with dt, discrete without
     length   the number of taps, at least 1
     dt       a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
-    method   "zoh", "bilinear", "euler", "backward_euler", "gbt" (with alpha), "dirac"
+    method   "zoh", "bilinear", "euler", "backward_euler", "gbt" (with alpha), "dirac", "foh"
     xp       an array library or its name: converts the system to it, which detaches gradients
     returns  (..., L), with several outputs and inputs (...[, M][, P], L); real for a real system
 

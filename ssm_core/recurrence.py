@@ -59,7 +59,7 @@ def scan(
                 discrete without
     u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
     dt, method  as in `discretize`
-    initial     x_{-1} (..., N), zero if None
+    initial     x_{-1} (..., N), zero if None; with foh the states (x, u) of the discretized system
     reset       bool (..., L): the state is zeroed before that step
     lengths     integer (...): u counts as zero beyond, the state returned is that at the length, y beyond is
                 unspecified
@@ -91,6 +91,10 @@ def scan(
     if step_scale is not None:
         check_positive("scan", xp, check_values, step_scale=step_scale)
     check_lengths("scan", lengths, u.shape[-1] if u.ndim else 0)
+    if method == "foh" and not system.discrete:
+        if step_scale is not None:
+            raise OptionError("scan: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
+        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
     return run("scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True)
 
 
@@ -310,6 +314,8 @@ def step(
     floating("step", u_k=u_k, state=state)
     check_system_values("step", xp, system, dt, False)
     check_finite("step", xp, False, u_k=u_k, state=state)
+    if method == "foh" and not system.discrete:
+        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
     _check_step_shapes(system, u_k, state)
     y, state = run("step", system, u_k[..., None], xp, dt, method, alpha, initial=state, mode="scan", want_state=True)
     return y[..., 0], state

@@ -11,6 +11,7 @@ import reference
 import scipy.linalg
 import scipy.signal
 
+import ssm_core
 from ssm_core import Dense, Diagonal, discretize
 
 ALPHAS = {"bilinear": 0.5, "euler": 0.0, "backward_euler": 1.0, "gbt": 0.3}
@@ -217,3 +218,36 @@ def test_batched_exponentials_have_their_own_scaling(xp: Any):
     A = np.asarray([[[-1e-6]], [[-1.0]], [[-1e3]]])
     found = discretize(Dense(xp.asarray(A), xp.ones((3, 1))), 1.0)
     np.testing.assert_allclose(np.asarray(found.A), scipy.linalg.expm(A), rtol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["dense", "pairs", "dplr", "inputs"])
+def test_foh_is_exact_for_straight_lines(kind: str):
+    """Between samples the input is a straight line: against the exact response to a ramp, x' = A x + B t."""
+    r = np.random.default_rng(0)
+    poles, B = -r.uniform(0.5, 1, 3) + 1j * r.normal(size=3), r.normal(size=3) + 1j * r.normal(size=3)
+    C = r.normal(size=3) + 1j * r.normal(size=3)
+    system = {
+        "dense": lambda: ssm_core.to_dense(ssm_core.Diagonal(poles, B, C, conj_pairs=True)),
+        "pairs": lambda: ssm_core.Diagonal(poles, B, C, conj_pairs=True),
+        "dplr": lambda: ssm_core.DPLR(poles, 0.1 * B[None], 0.1 * B[None], B, C, conj_pairs=True),
+        "inputs": lambda: ssm_core.Diagonal(poles, np.stack([B, B], -1), C, conj_pairs=True),
+    }[kind]()
+    t = 0.3 * np.arange(20)
+    u = np.stack([t / 2, t / 2]) if kind == "inputs" else t
+    dense = ssm_core.to_dense(system)
+    A, b = dense.A, dense.B if dense.B.ndim == 1 else dense.B.mean(1)
+    inverse = np.linalg.inv(A)
+    exact = [dense.C @ inverse @ (inverse @ (ssm_core.expm(A * s) @ b - b) - s * b) for s in t]
+    for mode in ("conv", "chunk", "scan"):
+        y, state = ssm_core.scan(system, u, dt=0.3, method="foh", mode=mode)
+        np.testing.assert_allclose(y, exact, atol=1e-12)
+        np.testing.assert_allclose(state[-1], u[..., -1] if kind != "inputs" else t[-1] / 2)
+    head, state = ssm_core.scan(system, u[..., :7], dt=0.3, method="foh")
+    tail, _ = ssm_core.scan(system, u[..., 7:], dt=0.3, method="foh", initial=state)
+    np.testing.assert_allclose(np.concatenate([head, tail]), exact, atol=1e-12)
+
+
+def test_foh_takes_no_step_scale():
+    system = ssm_core.Diagonal(-np.ones(2), np.ones(2), np.ones(2))
+    with pytest.raises(ssm_core.OptionError, match="'foh' takes no step_scale"):
+        ssm_core.scan(system, np.ones(4), dt=0.1, method="foh", step_scale=np.ones(4))

@@ -132,9 +132,9 @@ def steps_of(f: Callable[..., Any]) -> list[Row]:
         (lambda: f(dense, dt=two), ShapeError, r"dt has 1 axes, but the system has 0 batch axes .*A: \(2, 2\)"),
         (lambda: f(continuous, dt=strict), MixedArraysError, "dt: array_api_strict"),
         (
-            lambda: f(continuous, dt=0.1, method="foh"),
+            lambda: f(continuous, dt=0.1, method="triangle"),
             OptionError,
-            "unknown method 'foh'. Known: 'zoh', 'bilinear",
+            "unknown method 'triangle'. Known: 'zoh', 'bilinear",
         ),
         (lambda: f(continuous, dt=0.1, method=None), OptionError, "unknown method None"),
         (lambda: f(continuous, dt=0.1, method=["zoh"]), OptionError, r"unknown method \['zoh'\]"),

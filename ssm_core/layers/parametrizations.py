@@ -10,7 +10,7 @@ from .._errors import OptionError, unknown
 from ..discretization import METHODS
 from .parameters import Parameter, Parameters, normal, uniform
 
-DISCRETIZATIONS = tuple(m for m in METHODS if m != "gbt")
+DISCRETIZATIONS = tuple(m for m in METHODS if m not in ("gbt", "foh"))  # foh has another state
 
 
 def whole(layer: str, **options: Any) -> None:

@@ -33,6 +33,12 @@ def read(path: Path) -> Numbers:
         return dict(arrays)
 
 
+def described(path: Path) -> str:
+    """What the README says that made a file, with its options; nothing where it does not list it."""
+    lines = FOLDER.joinpath("README.md").read_text().splitlines()
+    return next((line for line in lines if line.startswith(f"| {path.name} |")), "")
+
+
 def discretization(path: Path, config: dict[str, Any] | None = None) -> str:
     """Of the configuration where there is one, else of the file's name: S4's own default is zoh."""
     named = "bilinear" if "bilinear" in path.stem else "zoh"

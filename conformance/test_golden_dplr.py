@@ -108,7 +108,9 @@ def test_kernel_at_every_rate_and_length(path: Path, backend: Backend, dtype: st
             made.append(v.xp.permute_dims(K, (1, 0, 2)))
         return made
 
-    for K, (name, (rate, _)) in zip(backend.run(kernels, as_arrays(backend, dtype, inputs)), found.items(), strict=True):
+    for K, (name, (rate, _)) in zip(
+        backend.run(kernels, as_arrays(backend, dtype, inputs)), found.items(), strict=True
+    ):
         check(K, numbers[name], numbers, path, backend, dtype, "kernel", rate)
 
 
@@ -182,7 +184,11 @@ def test_gradient_of_the_kernel(path: Path, backend: Backend, dtype: str):
         dt = xp.exp(raw["raw_inv_dt"]) if logarithmic else ssm_core.special.softplus(raw["raw_inv_dt"])
         A = -xp.exp(raw["raw_A_real"]) - 1j * raw["raw_A_imag"]
         B, C, P = (raw[name][..., 0] + 1j * raw[name][..., 1] for name in ("raw_B", "raw_C", "raw_P"))
-        A, B, P = xp.tile(A, (H // A.shape[0], 1)), xp.tile(B, (1, H // B.shape[1], 1)), xp.tile(P, (1, H // P.shape[1], 1))
+        A, B, P = (
+            xp.tile(A, (H // A.shape[0], 1)),
+            xp.tile(B, (1, H // B.shape[1], 1)),
+            xp.tile(P, (1, H // P.shape[1], 1)),
+        )
         dt = dt[:, 0] if dt.shape[-1] == 1 else dt
         system = system_of(SimpleNamespace(xp=xp, A=A, P=P, B=B), C)
         return xp.sum(xp.permute_dims(kernel_of_corrected(system, dt, L, xp), (1, 0, 2)) * cotangent)
@@ -198,7 +204,10 @@ def effective(numbers: Numbers) -> Numbers:
     """The effective parameters; copy h mod S of A for channel h, the steps tied or one for every state."""
     H, dt = numbers["C"].shape[1], numbers["dt"]
     found = {name: numbers[name] for name in ("B", "C", "P")}
-    return found | {"A": np.tile(numbers["A"], (H // len(numbers["A"]), 1)), "dt": dt[:, 0] if dt.shape[-1] == 1 else dt}
+    return found | {
+        "A": np.tile(numbers["A"], (H // len(numbers["A"]), 1)),
+        "dt": dt[:, 0] if dt.shape[-1] == 1 else dt,
+    }
 
 
 def system_of(v: SimpleNamespace, C: Any) -> Any:
@@ -221,7 +230,7 @@ def kernel_of_corrected(system: Any, dt: Any, L: int, xp: Any) -> Any:
 
 def C_of_rate(numbers: Numbers, rate: float) -> np.ndarray:
     """C~ (I - Ab_r^(L/r))^-1: the C that the original has at another rate, in NumPy."""
-    A, B, P, dt = (effective(numbers)[name] for name in ("A", "B", "P", "dt"))
+    A, P, dt = (effective(numbers)[name] for name in ("A", "P", "dt"))
     length = round(numbers["K"].shape[-1] / rate)
     n, found = A.shape[-1], []
     for h in range(len(A)):
@@ -258,7 +267,9 @@ def test_kernel_of_all_modes(path: Path, backend: Backend, dtype: str):
     """Re(C Ab^l Bb) of a complex system, P and Q apart; its parameter is C~, conjugated."""
     numbers = read(path)
     L, dt = len(numbers["K"]), float(numbers["step"])
-    wanted_C = numbers["Ct"].conj() @ np.linalg.inv(np.eye(len(numbers["B"])) - np.linalg.matrix_power(numbers["Abar"], L))
+    wanted_C = numbers["Ct"].conj() @ np.linalg.inv(
+        np.eye(len(numbers["B"])) - np.linalg.matrix_power(numbers["Abar"], L)
+    )
     np.testing.assert_allclose(wanted_C, numbers["Cbar"], rtol=1e-9, atol=1e-9 * np.abs(wanted_C).max())
     inputs = {name: numbers[name] for name in ("Lambda", "P", "Q", "B")} | {"C": wanted_C}
 

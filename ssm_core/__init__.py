@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import adapters, backends, layers
+from . import adapters, backends, importers, layers
 from ._backends_report import show_backends
 from ._dispatch import use_backend
 from ._errors import (
@@ -61,6 +61,7 @@ __all__ = [
     "hippo",
     "hippo_project",
     "hippo_reconstruct",
+    "importers",
     "kernel",
     "layers",
     "linear_scan",

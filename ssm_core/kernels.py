@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from . import systems
-from ._arrays import Array, Namespace, convert, resolve
-from ._errors import OptionError
+from ._arrays import Array, Namespace, convert, resolve, to_numpy
+from ._dispatch import is_traced
+from ._errors import DomainError, OptionError
 from .conversions import dense_form
 from .discretization import check_method, check_system_values, discretized, log_poles, validated_dt
 from .krylov import DensePropagator
@@ -60,7 +61,11 @@ def kernel(
     system = state_space(system)
     check_output("kernel", system)
     check_system_values("kernel", xp, system, dt, check_values)
-    return propagator(*discrete_form(system, dt, method, alpha, xp), xp).kernel(int(length))
+    with np.errstate(over="ignore", invalid="ignore"):  # of NumPy; the check below names the cause
+        discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
+        K = propagator(discrete, logarithms, xp).kernel(int(length))
+    check_growth("kernel", xp, K, lambda: discrete, int(length), check_values)
+    return K
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,20 @@ _PROPAGATORS: dict[type, Any] = {
     Dense: DensePropagator,
     CompanionForm: _CompanionPropagator,
 }
+
+
+def check_growth(operation: str, xp: Namespace, result: Array, make: Any, length: int, always: bool) -> None:
+    """Raise where a result that may be read overflowed, and name the pole that made it grow."""
+    if not (isinstance(result, np.ndarray) or (always and not is_traced(result))) or bool(xp.all(xp.isfinite(result))):
+        return
+    discrete = make()
+    A = to_numpy(discrete.poles if isinstance(discrete, Diagonal) else discrete.A)
+    poles = np.ravel(A if isinstance(discrete, Diagonal) else np.linalg.eigvals(A))
+    largest = poles[np.argmax(np.abs(poles))]
+    raise DomainError(
+        f"{operation}: the result overflows within {length} steps: the system is unstable. Its largest discrete pole "
+        f"is {largest:.6g}, of modulus {abs(largest):.6g}; the modulus to the power of {length} must stay finite."
+    )
 
 
 def check_length(operation: str, length: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe,
 from ._values import check_finite, check_positive
 from .conversions import halved, joined
 from .discretization import check_method, check_system_values, discretized, validated_dt
-from .kernels import check_output, discrete_form, propagator, state_space
+from .kernels import check_growth, check_output, discrete_form, propagator, state_space
 from .modes import Run, run_chunks, run_convolution, run_modal, run_steps
 from .shapes import broadcast
 from .systems import DPLR, Diagonal
@@ -95,7 +96,14 @@ def scan(
         if step_scale is not None:
             raise OptionError("scan: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
         system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
-    return run("scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True)
+    with np.errstate(over="ignore", invalid="ignore"):  # of NumPy; the check below names the cause
+        y, state = run(
+            "scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True
+        )
+        if step_scale is None and lengths is None:
+            made = partial(discrete_form, system, dt, method, alpha, xp)
+            check_growth("scan", xp, y, lambda: made()[0], u.shape[-1], check_values)
+    return y, state
 
 
 def check_masks(operation: str, given: str, reset: Any, lengths: Any, step_scale: Any) -> None:

@@ -117,7 +117,7 @@ BY_NAME = {row.function: row for row in ROWS}
 NOT_COMPUTING = frozenset(
     {
         "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
-        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "layers", "show_backends",
+        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers", "show_backends",
         "use_backend",
     }
 )  # fmt: skip

@@ -28,6 +28,20 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
     "S4D_real_bidirectional": (
         "S4D", {"d_model": 4, "d_state": 3, "real": True, "init": "real", "bidirectional": True, **STEPS}
     ),
+    "S4": ("S4", {"d_model": 4, "d_state": 6, **STEPS}),
+    "S4_legt_copies_channels": (
+        "S4", {"d_model": 4, "d_state": 6, "init": "legt", "n_ssm": 2, "channels": 2, "discretization": "zoh", **STEPS}
+    ),
+    "DSS": ("DSS", {"d_model": 4, "length": 20, "d_state": 6, **STEPS}),
+    "SSM": ("SSM", {"d_model": 4, "d_state": 5, **STEPS}),
+    "LMU_bidirectional": ("LMU", {"d_model": 4, "d_state": 5, "theta": 10, "bidirectional": True}),
+    "LMU": ("LMU", {"d_model": 4, "d_state": 5, "theta": 10}),
+    "S5": ("S5", {"d_model": 4, "d_state": 6, "output": "half_glu", **STEPS}),
+    "S5_all_modes_bidirectional": (
+        "S5", {"d_model": 4, "d_state": 6, "conj_sym": False, "clip_eigs": True, "bidirectional": True, **STEPS}
+    ),
+    "LRU": ("LRU", {"d_model": 4, "d_state": 6}),
+    "LinOSS": ("LinOSS", {"d_model": 4, "d_state": 3, "scheme": "im"}),
     "SequenceModel": (
         "SequenceModel",
         {"d_input": 4, "d_output": 3, "d_model": 4, "n_layers": 2, "layer_options": {"d_state": 6, **STEPS}},
@@ -36,6 +50,7 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
 each_build = pytest.mark.parametrize("name", BUILDS)
 each_layer = pytest.mark.parametrize("layer", layers.LAYERS)
 STATEFUL = [name for name, (_, options) in BUILDS.items() if not options.get("bidirectional")]
+WITHOUT_STEPS = ("LRU", "LinOSS")  # discrete from the start: no rate
 
 
 def torch_module(name: str, backend: Backend, seed: int = 0, **more: Any) -> Any:
@@ -151,7 +166,7 @@ def test_twins_agree_through_states(name: str, backend: Backend, torch_too: Back
     for module, framework in ((torch, torch_too), (flax, backend)):
         x = framework.asarray(u, dtype)
         y, state = module(x, lengths=framework.asarray(lengths), return_state=True)
-        z = module(x, reset=framework.asarray(reset), rate=0.5)
+        z = module(x, reset=framework.asarray(reset), rate=1.0 if name in WITHOUT_STEPS else 0.5)
         stepped, _ = module.step(x[:, 0, :], module.initial_state(2))
         again, _ = module(x[:, :3, :], state=state, return_state=True, mode="scan")
         within = y[:, :9] if y.ndim == 3 else y

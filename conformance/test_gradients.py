@@ -44,7 +44,7 @@ SMOOTH = (
 COMPILED = (
     *cases.LINEAR_SCAN, cases.CHUNK_SUMMARY[0], cases.CONVOLVE[2], *cases.EXPM[:1], *SINGLE[:1],
     *cases_of_systems.DISCRETIZE[:2], *cases_of_systems.KERNEL[:1], *MODES[:3], *cases_of_systems.DIAGONAL_SCAN[:3],
-    cases_of_layers.LAYER[0],
+    cases_of_layers.LAYER[0], *cases_of_layers.FAMILY[:1],
 )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def test_zoh_of_tiny_steps(step: float, backend: Backend, dtype: str):
 
 
 @pytest.mark.backends("jax")
-@pytest.mark.cases([*cases_of_layers.LAYER, cases_of_layers.REAL_LAYER, cases_of_layers.MODEL])
+@pytest.mark.cases(cases_of_layers.ALL)
 @pytest.mark.dtypes("float32", "float64")
 def test_torch_and_jax_agree_on_real_leaves(case: Case, backend: Backend, torch_too: Backend, dtype: str):
     gradients = []

@@ -45,7 +45,7 @@ def s4d(
         after = Ab * before + gain * B * u[:, k, :, None]
         x = after if lengths is None else np.where((k < lengths)[:, None, None], after, x)
         rows.append(_observed(options, C, after))
-    return _mixed(options, params, np.stack(rows, axis=1), u), x
+    return mixed(options, params, np.stack(rows, axis=1), u), x
 
 
 def s4d_bidirectional(
@@ -62,7 +62,7 @@ def s4d_bidirectional(
         for j in range(L):
             K = taps[t - j][: options["channels"]] if j <= t else taps[j - t - 1][options["channels"] :]
             v[:, t] += K * u[:, j, None, :]
-    return _mixed(options, params, v, u)
+    return mixed(options, params, v, u)
 
 
 def _system(options: dict[str, Any], params: dict[str, Array]) -> tuple[Array, Array, Array]:
@@ -80,14 +80,16 @@ def _observed(options: dict[str, Any], C: Array, x: Array) -> Array:
     return y if options["real"] else 2 * y.real
 
 
-def _mixed(options: dict[str, Any], params: dict[str, Array], v: Array, u: Array) -> Array:
+def mixed(options: dict[str, Any], params: dict[str, Array], v: Array, u: Array) -> Array:
     """activation(v + D u), channels joined, through the output map; v (B, L, channels, H)."""
     v = v + params["D"] * u[:, :, None, :] if options["skip"] else v
     v = ACTIVATIONS[options["activation"]](v.reshape(*v.shape[:2], -1))
     if options["output"] is None:
         return v
-    v = v @ params["output_weight"].T + params["output_bias"]
-    half = options["d_model"]
+    w = v @ params["output_weight"].T + params["output_bias"]
+    if options["output"] == "half_glu":
+        return v / (1 + np.exp(-w))
+    v, half = w, options["d_model"]
     return v[..., :half] / (1 + np.exp(-v[..., half:])) if options["output"] == "glu" else v
 
 

@@ -32,14 +32,14 @@ OUT = DOCS / "_build"
 # The pages in the order of the menu.
 MENU = {
     "Start": ("index", "installation", "gallery"),
-    "Use": ("conventions", "layers", "modes", "performance"),
+    "Use": ("conventions", "layers", "family", "modes", "performance"),
     "Understand": ("hippo", "s4d", "support", "api"),
     "Extend": ("add_a_backend", "add_a_layer"),
 }
 PAGES = tuple(page for pages in MENU.values() for page in pages)
 
 # The modules of the API reference, each with what it presents.
-MODULES = ("ssm_core", "ssm_core.layers", "ssm_core.adapters.torch", "ssm_core.adapters.flax", "ssm_core.special")
+MODULES = ("ssm_core", "ssm_core.layers", "ssm_core.adapters.torch", "ssm_core.adapters.flax", "ssm_core.importers", "ssm_core.special")
 
 
 def build() -> None:

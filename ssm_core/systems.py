@@ -192,8 +192,11 @@ def _check_shapes(operation: str, system: System, arrays: dict[str, Array]) -> N
     kind = type(system).__name__
     if isinstance(system, Rational):
         for name in ("numerator", "denominator"):
-            if arrays[name].ndim < 1:
-                raise ShapeError(f"{operation}: {name} of a Rational system needs an axis of coefficients.")
+            if arrays[name].ndim < 1 or arrays[name].shape[-1] < 1:
+                raise ShapeError(
+                    f"{operation}: {name} of a Rational system needs coefficients along its last axis "
+                    f"({describe(**{name: arrays[name]})})."
+                )
         broadcast(operation, numerator=system.numerator.shape[:-1], denominator=system.denominator.shape[:-1])
         return
     first = next(iter(arrays))

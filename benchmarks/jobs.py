@@ -9,6 +9,7 @@ import numpy as np
 
 import ssm_core
 
+from . import family
 from .harness import Case
 
 H, D_STATE, L = 256, 64, 4096
@@ -239,5 +240,6 @@ JOBS: dict[str, Callable[[], Case]] = {
     "layer-torch": layer_torch,
     "stepper-numpy": stepper_numpy,
     "stepper-torch": stepper_torch,
+    **family.JOBS,
 }
-MEMORY = ("kernel-torch", "kernel-torch-backward", "layer-torch")  # measured in a fresh process too
+MEMORY = ("kernel-torch", "kernel-torch-backward", "layer-torch", *family.MEMORY)  # measured in a fresh process too

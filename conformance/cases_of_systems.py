@@ -10,7 +10,7 @@ import numpy as np
 
 import ssm_core
 
-from . import cases_of_rational, examples, truth
+from . import cases_of_dplr, cases_of_rational, examples, truth
 from .backends import HALF, STANDARD
 from .cases import REALS, SIGNALS, Case
 from .examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
@@ -304,4 +304,5 @@ ALL = (
     *HIPPO_PROJECT,
     *HIPPO_RECONSTRUCT,
     *RATIONAL,
+    *cases_of_dplr.ALL,
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import systems
-from .._arrays import Array, Namespace, is_complex, matmul, matmul_shared
+from .._arrays import Array, Namespace, is_complex, matmul, matmul_shared, to_complex
 from ..folding import fold
 from ..scans import linear_scan
 from ..systems import Dense
@@ -64,7 +64,11 @@ def driven(B: Array, u: Array, several_inputs: bool | int, xp: Namespace) -> Arr
     """B u for a chunk u (T, ...[, P]): (T, ..., N); B with or without the axis of time."""
     if not several_inputs:
         return B * u[..., None]
-    return matmul_shared(u[..., None, :], xp.matrix_transpose(B), xp)[..., 0, :]
+    columns, n = xp.matrix_transpose(B), B.shape[-2]
+    if is_complex(u) or not is_complex(B):
+        return matmul_shared(u[..., None, :], columns, xp)[..., 0, :]
+    halves = matmul_shared(u[..., None, :], xp.concat([xp.real(columns), xp.imag(columns)], axis=-1), xp)[..., 0, :]
+    return halves[..., :n] + 1j * halves[..., n:]  # in real arithmetic
 
 
 def gated_scan(
@@ -81,6 +85,11 @@ def gated_scan(
 
 def observed(C: Array, states: Array, several_outputs: bool | int, conj_pairs: bool, xp: Namespace) -> Array:
     """C x, or 2 Re of it, for states (T, ..., N): (T, ...[, M])."""
+    if several_outputs and conj_pairs and is_complex(states):
+        C = to_complex(C, xp)
+        C = xp.concat([2 * xp.real(C), -2 * xp.imag(C)], axis=-1)
+        states = xp.concat([xp.real(states), xp.imag(states)], axis=-1)
+        return matmul_shared(states[..., None, :], xp.matrix_transpose(C), xp)[..., 0, :]  # in real arithmetic
     if several_outputs:
         y = matmul_shared(states[..., None, :], xp.matrix_transpose(C), xp)[..., 0, :]
         return 2 * xp.real(y) if conj_pairs and is_complex(y) else 2 * y if conj_pairs else y

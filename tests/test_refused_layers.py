@@ -79,7 +79,7 @@ LAYERS: dict[str, list[Row]] = {
             "unknown activation 'swish'. Known: 'gelu', 'gelu_tanh",
         ),
         (lambda: S4D(4, activation=["gelu"]), OptionError, "unknown activation"),
-        (lambda: S4D(4, output="mlp"), OptionError, "unknown output 'mlp'. Known: 'glu', 'linear', None"),
+        (lambda: S4D(4, output="mlp"), OptionError, "unknown output 'mlp'. Known: 'glu', 'half_glu', 'linear', None"),
         # signals
         (lambda: apply(None), DTypeError, "u|no array"),
         (lambda: apply([[1.0]]), DTypeError, "u is a list"),
@@ -274,7 +274,7 @@ LAYERS: dict[str, list[Row]] = {
         (lambda: MODEL.step(MODEL_PARAMS, Z[:, 0], MODEL.initial_state(MODEL_PARAMS, 1)), ShapeError, "state must be"),
     ],
     "layers.make": [
-        (lambda: layers.make("S9", {}), OptionError, "unknown layer 'S9'. Known: 'S4D', 'SequenceModel'"),
+        (lambda: layers.make("S9", {}), OptionError, "unknown layer 'S9'. Known: 'S4D', 'S4'"),
         (lambda: layers.make(None, {}), OptionError, "unknown layer None"),
         (lambda: layers.make(["S4D"], {}), OptionError, "unknown layer"),
         (lambda: layers.make("S4D", {}), OptionError, "d_model"),

@@ -229,7 +229,8 @@ class S5(SSMModule):
         discretization: str = "zoh",
         conj_sym: bool = True,
         clip_eigs: bool = False,
-        max_real: float = 0.0001,
+        max_real: float = 1e-4,
+        liquid: bool = False,
         bidirectional: bool = False,
         activation: str | None = "gelu",
         output: str | None = "glu",
@@ -238,7 +239,7 @@ class S5(SSMModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         definition = layers.S5(
-            d_model, d_state, blocks, dt_min, dt_max, discretization, conj_sym, clip_eigs, max_real,
+            d_model, d_state, blocks, dt_min, dt_max, discretization, conj_sym, clip_eigs, max_real, liquid,
             bidirectional, activation, output, skip,
         )  # fmt: skip
         super().__init__(definition, device, dtype)

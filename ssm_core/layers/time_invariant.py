@@ -147,22 +147,20 @@ class TimeInvariant(Layer):
             directions = self._both_kernels if self.per_channel else self._both_runs
             v, last = directions(params, x, lengths, rate, xp), None
         else:
-            system, dt = self._time_first_system(params, rate, xp)
             axis = (slice(None), None, ...) if self.per_channel else ...
-            v, last = run(
-                self.name, system, x, xp, dt, self.discretization,
-                initial=state,
-                reset=None if reset is None else reset[axis],
-                lengths=None if lengths is None else lengths[axis],
-                step_scale=None if step_scale is None else step_scale[axis],
-                mode=mode,
-                want_state=return_state,
-            )  # fmt: skip
+            options = {"reset": reset, "lengths": lengths, "step_scale": step_scale}
+            options = {name: None if mask is None else mask[axis] for name, mask in options.items()}
+            v, last = self._run(params, x, rate, xp, initial=state, mode=mode, want_state=return_state, **options)
         v = v if maps is None else matmul(maps[1], v, xp)
         order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
         y = self._mixer(params, xp)(xp.permute_dims(v, order), computable(u, xp))
         y = in_dtype_of(u, y, xp)
         return (y, last) if return_state else y
+
+    def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
+        """The outputs of the systems for x (B, H, L), and their last state or None; options as those of `run`."""
+        system, dt = self._time_first_system(params, rate, xp)
+        return run(self.name, system, x, xp, dt, self.discretization, **options)
 
     def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
         """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1) or (N,)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssm_core.layers import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS, SequenceModel
+from ssm_core.layers import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS, SequenceModel
 
 from . import truth_family, truth_layers
 from .cases import Case
@@ -81,6 +81,7 @@ FAMILY = (
     layer_case("conv", DSS(2, length=9, d_state=4, **STEPS), mode="conv"),
     layer_case("scan", S5(2, 4, output="half_glu", **STEPS), mode="scan"),
     layer_case("scan", LRU(2, 4), mode="scan"),
+    layer_case("conv", RTF(2, 3, constraint="montel", n_ssm=1), mode="conv"),
     layer_case("im", LinOSS(2, 3, scheme="im"), mode="chunk"),
     layer_case("imex", LinOSS(2, 3), mode="scan"),
 )

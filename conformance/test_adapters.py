@@ -41,6 +41,7 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
         "S5", {"d_model": 4, "d_state": 6, "conj_sym": False, "clip_eigs": True, "bidirectional": True, **STEPS}
     ),
     "LRU": ("LRU", {"d_model": 4, "d_state": 6}),
+    "RTF": ("RTF", {"d_model": 4, "d_state": 3, "constraint": "montel"}),
     "LinOSS": ("LinOSS", {"d_model": 4, "d_state": 3, "scheme": "im"}),
     "SequenceModel": (
         "SequenceModel",
@@ -50,7 +51,7 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
 each_build = pytest.mark.parametrize("name", BUILDS)
 each_layer = pytest.mark.parametrize("layer", layers.LAYERS)
 STATEFUL = [name for name, (_, options) in BUILDS.items() if not options.get("bidirectional")]
-WITHOUT_STEPS = ("LRU", "LinOSS")  # discrete from the start: no rate
+WITHOUT_STEPS = ("LRU", "RTF", "LinOSS")  # discrete from the start: no rate
 
 
 def torch_module(name: str, backend: Backend, seed: int = 0, **more: Any) -> Any:

@@ -46,11 +46,13 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LRU": ("LRU", {"d_state": 8}),
     "LRU_ring_bare": ("LRU", {"d_state": 6, "r_min": 0.7, "r_max": 0.95, "max_phase": 0.6, "output": None,
                               "activation": None, "skip": False}),
+    "RTF": ("RTF", {"d_state": 4}),
+    "RTF_montel_copies": ("RTF", {"d_state": 3, "init": "montel", "constraint": "montel", "n_ssm": 2}),
     "LinOSS": ("LinOSS", {"d_state": 3}),
     "LinOSS_im": ("LinOSS", {"d_state": 3, "scheme": "im", "output": "linear"}),
 }  # fmt: skip
-ONE_OF_EACH = ("S4", "SSM", "LMU", "DSS_growing", "S5", "LRU", "LinOSS_im")
-TIED = tuple(name for name, (kind, _) in LAYERS.items() if kind in ("LRU", "LinOSS"))  # without a step in time
+ONE_OF_EACH = ("S4", "SSM", "LMU", "DSS_growing", "S5", "LRU", "RTF_montel_copies", "LinOSS_im")
+TIED = tuple(name for name, (kind, _) in LAYERS.items() if kind in ("LRU", "RTF", "LinOSS"))  # without a step in time
 each_layer = pytest.mark.parametrize("name", LAYERS)
 one_of_each = pytest.mark.parametrize("name", ONE_OF_EACH)
 

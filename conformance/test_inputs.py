@@ -208,3 +208,27 @@ def test_half_precision_signal_of_a_complex_system_keeps_its_imaginary_part(mode
     y, _ = ssm_core.scan(UNPAIRED.system(v), v.u, dt=0.1, mode=mode)
     wanted, _ = ssm_core.scan(UNPAIRED.system(values), values.u, dt=0.1)
     assert_close(y, wanted, backend, dtype, function="scan", terms=64)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_padding_may_hold_anything(mode: str, backend: Backend, dtype: str):
+    """Beyond its length a sequence counts as zero, whatever stands there: no NaN comes through an FFT."""
+    d, lengths = Draw(3), np.asarray([40, 13])
+    u = d.real(2, 40)
+    beyond = np.arange(40) >= lengths[:, None]
+    fields = PAIRS.fields(d) | {"state": d.complex(2, 4), "lengths": lengths}
+    v = examples.as_arrays(backend, dtype, fields | {"u": np.where(beyond, 0, u), "dirty": np.where(beyond, np.nan, u)})
+
+    def run(u: Any) -> Any:
+        # Array by array: values of host arrays are checked, and NaN refused, before anything runs.
+        system = PAIRS.system(v)
+        xp = backend.xp
+        return ssm_core.recurrence.run(
+            "scan", system, u, xp, 0.1, "zoh", initial=v.state, lengths=v.lengths, mode=mode, want_state=True
+        )
+
+    wanted, last = run(v.u)
+    y, state = run(v.dirty)
+    assert_close(y[1, :13], backend.to_numpy(wanted[1, :13]), backend, dtype, function="scan")
+    assert_close(y[0, :], backend.to_numpy(wanted[0, :]), backend, dtype, function="scan")
+    assert_close(state, backend.to_numpy(last), backend, dtype, function="scan")

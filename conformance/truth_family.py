@@ -41,6 +41,7 @@ def run(
     step_scale: Array | None = None,
 ) -> tuple[Array, Array]:
     """y (B, L, ...) and the last state for u (B, L, H), step by step."""
+    options = WITHOUT | options
     system = SYSTEMS[name](options, params)
     x = np.zeros((len(u), *system.shape)) if state is None else system.full(state)
     over = (slice(None), *(None,) * len(system.shape))  # (B,) against the states
@@ -67,6 +68,7 @@ def both_directions(
     name: str, options: dict[str, Any], params: dict[str, Array], u: Array, lengths: Array | None = None
 ) -> Array:
     """A system a channel: the second half of C on the future from the next sample on. One system: a second run."""
+    options = WITHOUT | options
     L = u.shape[1]
     u = u if lengths is None else np.where((np.arange(L) < lengths[:, None])[..., None], u, 0)
     if name in JOINT:
@@ -190,6 +192,26 @@ def lru(options: dict[str, Any], params: dict[str, Array]) -> System:
     return System(lambda x, u, rate: poles * x + u @ B.T, lambda x: np.einsum("rhn,bn->brh", C, x).real, poles.shape)
 
 
+def rtf(options: dict[str, Any], params: dict[str, Array]) -> System:
+    """w_k = u_k - sum_j a_j w_{k-j}, y_k = h_0 u_k + sum_j b_j w_{k-j}; states (w_k, ..., w_{k-N}), and w_{k-1} first
+    after a step: u_k is w_k + sum_j a_j w_{k-j} again."""
+    a, b, direct = params["a"], params["b"], params["h_0"]
+    if options["constraint"] is not None:
+        a = a / (np.abs(a).sum(-1) + np.abs(params["slack"]) + 1e-6)[..., None]
+    a = np.repeat(a, options["d_model"] // a.shape[1], axis=1)  # each serves consecutive channels
+
+    def advance(x: Array, u: Array, rate: Any) -> Array:
+        w = u[:, None, :] - np.sum(a * x[..., :-1], axis=-1)
+        return np.concatenate([w[..., None], x[..., :-1]], axis=-1)
+
+    def observe(x: Array) -> Array:
+        u = x[..., 0] + np.sum(a * x[..., 1:], axis=-1)
+        return direct * u + np.sum(b * x[..., 1:], axis=-1)
+
+    rows, H, N = b.shape
+    return System(advance, observe, (rows, H, N + 1), lambda state: state[:, None], lambda x: x[:, 0])
+
+
 def linoss(options: dict[str, Any], params: dict[str, Array]) -> System:
     """(z, x) of real and imaginary parts, by the equations of the scheme; the implicit one solved for both."""
     A, dt = np.maximum(params["A_diag"], 0), 1 / (1 + np.exp(-params["steps"]))
@@ -216,5 +238,6 @@ def linoss(options: dict[str, Any], params: dict[str, Array]) -> System:
     return System(advance, observe, (2 * P, 2))
 
 
-SYSTEMS = {"S4": s4, "SSM": ssm, "LMU": lmu, "DSS": dss, "S5": s5, "LRU": lru, "LinOSS": linoss}
+SYSTEMS = {"S4": s4, "SSM": ssm, "LMU": lmu, "DSS": dss, "S5": s5, "LRU": lru, "RTF": rtf, "LinOSS": linoss}
+WITHOUT: dict[str, Any] = {"skip": False, "channels": 1}  # what a layer has no option for
 JOINT = ("S5", "LRU")  # one system for all channels

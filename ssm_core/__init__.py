@@ -30,6 +30,7 @@ from .normal_plus_low_rank import nplr
 from .realization import to_rational
 from .recurrence import scan, step
 from .scans import chunk_summary, linear_scan
+from .selective import selective_scan
 from .systems import DPLR, Dense, Diagonal, Rational
 
 __version__ = "0.1.0"
@@ -70,6 +71,7 @@ __all__ = [
     "poles",
     "save",
     "scan",
+    "selective_scan",
     "show_backends",
     "step",
     "to_control",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import array_api_strict
 import numpy as np
 import pytest
 import reference
@@ -104,15 +105,17 @@ def test_dense_form_of_real_poles_in_pairs():
     np.testing.assert_array_equal(np.abs(found.C), [2, 0])
 
 
-def test_dense_systems_stay_and_halves_are_joined_again():
+def test_dense_systems_stay():
     system = reference.dense(3)
     assert to_dense(system) is system
     assert to_dense((system.A, system.B, system.C)).discrete
-    xp = np.__array_namespace__() if hasattr(np, "__array_namespace__") else np
+
+
+def test_halves_are_joined_and_parted_again(xp: Any):
     z = np.asarray([1 + 2j, 3 - 1j])
-    joined = conversions.joined(z, xp)
-    np.testing.assert_array_equal(joined, [1, 3, 2, -1])
-    np.testing.assert_array_equal(conversions.halved(joined, xp), z)
+    joined = conversions.joined(xp.asarray(z), xp)
+    np.testing.assert_array_equal(np.asarray(joined), [1, 3, 2, -1])
+    np.testing.assert_array_equal(np.asarray(conversions.halved(joined, xp)), z)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
@@ -133,11 +136,7 @@ def test_precision_is_kept(dtype: str, xp: Any):
         (lambda: to_dense(Diagonal(-np.ones(2), np.ones(3))), ShapeError, "B has 3 states but poles has 2"),
         (lambda: to_dense(Diagonal(np.ones(2, int), np.ones(2))), DTypeError, "poles has dtype int64"),
         (lambda: to_dense(replace(low_rank(), Q=np.ones((1, 3)))), ShapeError, "P has rank 2 but Q has 1"),
-        (
-            lambda: to_dense(Diagonal(-np.ones(2), __import__("array_api_strict").ones(2))),
-            MixedArraysError,
-            "B: array_api_strict",
-        ),
+        (lambda: to_dense(Diagonal(-np.ones(2), array_api_strict.ones(2))), MixedArraysError, "B: array_api_strict"),
     ],
 )
 def test_dense_form_refused(call: Any, error: type, message: str):
@@ -230,13 +229,13 @@ def test_condition_is_that_of_the_eigenvectors():
 
 @pytest.mark.parametrize("A", [np.ones(3), np.ones((2, 3)), np.ones((2, 2, 2))], ids=lambda A: str(A.shape))
 def test_condition_of_no_matrix_is_refused(A: Any):
-    with pytest.raises(DTypeError, match=r"^eigenvector_condition: A must be one square matrix \(A: "):
+    with pytest.raises(SSMError, match=r"^eigenvector_condition: A must be one square matrix \(A: "):
         eigenvector_condition(A)
 
 
 @pytest.mark.parametrize("A", [None, 1.0, [[1.0]]])
 def test_condition_of_no_array_is_refused(A: Any):
-    with pytest.raises(SSMError, match="^eigenvector_condition"):
+    with pytest.raises(SSMError, match=r"^eigenvector_condition"):
         eigenvector_condition(A)
 
 

@@ -59,9 +59,12 @@ class LRU(TimeInvariant):
     def __post_init__(self) -> None:
         self.check_options()
         common.pairs("LRU", self.d_state)
-        if not 0 <= self.r_min < self.r_max <= 1:
+        if (
+            not all(isinstance(x, int | float) for x in (self.r_min, self.r_max))
+            or not 0 <= self.r_min < self.r_max <= 1
+        ):
             raise OptionError(f"LRU: needs 0 <= r_min < r_max <= 1 (r_min: {self.r_min}, r_max: {self.r_max}).")
-        if not 0 < self.max_phase <= 2 * math.pi:
+        if not isinstance(self.max_phase, int | float) or not 0 < self.max_phase <= 2 * math.pi:
             raise OptionError(f"LRU: max_phase = {self.max_phase!r} must lie in (0, 2 pi].")
 
     @property

@@ -60,7 +60,7 @@ class RTF(TimeInvariant):
     def __post_init__(self) -> None:
         self.check_options()
         common.whole("RTF", d_state=self.d_state)
-        if self.init not in BOUNDS:
+        if not isinstance(self.init, str) or self.init not in BOUNDS:
             raise unknown("RTF", "init", self.init, BOUNDS)
         if self.constraint not in CONSTRAINTS:
             raise unknown("RTF", "constraint", self.constraint, CONSTRAINTS)

@@ -66,7 +66,7 @@ class S4(TimeInvariant):
     def __post_init__(self) -> None:
         self.check_options()
         common.pairs("S4", self.d_state)
-        if self.init not in FORMS:
+        if not isinstance(self.init, str) or self.init not in FORMS:
             raise unknown("S4", "init", self.init, FORMS)
         if self.rank is not None:
             common.whole("S4", rank=self.rank)

@@ -79,6 +79,7 @@ ROWS: tuple[Row, ...] = (
     Row("linear_scan", ("linear_scan",)),
     Row("chunk_summary", ("linear_scan",)),
     Row("diagonal_scan", _SCAN),
+    Row("selective_scan", _SCAN),
     Row("scan", _MODES, ("fft", "linalg")),
     Row("step", _MODES, ("linalg",)),
     Row("frequency_response", (), ("linalg",)),
@@ -106,6 +107,7 @@ ROWS: tuple[Row, ...] = (
     Row("layers.LMU", (*_MODES, *_MIXING), ("fft", "linalg")),
     Row("layers.S5", (*_SCAN, *_MIXING), ("fft",)),
     Row("layers.LRU", (*_SCAN, *_MIXING), ("fft",)),
+    Row("layers.RTF", (*_MODES, *_MIXING), ("fft",)),
     Row("layers.LinOSS", ("convolve", *_SCAN, *_MIXING), ("fft",)),
     Row("layers.SequenceModel", ("convolve", *_SCAN, *_MIXING), ("fft",)),
     Row("save"),
@@ -117,15 +119,10 @@ BY_NAME = {row.function: row for row in ROWS}
 NOT_COMPUTING = frozenset(
     {
         "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
-        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers", "show_backends",
-        "use_backend",
+        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers",
+        "show_backends", "use_backend",
     }
 )  # fmt: skip
-
-# Systems that are declared, and which functions refuse until they are filled in.
-DECLARED_ONLY = {
-    "Rational": "declared, not supported by any function yet",
-}
 
 # Limits that the tests of transformations know of, per backend.
 LIMITS = {
@@ -145,7 +142,6 @@ def support_table_markdown() -> str:
     lines = [_line(head), _line(["---"] * len(head))]
     lines += [_line([f"`{row.function}`", *(row.support(f) for f in FAMILIES)]) for row in ROWS]
     lines.append(_line(["half precision inputs", *(HALF_PRECISION[f] for f in FAMILIES)]))
-    lines += [_line([f"`{name}` systems", *([f"no: {why}"] * len(FAMILIES))]) for name, why in DECLARED_ONLY.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -597,6 +597,33 @@ def test_gates_that_the_input_moves(path: Path, backend: Backend, dtype: str):
     assert_close(state, numbers["last_state"], backend, dtype, function="linear_scan", allowed=allowed)
 
 
+@files("s5_irregular_*", "s5_liquid_*")
+def test_irregular_steps_of_the_layer(path: Path, backend: Backend, dtype: str):
+    """All modes are halves of pairs with C/2, so that their number may be odd."""
+    numbers = read(path)
+    P, H = numbers["B"].shape
+    layer = layers.S5(
+        d_model=H, d_state=2 * P, discretization="bilinear" if "bilinear" in path.stem else "zoh",
+        liquid="liquid" in path.stem, **FREE,
+    )  # fmt: skip
+    params = {"log_dt": np.log(numbers["dt"]), "D": numbers["D"][None]}
+    for name, x in (("A", numbers["Lambda"]), ("B", numbers["B"]), ("C", numbers["C"][None] / 2)):
+        params |= {f"{name}_re": x.real, f"{name}_im": x.imag}
+    inputs = params | {"u": numbers["u"], "scale": numbers["step_scale"], "x0": numbers.get("x0")}
+
+    def run(v: SimpleNamespace) -> Any:
+        given = {name: getattr(v, name) for name in params}
+        state = None if v.x0 is None else v.x0[None, :]
+        options = {"state": state, "step_scale": v.scale[None, :], "return_state": True, "mode": "scan"}
+        y, state = layer.apply(given, v.u[None, ...], **options)
+        return y[0, ...], state[0, ...]
+
+    y, state = backend.run(run, as_arrays(backend, dtype, inputs))
+    allowed = irregular_budget(numbers, dtype)
+    assert_close(y, numbers["y"], backend, dtype, function="layers.S5", allowed=allowed)
+    assert_close(state, numbers["last_state"], backend, dtype, function="layers.S5", allowed=allowed)
+
+
 def irregular_budget(numbers: Numbers, dtype: str) -> float:
     if dtype == "float64":
         return GOLDEN[dtype]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import ssm_core
@@ -31,16 +30,6 @@ def test_twins_are_those_of_the_backend(backend: backends.Backend):
     module = getattr(ssm_core.backends, backend.family)
     assert set(module.TWINS) == set(TWINS[backend.family])
     assert all(callable(getattr(module, name)) for name in module.TWINS)
-
-
-@pytest.mark.parametrize("name", capabilities.DECLARED_ONLY)
-def test_declared_systems_are_refused_as_such(name: str):
-    sizes = {"numerator": (3,), "denominator": (3,), "P": (1, 2), "Q": (1, 2)}
-    cls = getattr(ssm_core, name)
-    system = cls(**{f: np.ones(sizes.get(f, (2,))) for f in cls.ARRAYS if f != "D"})
-    dt = None if system.discrete else 0.1
-    with pytest.raises(ssm_core.OptionError, match="not supported yet"):
-        ssm_core.kernel(system, 4, dt=dt)
 
 
 def test_markdown_table_has_every_function_and_library():

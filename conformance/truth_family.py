@@ -180,7 +180,8 @@ def s5(options: dict[str, Any], params: dict[str, Array]) -> System:
 
     def advance(x: Array, u: Array, rate: Any) -> Array:
         Ab, gain = truth.discretize_poles(A, rate * np.exp(params["log_dt"]), options["discretization"])
-        return Ab * x + gain * (u @ B.T)
+        driven = gain * (u @ B.T)
+        return (Ab + driven if options["liquid"] else Ab) * x + driven
 
     return System(advance, lambda x: factor * np.einsum("rhn,bn->brh", C, x).real, A.shape)
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from . import systems
 from ._arrays import Array, Namespace, convert, device, is_complex, matmul, namespace, to_complex, to_numpy
-from ._errors import DomainError, DTypeError, OptionError
-from .systems import DPLR, Dense, Diagonal
+from ._errors import DomainError, DTypeError
+from .rational import companion
+from .systems import DPLR, Dense, Diagonal, Rational
 
 LARGEST_CONDITION = 1e8
 
@@ -25,7 +26,8 @@ def to_dense(system: Any) -> Dense:
 
     A = diag(poles) - sum_r P_r Q_r^H, in the coordinates that the head of this module gives for conjugate pairs
 
-    system   Diagonal or DPLR, continuous or discrete; a Dense one is returned as it is
+    system   Diagonal or DPLR, continuous or discrete, or Rational, whose states are the last values of u/a (see
+             `rational.companion`); a Dense one is returned as it is
     returns  Dense with the same outputs: A (..., N, N), twice the stored poles with conj_pairs
 
     Raises ShapeError, DTypeError, OptionError, MixedArraysError.
@@ -39,10 +41,8 @@ def to_dense(system: Any) -> Dense:
     system = systems.as_system("to_dense", system, None)
     if isinstance(system, Dense):
         return system
-    if not isinstance(system, Diagonal | DPLR):
-        raise OptionError(f"to_dense: a {type(system).__name__} system has no state matrix. Use companion(system).")
     system, xp = systems.validated("to_dense", system)
-    return dense_form(system, xp)
+    return companion(system) if isinstance(system, Rational) else dense_form(system, xp)
 
 
 def dense_form(system: Any, xp: Namespace) -> Dense:

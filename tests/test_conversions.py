@@ -17,7 +17,6 @@ from ssm_core import (
     DomainError,
     DTypeError,
     MixedArraysError,
-    OptionError,
     Rational,
     ShapeError,
     SSMError,
@@ -132,7 +131,6 @@ def test_precision_is_kept(dtype: str, xp: Any):
     [
         (lambda: to_dense(None), DTypeError, "a NoneType is no system"),
         (lambda: to_dense((np.eye(2),)), ShapeError, "2 to 4 members"),
-        (lambda: to_dense(Rational(np.ones(2), np.ones(2))), OptionError, r"no state matrix. Use companion\(system\)"),
         (lambda: to_dense(Diagonal(-np.ones(2), np.ones(3))), ShapeError, "B has 3 states but poles has 2"),
         (lambda: to_dense(Diagonal(np.ones(2, int), np.ones(2))), DTypeError, "poles has dtype int64"),
         (lambda: to_dense(replace(low_rank(), Q=np.ones((1, 3)))), ShapeError, "P has rank 2 but Q has 1"),
@@ -143,6 +141,15 @@ def test_dense_form_refused(call: Any, error: type, message: str):
     with pytest.raises(error, match=message) as caught:
         call()
     assert str(caught.value).startswith("to_dense")
+
+
+def test_dense_form_of_a_transfer_function(xp: Any):
+    """The companion form: the same response."""
+    system = Rational(np.asarray([1.0, 0.5]), np.asarray([1.0, -0.3, 0.1]), 0.25)
+    found = to_dense(in_library(system, xp))
+    assert found.discrete
+    np.testing.assert_allclose(np.asarray(kernel(found, 9)), kernel(system, 9), rtol=1e-12, atol=1e-14)
+    assert found.D == 0.25
 
 
 # to_diagonal ---------------------------------------------------------------------------------------------------------
@@ -194,7 +201,7 @@ def test_a_matrix_that_has_no_basis_of_eigenvectors_is_refused():
 
 @pytest.mark.parametrize(
     ("call", "error"),
-    [(lambda: to_diagonal(None), DTypeError), (lambda: to_diagonal(Rational(np.ones(2), np.ones(2))), SSMError)],
+    [(lambda: to_diagonal(None), DTypeError), (lambda: to_diagonal((np.eye(2),)), ShapeError)],
 )
 def test_diagonal_form_refused(call: Any, error: type):
     with pytest.raises(error):

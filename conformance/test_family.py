@@ -141,23 +141,23 @@ def test_any_cut_with_resets(name: str, backend: Backend, dtype: str):
     explore(backend, 2, body, RESTARTING)
 
 
+@pytest.mark.parametrize("conj_sym", [True, False], ids=["pairs", "all_modes"])
 @pytest.mark.dtypes("float64")
-def test_liquid_s5(backend: Backend, dtype: str):
+def test_liquid_s5(conj_sym: bool, backend: Backend, dtype: str):
     """The input moves the gate: only the recurrence, in any pieces, with resets and steps of their own lengths."""
-    for conj_sym in (True, False):
-        layer = layers.S5(H, 6, liquid=True, conj_sym=conj_sym, **STEPS)
+    layer = layers.S5(H, 6, liquid=True, conj_sym=conj_sym, **STEPS)
 
-        def body(plan: Plan, layer: Any = layer) -> None:
-            d = Draw(plan.seed + 1)
-            more = {"reset": d.resets(BATCH, plan.length), "scale": d.uniform(0.2, 2, BATCH, plan.length)}
-            v = as_arrays(backend, dtype, inputs("S5", layer, plan.length, plan.seed, **more))
-            values = rounded(backend, v)
-            wanted = truth_of(
-                layer, params_of(values, layer), values.u, values.state, reset=values.reset, step_scale=values.scale
-            )
-            check(layer, backend.run(lambda v: run_pieces(layer, v, plan, 1.0), v), wanted, plan.length, backend, dtype)
+    def body(plan: Plan) -> None:
+        d = Draw(plan.seed + 1)
+        more = {"reset": d.resets(BATCH, plan.length), "scale": d.uniform(0.2, 2, BATCH, plan.length)}
+        v = as_arrays(backend, dtype, inputs("S5", layer, plan.length, plan.seed, **more))
+        values = rounded(backend, v)
+        wanted = truth_of(
+            layer, params_of(values, layer), values.u, values.state, reset=values.reset, step_scale=values.scale
+        )
+        check(layer, backend.run(lambda v: run_pieces(layer, v, plan, 1.0), v), wanted, plan.length, backend, dtype)
 
-        explore(backend, 2, body, ("scan", "auto"))
+    explore(backend, 2, body, ("scan", "auto"))
 
 
 @pytest.mark.parametrize("name", ["DSS_growing", "S5", "S5_all_modes_blocks", "S5_clipped_bilinear"])

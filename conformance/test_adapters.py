@@ -40,8 +40,9 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
     "S5_all_modes_bidirectional": (
         "S5", {"d_model": 4, "d_state": 6, "conj_sym": False, "clip_eigs": True, "bidirectional": True, **STEPS}
     ),
+    "S5_liquid": ("S5", {"d_model": 4, "d_state": 6, "liquid": True, **STEPS}),
     "LRU": ("LRU", {"d_model": 4, "d_state": 6}),
-    "RTF": ("RTF", {"d_model": 4, "d_state": 3, "constraint": "montel"}),
+    "RTF": ("RTF", {"d_model": 4, "d_state": 3, "init": "montel", "constraint": "montel"}),
     "LinOSS": ("LinOSS", {"d_model": 4, "d_state": 3, "scheme": "im"}),
     "SequenceModel": (
         "SequenceModel",

@@ -25,6 +25,7 @@ from . import systems
 from ._arrays import Array, Namespace, device, is_complex, matmul, real_dtype, to_complex
 from .conversions import dense_form, halved
 from .krylov import matrix_power
+from .shapes import broadcast
 from .systems import DPLR, Diagonal
 from .vandermonde import DiagonalPropagator
 
@@ -90,5 +91,5 @@ def _points(count: int, length: int, like: Array, xp: Namespace) -> Array:
 def _joined(x: Array, y: Array, axis: int, xp: Namespace) -> Array:
     """Both along an axis, as complex and with common batch axes."""
     x, y = to_complex(x, xp), to_complex(y, xp)
-    batch = xp.broadcast_arrays(x[..., 0, 0], y[..., 0, 0])[0].shape
+    batch = broadcast("cauchy_kernel", x=x.shape[:-2], y=y.shape[:-2])
     return xp.concat([xp.broadcast_to(z, (*batch, *z.shape[-2:])) for z in (x, y)], axis=axis)

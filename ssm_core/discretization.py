@@ -170,7 +170,7 @@ def _dplr(system: DPLR, dt: Any, method: str, alpha: float | None, xp: Namespace
 
     poles = (1 + (1 - a) dt poles) R,   P = R P' W^-1,   Q = conj(R) Q,   B = R dt B - a P (Q^H R dt B)
     """
-    rate = dt[..., None, :] if is_array(dt) else dt  # against the rows of P and Q
+    rate = dt[..., None, :] if is_array(dt) and dt.ndim else dt  # against the rows of P and Q
     if alpha is None:
         scaled = replace(system, poles=dt * system.poles, P=rate * system.P, B=_scaled(system, dt))
         A, B = dense_form(scaled, xp).A, dense_form(scaled, xp).B
@@ -209,7 +209,9 @@ def _first_order_hold(system: Any, dt: Any, xp: Namespace) -> Dense:
         step = dt[..., None, None] if is_array(dt) else dt
         A, B = step * dense.A, step * (dense.B if several else dense.B[..., None])
     else:
-        rows = {"P": (dt[..., None, :] if is_array(dt) else dt) * system.P} if isinstance(system, DPLR) else {}
+        rows = (
+            {"P": (dt[..., None, :] if is_array(dt) and dt.ndim else dt) * system.P} if isinstance(system, DPLR) else {}
+        )
         scaled = dense_form(replace(system, poles=dt * system.poles, B=_scaled(system, dt), **rows), xp)
         A, B = scaled.A, scaled.B if several else scaled.B[..., None]
     n, p = B.shape[-2:]

@@ -27,6 +27,7 @@ from .conversions import dense_form
 from .discretization import check_system_values
 from .kernels import check_output
 from .rational import rational_poles, rational_response
+from .shapes import broadcast
 from .systems import DPLR, Dense, Diagonal, Rational
 
 
@@ -106,7 +107,7 @@ def _dplr_response(system: DPLR, B: Array, C: Array, z: Array, xp: Namespace) ->
 
 def _as_wide(x: Array, other: Array, xp: Namespace) -> Array:
     """x (..., rows, N) as complex, with the batch axes of x and other."""
-    batch = xp.broadcast_arrays(x[..., 0, 0], other[..., 0, 0])[0].shape
+    batch = broadcast("frequency_response", x=x.shape[:-2], other=other.shape[:-2])
     return xp.broadcast_to(to_complex(x, xp), (*batch, *x.shape[-2:]))
 
 

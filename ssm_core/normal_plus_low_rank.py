@@ -64,7 +64,7 @@ def nplr(
     >>> import ssm_core
     >>> system, V = ssm_core.nplr("legs", 4)
     >>> system.poles.round(3)
-    array([-0.5-4.641j, -0.5-1.21j ])
+    array([-0.5-4.603j, -0.5-0.557j])
     >>> V.shape, system.P.shape
     ((4, 2), (1, 2))
     """

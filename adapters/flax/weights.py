@@ -38,6 +38,7 @@ def param_labels(model: nnx.Module) -> Any:
 
     >>> import optax
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import S4D
     >>> model = S4D(4, rngs=nnx.Rngs(0))
     >>> rules = {"regular": optax.adamw(1e-2, weight_decay=0.01), "ssm": optax.adam(1e-3)}
     >>> optimizer = nnx.Optimizer(model, optax.multi_transform(rules, param_labels(model)), wrt=nnx.Param)

@@ -38,6 +38,7 @@ def param_groups(
     """Optimizer groups: the poles, steps and B of every layer at ssm_lr without weight decay, and all the rest.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import S4D
     >>> optimizer = torch.optim.AdamW(param_groups(S4D(4), lr=1e-2, weight_decay=0.01))
     >>> [group["lr"] for group in optimizer.param_groups]
     [0.01, 0.001]

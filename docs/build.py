@@ -39,7 +39,14 @@ MENU = {
 PAGES = tuple(page for pages in MENU.values() for page in pages)
 
 # The modules of the API reference, each with what it presents.
-MODULES = ("ssm_core", "ssm_core.layers", "ssm_core.adapters.torch", "ssm_core.adapters.flax", "ssm_core.importers", "ssm_core.special")
+MODULES = (
+    "ssm_core",
+    "ssm_core.layers",
+    "ssm_core.adapters.torch",
+    "ssm_core.adapters.flax",
+    "ssm_core.importers",
+    "ssm_core.special",
+)
 
 
 def build() -> None:

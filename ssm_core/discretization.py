@@ -209,9 +209,8 @@ def _first_order_hold(system: Any, dt: Any, xp: Namespace) -> Dense:
         step = dt[..., None, None] if is_array(dt) else dt
         A, B = step * dense.A, step * (dense.B if several else dense.B[..., None])
     else:
-        rows = (
-            {"P": (dt[..., None, :] if is_array(dt) and dt.ndim else dt) * system.P} if isinstance(system, DPLR) else {}
-        )
+        rate = dt[..., None, :] if is_array(dt) and dt.ndim else dt
+        rows = {"P": rate * system.P} if isinstance(system, DPLR) else {}
         scaled = dense_form(replace(system, poles=dt * system.poles, B=_scaled(system, dt), **rows), xp)
         A, B = scaled.A, scaled.B if several else scaled.B[..., None]
     n, p = B.shape[-2:]

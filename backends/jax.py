@@ -15,6 +15,7 @@ from ssm_core import systems
 
 TWINS = ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
 UNROLL = 4
+SQUARINGS = 20  # at most, of the matrix exponential
 NAMESPACE = jnp
 
 
@@ -33,7 +34,18 @@ def to_numpy(x: Any) -> Any:
 
 
 def expm(A: Any) -> Any:
-    return jax.scipy.linalg.expm(A, max_squarings=20)
+    """JAX's Pade approximant of A / 2^s, squared s times. Its own s is rounded down, which loses half of the digits."""
+    radius = 5.37 if A.dtype in (jnp.float64, jnp.complex128) else 3.92  # norms up to which the approximant is exact
+    norm = jnp.max(jnp.sum(jnp.abs(lax.stop_gradient(A)), axis=-2, keepdims=True), axis=-1, keepdims=True, initial=0.0)
+    s = jnp.maximum(jnp.ceil(jnp.log2(jnp.maximum(norm, radius) / radius)), 0)
+    E = jax.scipy.linalg.expm(A * 2.0**-s, max_squarings=1)
+
+    def square(E: Any, k: Any) -> Any:
+        root = jnp.where(k < s, E, 0)  # no squares, and no overflow in derivatives, of what is finished
+        return jnp.where(k < s, root @ root, E), None
+
+    E, _ = lax.scan(square, E, jnp.arange(SQUARINGS, dtype=s.dtype))
+    return jnp.where(s > SQUARINGS, jnp.nan, E)
 
 
 def erf(x: Any) -> Any:

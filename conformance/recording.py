@@ -36,7 +36,7 @@ def drained() -> list[tuple[Any, ...]]:
     worst = Worst()
     worst.add(_of_this_test)
     _of_this_test.clear()
-    return [(c.function, c.backend, c.dtype, c.error, c.allowed) for c in worst.cells.values()]
+    return [(c.function, c.backend, c.dtype, float(c.error), float(c.allowed)) for c in worst.cells.values()]
 
 
 class Worst:

@@ -13,8 +13,20 @@ from typing import Any
 import numpy as np
 
 from . import systems
-from ._arrays import Array, Namespace, convert, device, is_complex, matmul, namespace, to_complex, to_numpy
-from ._errors import DomainError, DTypeError
+from ._arrays import (
+    Array,
+    Namespace,
+    complex_dtype,
+    convert,
+    device,
+    is_complex,
+    matmul,
+    namespace,
+    real_dtype,
+    to_complex,
+    to_numpy,
+)
+from ._errors import DomainError, ShapeError
 from .rational import companion
 from .systems import DPLR, Dense, Diagonal, Rational
 
@@ -117,13 +129,14 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
     several = systems.inputs(dense, rank) is not None
     B = to_numpy(dense.B) if several else to_numpy(dense.B)[..., None]
     B = np.linalg.solve(V, np.broadcast_to(B, (*V.shape[:-2], *B.shape[-2:])).astype(complex))
-    V = convert(V, xp)
-    B = convert(B if several else B[..., 0], xp)
+    made = {"dtype": complex_dtype(real_dtype(dense.A.dtype, xp), xp), "device": device(dense.A)}
+    V = convert(V, xp, **made)
+    B = convert(B if several else B[..., 0], xp, **made)
     C = dense.C
     if C is not None:
         C = matmul(C if systems.outputs(dense, rank) is not None else C[..., None, :], V, xp)
         C = C if systems.outputs(dense, rank) is not None else C[..., 0, :]
-    return Diagonal(convert(poles, xp), B, C, dense.D, discrete=dense.discrete), V
+    return Diagonal(convert(poles, xp, **made), B, C, dense.D, discrete=dense.discrete), V
 
 
 def eigenvector_condition(A: Array) -> float:
@@ -134,7 +147,7 @@ def eigenvector_condition(A: Array) -> float:
     A        (N, N) real or complex floating
     returns  a Python float, computed on the host in double precision; inf for a matrix that cannot be diagonalized
 
-    Raises DTypeError for what is no square matrix.
+    Raises DTypeError for what is no array, ShapeError for what is no square matrix.
     Source: Gu, Goel and Re, Efficiently modeling long sequences with structured state spaces, 2022, lemma 3.2.
 
     >>> import ssm_core
@@ -145,5 +158,5 @@ def eigenvector_condition(A: Array) -> float:
     """
     namespace("eigenvector_condition", A=A)
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
-        raise DTypeError(f"eigenvector_condition: A must be one square matrix (A: {tuple(A.shape)}).")
+        raise ShapeError(f"eigenvector_condition: A must be one square matrix (A: {tuple(A.shape)}).")
     return float(np.linalg.cond(np.linalg.eig(to_numpy(A).astype(complex))[1]))

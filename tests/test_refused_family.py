@@ -174,7 +174,7 @@ FAMILY: dict[str, list[Row]] = {
         (lambda: S4(4, d_state=7), OptionError, r"d_state = 7 is odd, .* Use d_state=8\."),
         (lambda: S4(4, init="lin"), OptionError, "unknown init 'lin'. Known: 'legs', 'legsd', 'legt'"),
         (lambda: S4(4, init=["legs"]), OptionError, r"unknown init \['legs'\]"),
-        (lambda: S4(4, rank=0), OptionError, "rank = 0 must be a whole number"),
+        (lambda: S4(4, rank=0), OptionError, "rank = 0, but init 'legs' needs rank 1"),
         (lambda: S4(4, rank=1.0), OptionError, r"rank = 1\.0"),
         (lambda: S4(4, init="legt", rank=1), OptionError, "rank = 1, but init 'legt' needs rank 2"),
         (lambda: S4(4, min_decay=0), OptionError, "min_decay = 0 must be positive: log_A_re is its logarithm"),

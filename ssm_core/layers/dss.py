@@ -22,8 +22,9 @@ class DSS(TimeInvariant):
     K_l = Re sum_n (W_n / poles_n) e^(dt poles_n l) / s_n,   s_n = sum_{j<length} e^(dt poles_n j)
 
     v = K * u + D u, y = glu(W gelu(v) + b). The normalization bounds the kernel within the length even for poles with
-    a positive real part. It belongs to the layer and not to the input: sequences of any length meet the same system.
-    u (B, L, H), y (B, L, H), states (B, H, N) complex, with H = d_model and N = d_state / 2.
+    a positive real part, unless e^(dt Re(poles) length) overflows. It belongs to the layer and not to the input:
+    sequences of any length meet the same system. u (B, L, H), y (B, L, H), states (B, H, N) complex, with
+    H = d_model and N = d_state / 2.
 
     d_model         H, the number of channels
     length          steps that the softmax runs over, such as the length of the training sequences

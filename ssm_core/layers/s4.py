@@ -68,10 +68,8 @@ class S4(TimeInvariant):
         common.pairs("S4", self.d_state)
         if not isinstance(self.init, str) or self.init not in FORMS:
             raise unknown("S4", "init", self.init, FORMS)
-        if self.rank is not None:
-            common.whole("S4", rank=self.rank)
-            if self.rank < FORMS[self.init]:
-                raise OptionError(f"S4: rank = {self.rank}, but init {self.init!r} needs rank {FORMS[self.init]}.")
+        if self.rank is not None and (type(self.rank) is not int or self.rank < FORMS[self.init]):
+            raise OptionError(f"S4: rank = {self.rank!r}, but init {self.init!r} needs rank {FORMS[self.init]}.")
         common.check_discretization("S4", self.discretization)
         common.check_steps("S4", self.dt_min, self.dt_max)
         common.check_copies("S4", self.n_ssm, self.d_model)

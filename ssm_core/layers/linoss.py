@@ -34,7 +34,7 @@ class LinOSS(TimeInvariant):
     d_model  H, the number of channels
     d_state  P, the number of oscillators
     scheme   "im" or "imex"
-    bidirectional, activation, output, skip  as in `S5`
+    activation, output, skip  as in `S5`
 
     Parameters, all real float32: A_diag and steps (P,), B_re and B_im (P, H), C_re and C_im (rows, H, P), and D,
     output_weight, output_bias as in `S4D`.

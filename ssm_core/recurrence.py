@@ -29,7 +29,7 @@ from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe,
 from ._values import check_finite, check_positive
 from .conversions import halved, joined
 from .discretization import check_method, check_system_values, discretized, validated_dt
-from .kernels import check_growth, check_output, discrete_form, propagator, state_space
+from .kernels import check_growth, check_output, discrete_form, overflow_ignored, propagator, state_space
 from .modes import Run, run_chunks, run_convolution, run_modal, run_steps
 from .shapes import broadcast
 from .systems import DPLR, Diagonal
@@ -96,7 +96,7 @@ def scan(
         if step_scale is not None:
             raise OptionError("scan: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
         system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
-    with np.errstate(over="ignore", invalid="ignore"):  # of NumPy; the check below names the cause
+    with overflow_ignored(u):
         y, state = run(
             "scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True
         )

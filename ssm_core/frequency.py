@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from . import systems
 from ._arrays import (
     Array,
     Namespace,
-    convert,
     device,
     is_array,
     matmul,
@@ -18,13 +15,12 @@ from ._arrays import (
     real_floating,
     require_arrays,
     to_complex,
-    to_numpy,
 )
-from ._dispatch import dispatched
 from ._errors import ShapeError, describe
 from ._values import check_finite
 from .conversions import dense_form
 from .discretization import check_system_values
+from .eigenvalues import eigvals
 from .kernels import check_output
 from .rational import rational_poles, rational_response
 from .shapes import broadcast
@@ -137,7 +133,7 @@ def poles(system: Any) -> Array:
     if isinstance(system, Dense | DPLR):
         system, xp = systems.validated("poles", system)
         check_system_values("poles", xp, system, None, False)
-        return _eigvals(system.A if isinstance(system, Dense) else dense_form(system, xp).A)
+        return eigvals(system.A if isinstance(system, Dense) else dense_form(system, xp).A)
     if isinstance(system, Rational):
         system, xp = systems.validated("poles", system)
         return rational_poles(system, xp)
@@ -145,10 +141,3 @@ def poles(system: Any) -> Array:
     check_system_values("poles", xp, system, None, False)
     p = to_complex(system.poles, xp)
     return xp.concat([p, xp.conj(p)], axis=-1) if system.conj_pairs else p
-
-
-@dispatched
-def _eigvals(A: Array) -> Array:
-    """The standard has no general eigenvalues yet: on the host, where the library has none of its own."""
-    xp = namespace("poles", A=A)
-    return to_complex(convert(np.linalg.eigvals(to_numpy(A)), xp), xp)

@@ -89,21 +89,6 @@ def hippo(
     return convert(A, xp, dtype, device), convert(B, xp, dtype, device)
 
 
-def legs_normal_modes(N: int) -> Pair:
-    """Half the eigenpairs of the normal part of LegS, those with Im <= 0, by ascending imaginary part.
-
-    A + p p^T = V diag(poles) V^H with p_n = sqrt(n + 1/2). It is -1/2 plus a skew-symmetric K, which has the
-    eigenvalues i w where the Hermitian -i K has w. A positive first entry makes each eigenvector unique.
-
-    returns  poles (N/2,), V (N, N/2)
-    """
-    A, B = _legs(np.arange(N))
-    normal = A + np.outer(B, B) / 2
-    w, V = np.linalg.eigh(-1j * (normal + np.eye(N) / 2))
-    w, V = w[: N // 2], V[:, : N // 2]
-    return -0.5 + 1j * w, V * (np.abs(V[0]) / V[0])
-
-
 def state_size(operation: str, N: Any, *, even: bool, owner: str) -> int:
     """N as a positive int, even where conjugate pairs or pairs of sine and cosine need it."""
     if isinstance(N, bool) or not isinstance(N, int | np.integer):

@@ -23,7 +23,8 @@ import numpy as np
 
 from ._arrays import convert, resolve
 from ._errors import DomainError, DTypeError, OptionError, unknown
-from .hippo_matrices import Pair, hippo, legs_normal_modes, state_size
+from .hippo_matrices import Pair, state_size
+from .normal_plus_low_rank import nplr
 from .systems import Diagonal
 
 
@@ -51,7 +52,7 @@ def diagonal_init(
     real_scale  factor of the real parts, > 0 ("real" has none)
     imag_scale  factor of the frequencies, >= 0 ("real" has none)
     B_init      "constant" 1; "alternating" 1, -1, ...; "unit-cw" exp(-2 pi i n/N); "unit-ccw" its conjugate.
-                "legs" has its own: V^H b with b_n = sqrt(2n + 1), V as in `hippo.legs_normal_modes`
+                "legs" has its own: V^H b with b_n = sqrt(2n + 1), V as in `nplr`
     B_scale     factor of B
     B_clip      "legs" only: bound on |Im B|, before B_scale; None leaves B exact (the code of S4 has 2.0)
     normalize   divide B by sqrt(zeta), zeta = sum over all N states of |B_n / poles_n|^2: for the constant
@@ -98,8 +99,8 @@ def diagonal_init(
 
 
 def _legs(N: int, real_scale: float, imag_scale: float, clip: float | None) -> Pair:
-    poles, V = legs_normal_modes(N)
-    B = V.conj().T @ hippo("legs", N)[1]
+    system, _ = nplr("legs", N)
+    poles, B = system.poles, system.B
     if clip is not None:
         B = B.real + 1j * np.clip(B.imag, -clip, clip)
     return real_scale * poles.real + 1j * imag_scale * poles.imag, B

@@ -11,7 +11,8 @@ import scipy.linalg
 import scipy.special
 
 import ssm_core
-from ssm_core.hippo_matrices import MEASURES, hippo, legs_normal_modes
+from ssm_core.hippo_matrices import MEASURES, hippo
+from ssm_core.normal_plus_low_rank import normal_modes
 
 FOURIER = ("fout", "fourier_decay", "fourier2", "foud")
 
@@ -86,7 +87,7 @@ def test_foud_is_the_fading_fourier_basis():
 def test_normal_modes_of_legs(N: int):
     A, B = hippo("legs", N)
     normal = A + np.outer(B, B) / 2
-    poles, V = legs_normal_modes(N)
+    poles, V = normal_modes(normal)
     assert poles.shape == (N // 2,)
     np.testing.assert_array_equal(poles.real, -0.5)
     assert (poles.imag < 0).all()

@@ -168,12 +168,12 @@ def from_lru(tensors: Tensors) -> Imported:
     return _checked("from_lru", layers.LRU(H, d_state=2 * N, activation=None, output=None), params)
 
 
-def from_rtf(tensors: Tensors, *, bidirectional: bool = False, length: int | None = None) -> Imported:
+def from_rtf(tensors: Tensors, *, bidirectional: bool = False, rtf2: bool = False) -> Imported:
     """RTF from the state dict of the RTF (or RTF2) of its paper: ab, h_0, and scalar with constraint="l1_montel".
 
     tensors        ab (rows of a, then rows of b; N), h_0 (H,), maybe scalar (num_a,)
     bidirectional  of the original
-    length         RTF2 only: its trunc_len. It has b (I - A^length) in place of b, and powers z^(i-1)
+    rtf2           the original is RTF2, whose b_i goes with the power z^-(i-1), not z^-i
     returns        an RTF layer that is the convolution alone: no activation, no output map
 
     The original computes a kernel that is aliased in time (`rational.aliased_response`); this layer has the true
@@ -194,7 +194,7 @@ def from_rtf(tensors: Tensors, *, bidirectional: bool = False, length: int | Non
         params["slack"] = t["scalar"].reshape(rows, S)
     layer = layers.RTF(H, N, constraint="montel" if "scalar" in t else None, n_ssm=S, bidirectional=bidirectional,
                        activation=None, output=None)  # fmt: skip
-    if length is not None:
+    if rtf2:
         params = _of_advanced(layer, params)
     return _checked("from_rtf", layer, params)
 
@@ -202,7 +202,7 @@ def from_rtf(tensors: Tensors, *, bidirectional: bool = False, length: int | Non
 def _of_advanced(layer: layers.RTF, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """b_1 + b_2 z^-1 + ... over a as h_0 + (b'_1 z^-1 + ...)/a: b_1 joins h_0, and b'_i = b_{i+1} - b_1 a_i.
 
-    The numbers that RTF2 divides by a hold (I - A^length) only to undo its aliasing, so the response is that of b.
+    RTF2 puts b (I - A^trunc_len) over a only to undo its aliasing, so the response is that of b.
     """
     _, denominator = layer.coefficients(params, np)
     b, a = params["b"], denominator[..., 1:]

@@ -109,7 +109,7 @@ def test_rtf_is_the_original_less_its_aliasing(golden: Golden):
 
 def test_rtf2(golden: Golden):
     numbers = golden("rtf2_D3_N4_L24")
-    layer, params = importers.from_rtf(tensors(numbers, "sd."), length=24)
+    layer, params = importers.from_rtf(tensors(numbers, "sd."), rtf2=True)
     close(layer.kernel(params, 24)[0], numbers["k_full"])
     close(layer.apply(params, numbers["u"]), numbers["y"])
 

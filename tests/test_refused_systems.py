@@ -32,6 +32,7 @@ from wrong import (
     with_,
 )
 
+import ssm_core
 from ssm_core import (
     Diagonal,
     DomainError,
@@ -183,6 +184,8 @@ SYSTEMS: dict[str, list[Row]] = {
     "scan": [
         *systems_of(lambda s: scan(s, ten, dt=dt_for(s))),
         *steps_of(lambda s, **options: scan(s, ten, **options)),
+        (lambda: scan(ssm_core.Rational(two, np.asarray([0.0, 1.0])), ten), DomainError, "denominator begins with 0"),
+        (lambda: scan(ssm_core.Rational(two, np.ones(0)), ten), ShapeError, "denominator of a Rational system needs"),
         (
             lambda: scan(with_(conj_pairs=True), ten + 0j, dt=0.1),
             DTypeError,

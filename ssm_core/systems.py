@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+
 from . import _dispatch
 from ._arrays import (
     Array,
@@ -26,7 +28,7 @@ from ._arrays import (
     namespace,
     require_arrays,
 )
-from ._errors import DTypeError, ShapeError, describe
+from ._errors import DomainError, DTypeError, ShapeError, describe
 from .shapes import broadcast
 
 
@@ -197,6 +199,10 @@ def _check_shapes(operation: str, system: System, arrays: dict[str, Array]) -> N
                     f"{operation}: {name} of a Rational system needs coefficients along its last axis "
                     f"({describe(**{name: arrays[name]})})."
                 )
+        if isinstance(system.denominator, np.ndarray) and bool((system.denominator[..., 0] == 0).any()):
+            raise DomainError(
+                f"{operation}: denominator begins with 0, so the system has no impulse response. Shift it."
+            )
         broadcast(operation, numerator=system.numerator.shape[:-1], denominator=system.denominator.shape[:-1])
         return
     first = next(iter(arrays))

@@ -44,6 +44,7 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
     "LRU": ("LRU", {"d_model": 4, "d_state": 6}),
     "RTF": ("RTF", {"d_model": 4, "d_state": 3, "init": "montel", "constraint": "montel"}),
     "LinOSS": ("LinOSS", {"d_model": 4, "d_state": 3, "scheme": "im"}),
+    "LinOSS_bidirectional": ("LinOSS", {"d_model": 4, "d_state": 3, "bidirectional": True, "output": "half_glu2"}),
     "SequenceModel": (
         "SequenceModel",
         {"d_input": 4, "d_output": 3, "d_model": 4, "n_layers": 2, "layer_options": {"d_state": 6, **STEPS}},

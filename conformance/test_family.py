@@ -50,6 +50,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RTF_montel_copies": ("RTF", {"d_state": 3, "init": "montel", "constraint": "montel", "n_ssm": 2}),
     "LinOSS": ("LinOSS", {"d_state": 3}),
     "LinOSS_im": ("LinOSS", {"d_state": 3, "scheme": "im", "output": "linear"}),
+    "LRU_gate_alone": ("LRU", {"d_state": 4, "output": "half_glu2"}),
 }  # fmt: skip
 ONE_OF_EACH = ("S4", "SSM", "LMU", "DSS_growing", "S5", "LRU", "RTF_montel_copies", "LinOSS_im")
 TIED = tuple(name for name, (kind, _) in LAYERS.items() if kind in ("LRU", "RTF", "LinOSS"))  # without a step in time
@@ -188,7 +189,7 @@ def test_lengths_in_every_mode(name: str, backend: Backend, dtype: str):
     check(layer, backend.run(run, v), 3 * (y[:, :13], state), L, backend, dtype)
 
 
-BOTH = tuple(name for name, (kind, _) in LAYERS.items() if kind != "LinOSS" and name != "S4_normal")
+BOTH = tuple(name for name in LAYERS if name != "S4_normal")
 
 
 @pytest.mark.parametrize("name", BOTH)

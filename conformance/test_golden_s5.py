@@ -13,7 +13,6 @@ import pytest
 
 import ssm_core
 from ssm_core import layers
-from ssm_core.special import gelu, sigmoid
 
 from . import autodiff
 from .backends import Backend
@@ -62,12 +61,12 @@ class Joint:
         return named.get(str(found), found)
 
     def outer(self) -> dict[str, Any]:
-        """The options of our layer for it; half_glu2 gates with another activation than it passes on."""
+        """The options of our layer for it; every gate is one of its outputs."""
         return {
             None: FREE,
             "full_glu": {"activation": "gelu_tanh", "output": "glu"},
             "half_glu1": {"activation": "gelu_tanh", "output": "half_glu"},
-            "half_glu2": FREE,
+            "half_glu2": {"activation": "gelu_tanh", "output": "half_glu2"},
             "gelu": {"activation": "gelu_tanh", "output": None},
         }[self.gate]
 
@@ -120,7 +119,7 @@ def made(original: Joint, t: dict[str, Any], xp: Any) -> tuple[Any, float, dict[
     make, parameters = KINDS[original.path.stem.partition("_")[0]]
     layer, rate, _ = make(original)
     params = parameters(original, t, xp)
-    maps = {"glu": ("out1", "out2"), "half_glu": ("out2",)}.get(layer.output, ())
+    maps = {"glu": ("out1", "out2"), "half_glu": ("out2",), "half_glu2": ("out2",)}.get(layer.output, ())
     if maps:
         params["output_weight"] = xp.concat([xp.matrix_transpose(t[f"{m}.kernel"]) for m in maps], axis=0)
         params["output_bias"] = xp.concat([t[f"{m}.bias"] for m in maps], axis=0)
@@ -140,8 +139,6 @@ def run_joint(original: Joint, t: dict[str, Any], u: Any, xp: Any, mode: str = "
         return centered / scale * t[f"{norm}.scale"] + t[f"{norm}.bias"]
 
     v = layer.apply(params, (normed(u) if original.prenorm else u)[None, ...], rate=rate, mode=mode)[0, ...]
-    if original.gate == "half_glu2":
-        v = v * sigmoid(gelu(v, approximate="tanh") @ t["out2.kernel"] + t["out2.bias"])
     return u + v if original.prenorm else normed(u + v)
 
 

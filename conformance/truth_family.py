@@ -67,7 +67,7 @@ def kernel(name: str, options: dict[str, Any], params: dict[str, Array], length:
 def both_directions(
     name: str, options: dict[str, Any], params: dict[str, Array], u: Array, lengths: Array | None = None
 ) -> Array:
-    """A system a channel: the second half of C on the future from the next sample on. One system: a second run."""
+    """A system a channel: the second half of C on the future from the next sample on. The joint ones: a second run."""
     options = WITHOUT | options
     L = u.shape[1]
     u = u if lengths is None else np.where((np.arange(L) < lengths[:, None])[..., None], u, 0)
@@ -234,11 +234,11 @@ def linoss(options: dict[str, Any], params: dict[str, Array]) -> System:
 
     def observe(x: Array) -> Array:
         y = x[..., 1]
-        return (((y[:, :P] + 1j * y[:, P:]) @ C.T).real)[:, None, :]
+        return np.stack([((y[:, :P] + 1j * y[:, P:]) @ row.T).real for row in C], axis=1)
 
     return System(advance, observe, (2 * P, 2))
 
 
 SYSTEMS = {"S4": s4, "SSM": ssm, "LMU": lmu, "DSS": dss, "S5": s5, "LRU": lru, "RTF": rtf, "LinOSS": linoss}
 WITHOUT: dict[str, Any] = {"skip": False, "channels": 1}  # what a layer has no option for
-JOINT = ("S5", "LRU")  # one system for all channels
+JOINT = ("S5", "LRU", "LinOSS")  # the second direction is a second run

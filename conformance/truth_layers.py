@@ -83,12 +83,13 @@ def _observed(options: dict[str, Any], C: Array, x: Array) -> Array:
 def mixed(options: dict[str, Any], params: dict[str, Array], v: Array, u: Array) -> Array:
     """activation(v + D u), channels joined, through the output map; v (B, L, channels, H)."""
     v = v + params["D"] * u[:, :, None, :] if options["skip"] else v
-    v = ACTIVATIONS[options["activation"]](v.reshape(*v.shape[:2], -1))
+    passed = v.reshape(*v.shape[:2], -1)
+    v = ACTIVATIONS[options["activation"]](passed)
     if options["output"] is None:
         return v
     w = v @ params["output_weight"].T + params["output_bias"]
-    if options["output"] == "half_glu":
-        return v / (1 + np.exp(-w))
+    if options["output"] in ("half_glu", "half_glu2"):
+        return (v if options["output"] == "half_glu" else passed) / (1 + np.exp(-w))
     v, half = w, options["d_model"]
     return v[..., :half] / (1 + np.exp(-v[..., half:])) if options["output"] == "glu" else v
 

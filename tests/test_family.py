@@ -262,7 +262,7 @@ def test_linoss_takes_negative_stiffness_for_none():
     close(layer.apply(params | {"A_diag": -np.ones(3)}, signal()), layer.apply(none, signal()))
 
 
-@pytest.mark.parametrize("name", ["S5", "LRU"])
+@pytest.mark.parametrize("name", ["S5", "LRU", "LinOSS"])
 def test_both_directions_hold_the_current_sample(name: str):
     """Over one step the two directions are the same state, read by two rows of C."""
     options = {k: v for k, v in SMALL[name].options().items() if k != "bidirectional"}
@@ -272,10 +272,13 @@ def test_both_directions_hold_the_current_sample(name: str):
     close(both.apply(params, signal(1)), one.apply(joined, signal(1)))
 
 
-def test_half_glu_gates_what_it_passes_on():
-    layer = S5(H, d_state=4, output="half_glu", activation="tanh", **STEPS)
+@pytest.mark.parametrize("output", ["half_glu", "half_glu2"])
+def test_half_glu_gates_what_it_passes_on(output: str):
+    """After its activation, or before."""
+    layer = S5(H, d_state=4, output=output, activation="tanh", **STEPS)
     params = double(layer)
     bare = S5(H, d_state=4, output=None, activation="tanh", **STEPS)
     v = bare.apply({n: params[n] for n in double(bare)}, signal())
     gate = 1 / (1 + np.exp(-(v @ params["output_weight"].T + params["output_bias"])))
-    close(layer.apply(params, signal()), v * gate)
+    passed = v if output == "half_glu" else np.arctanh(v)
+    close(layer.apply(params, signal()), passed * gate)

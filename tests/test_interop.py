@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import array_api_strict
+import control
 import numpy as np
 import pytest
 import reference
@@ -148,29 +148,8 @@ def test_the_result_is_of_the_library_and_dtype_asked_for():
 # python-control ------------------------------------------------------------------------------------------------------
 
 
-def stand_in() -> ModuleType:
-    """A module with what is used of python-control."""
-    module = ModuleType("control")
-
-    def ss(*given: Any, dt: Any = None) -> Any:
-        if len(given) == 1:
-            return given[0].system
-        return SimpleNamespace(**dict(zip("ABCD", map(np.asarray, given), strict=True)), dt=dt)
-
-    module.ss = ss  # type: ignore[attr-defined]
-    return module
-
-
-@pytest.fixture(params=["control", "stand-in"])
-def control(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    if request.param == "control":
-        return pytest.importorskip("control", reason="python-control is not installed")
-    monkeypatch.setitem(sys.modules, "control", stand_in())
-    return sys.modules["control"]
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_control(kind: Any, control: Any):
+def test_control(kind: Any):
     system = discretize(kind(3, P=2, M=3), 0.3)
     found = to_control(system)
     assert found.dt is True
@@ -183,23 +162,17 @@ def test_control(kind: Any, control: Any):
     assert not continuous.discrete
 
 
-def test_responses_of_control(control: Any):
-    if not hasattr(control, "forced_response"):
-        pytest.skip("the stand-in computes nothing")
+def test_responses_of_control():
     system = discretize(reference.diagonal(3), 0.3)
     u = np.random.default_rng(0).normal(size=20)
     found = control.forced_response(to_control(system), inputs=u, timepts=np.arange(20))
     np.testing.assert_allclose(found.outputs, scan(system, u)[0], atol=1e-12)
 
 
-def test_transfer_functions_of_control(control: Any):
-    given: Any = SimpleNamespace(dt=1, system=to_control(discretize(reference.dense(2), 0.3)))
-    if hasattr(control, "TransferFunction"):
-        given = control.TransferFunction([1.0, 0.5, 0.25], [1.0, -0.9, 0.3], 1)
-    assert from_control(given).discrete
+def test_transfer_functions_of_control():
+    assert from_control(control.TransferFunction([1.0, 0.5, 0.25], [1.0, -0.9, 0.3], 1)).discrete
 
 
-@pytest.mark.usefixtures("control")
 def test_control_holds_real_systems():
     with pytest.raises(ssm_core.DTypeError, match=r"^to_control: the system is complex.*conj_pairs=True"):
         to_control(reference.diagonal(3, conj_pairs=False))

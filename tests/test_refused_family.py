@@ -60,7 +60,11 @@ def common(cls: Any) -> list[Row]:
         *whole(cls, "d_model", "d_state"),
         (lambda: make(cls, activation="swish"), OptionError, "unknown activation 'swish'. Known: 'gelu'"),
         (lambda: make(cls, activation=["gelu"]), OptionError, "unknown activation"),
-        (lambda: make(cls, output="mlp"), OptionError, "unknown output 'mlp'. Known: 'glu', 'half_glu', 'linear'"),
+        (
+            lambda: make(cls, output="mlp"),
+            OptionError,
+            "unknown output 'mlp'. Known: 'glu', 'half_glu', 'half_glu2', 'linear'",
+        ),
         (lambda: apply(name, None), DTypeError, "u|no array"),
         (lambda: apply(name, [[1.0]]), DTypeError, "u is a list"),
         (lambda: apply(name, U[0]), ShapeError, r"u must be \(B, L, 4\) \(u: \(6, 4\)\)"),
@@ -235,7 +239,7 @@ FAMILY: dict[str, list[Row]] = {
         (lambda: layers.make("DSS", {"d_model": 4}), OptionError, "length"),
         *[
             (lambda n=name, o=option: layers.make(n, {"d_model": 4, o: 1}), OptionError, f"{option}.*options: ")
-            for name, option in (("S4", "trainable_B"), ("LRU", "dt_min"), ("S5", "n_ssm"), ("LinOSS", "bidirectional"))
+            for name, option in (("S4", "trainable_B"), ("LRU", "dt_min"), ("S5", "n_ssm"), ("LinOSS", "channels"))
         ],
     ],
 }  # fmt: skip

@@ -79,7 +79,11 @@ LAYERS: dict[str, list[Row]] = {
             "unknown activation 'swish'. Known: 'gelu', 'gelu_tanh",
         ),
         (lambda: S4D(4, activation=["gelu"]), OptionError, "unknown activation"),
-        (lambda: S4D(4, output="mlp"), OptionError, "unknown output 'mlp'. Known: 'glu', 'half_glu', 'linear', None"),
+        (
+            lambda: S4D(4, output="mlp"),
+            OptionError,
+            "unknown output 'mlp'. Known: 'glu', 'half_glu', 'half_glu2', 'linear', None",
+        ),
         # signals
         (lambda: apply(None), DTypeError, "u|no array"),
         (lambda: apply([[1.0]]), DTypeError, "u is a list"),

@@ -344,6 +344,7 @@ class LinOSS(SSMModule):
         *,
         d_state: int = 64,
         scheme: str = "imex",
+        bidirectional: bool = False,
         activation: str | None = "gelu",
         output: str | None = "glu",
         skip: bool = True,
@@ -351,7 +352,7 @@ class LinOSS(SSMModule):
         param_dtype: Any = jnp.float32,
     ) -> None:
         definition = layers.LinOSS(
-            d_model, d_state, scheme, activation, output, skip,
+            d_model, d_state, scheme, bidirectional, activation, output, skip,
         )  # fmt: skip
         super().__init__(definition, rngs, param_dtype)
 

@@ -334,6 +334,7 @@ class LinOSS(SSMModule):
         *,
         d_state: int = 64,
         scheme: str = "imex",
+        bidirectional: bool = False,
         activation: str | None = "gelu",
         output: str | None = "glu",
         skip: bool = True,
@@ -341,7 +342,7 @@ class LinOSS(SSMModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         definition = layers.LinOSS(
-            d_model, d_state, scheme, activation, output, skip,
+            d_model, d_state, scheme, bidirectional, activation, output, skip,
         )  # fmt: skip
         super().__init__(definition, device, dtype)
 

@@ -34,9 +34,11 @@ class LinOSS(TimeInvariant):
     d_model  H, the number of channels
     d_state  P, the number of oscillators
     scheme   "im" or "imex"
+    bidirectional  a second C reads the states of a run over the reversed sequence, the current sample included
     activation, output, skip  as in `S5`
 
-    Parameters, all real float32: A_diag and steps (P,), B_re and B_im (P, H), C_re and C_im (rows, H, P), and D,
+    Parameters, all real float32: A_diag and steps (P,), B_re and B_im (P, H), C_re and C_im (1, H, P), or (2, H, P) in
+    two directions, and D,
     output_weight, output_bias as in `S4D`.
 
     Rusch and Rus, Oscillatory State-Space Models, ICLR 2025, https://arxiv.org/abs/2410.03943.
@@ -50,6 +52,7 @@ class LinOSS(TimeInvariant):
     d_model: int
     d_state: int = 64
     scheme: str = "imex"
+    bidirectional: bool = False
     activation: str | None = "gelu"
     output: str | None = "glu"
     skip: bool = True
@@ -79,14 +82,20 @@ class LinOSS(TimeInvariant):
             uniform("A_diag", (P,), 0.0, 1.0, special=True),
             uniform("steps", (P,), 0.0, 1.0, special=True),
             *(uniform(name, (P, H), -b, b) for name in ("B_re", "B_im")),
-            *(uniform(name, (H, P), -c, c) for name in ("C_re", "C_im")),
+            *(uniform(name, (self.rows(), H, P), -c, c) for name in ("C_re", "C_im")),
             *self.outer_parameters(),
         )
 
     def maps(self, params: Parameters, xp: Namespace) -> tuple[Array, Array]:
-        """B (2P, H) and Re(C x) = [C_re, -C_im] (H, 2P)."""
+        """B (2P, H) and Re(C x) = [C_re, -C_im] (H, 2P), or (H, 4P) of both directions."""
         B = xp.concat([params["B_re"], params["B_im"]], axis=0)
-        return B, xp.concat([params["C_re"], -params["C_im"]], axis=1)
+        C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
+        return B, xp.concat(xp.unstack(C, axis=0), axis=-1)
+
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""
+        past, future = (self._run(params, signal, rate, xp, want_state=False)[0] for signal in (x, xp.flip(x, axis=-1)))
+        return xp.concat([past, xp.flip(future, axis=-1)], axis=1)
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Any, None]:
         """The discrete systems of all oscillators on (z, x): A (2P, 2, 2), B (2P, 2), C (1, 2P, 2); no dt."""

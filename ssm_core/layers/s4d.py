@@ -35,8 +35,9 @@ class S4D(TimeInvariant):
     channels        outputs a system; the output map joins them
     bidirectional   a second kernel acts on the future, from the next sample on
     activation      "gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh" or None
-    output          "glu" (a linear map to 2H, gated), "half_glu" (v sigmoid(W v + b)), "linear" (to H) or None; the
-                    last and half_glu give channels * H features
+    output          "glu" (a linear map to 2H, gated), "half_glu" (v sigmoid(W v + b)), "half_glu2" (which
+                    passes on v as it is before the activation), "linear" (to H) or None; half_glu, half_glu2 and None
+                    give channels * H features
     skip            the direct term D u
 
     Parameters, all real float32: log_dt (H,), log_A_re and A_im (S, N), B_re and B_im (S, N),

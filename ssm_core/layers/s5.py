@@ -43,7 +43,8 @@ class S5(TimeInvariant):
     liquid          the input moves the gate too, x_k = (Ab + Bb u_k) x_{k-1} + Bb u_k entry by entry: Liquid-S4's first
                     term. The layer is not linear then: only mode "scan", no kernel and no second direction
     bidirectional   a second C reads the states of a run over the reversed sequence, the current sample included
-    activation, output, skip  as in `S4D`; output "half_glu" is v sigmoid(W v + b)
+    activation, output, skip  as in `S4D`; output "half_glu" is v sigmoid(W v + b) with v = gelu(...),
+                    "half_glu2" has gelu in the gate only: v sigmoid(W gelu(v) + b)
 
     Parameters, all real float32: log_dt, A_re and A_im (N,), B_re and B_im (N, H), C_re and C_im (1, H, N), or
     (2, H, N) in two directions, and D, output_weight, output_bias as in `S4D`.

@@ -67,7 +67,7 @@ class SequenceModel(Layer):
             raise OptionError("SequenceModel: d_model is an option of the model, not one of its layer_options.")
         block = self.block()
         output, channels = getattr(block, "output", ""), getattr(block, "channels", 1)
-        if output in (None, "half_glu") and channels > 1:
+        if output in (None, "half_glu", "half_glu2") and channels > 1:
             raise OptionError(
                 f"SequenceModel: a layer of output {output!r} has channels * d_model features (channels: {channels}), "
                 "but the residual needs d_model. Use output='linear' or 'glu'."

@@ -43,7 +43,7 @@ from .affine import affine, glu
 from .layer import Layer, Stepper, check_batch, check_rate, check_signal, once_per_kind
 from .parameters import Parameter, Parameters, linear, normal
 
-OUTPUTS = ("glu", "half_glu", "linear", None)
+OUTPUTS = ("glu", "half_glu", "half_glu2", "linear", None)
 
 
 class TimeInvariant(Layer):
@@ -108,7 +108,7 @@ class TimeInvariant(Layer):
             found.append(normal("D", (self.channels, H)))
         if self.output is not None:
             n_in = self.channels * H
-            n_out = {"glu": 2 * H, "half_glu": n_in, "linear": H}[self.output]
+            n_out = {"glu": 2 * H, "linear": H}.get(self.output, n_in)
             found.extend(linear("output_", n_in, n_out))
         return tuple(found)
 
@@ -144,8 +144,9 @@ class TimeInvariant(Layer):
         x = x if maps is None else matmul(maps[0], x, xp)
         if self.bidirectional:
             self._refuse_states(state, return_state, reset, step_scale, mode)
-            directions = self._both_kernels if self.per_channel else self._both_runs
-            v, last = directions(params, x, lengths, rate, xp), None
+            if lengths is not None:
+                x = xp.where(steps_within(lengths, x.shape[-1], xp)[:, None, :], x, xp.zeros_like(x))
+            v, last = self._both_directions(params, x, rate, xp), None
         else:
             axis = (slice(None), None, ...) if self.per_channel else ...
             options = {"reset": reset, "lengths": lengths, "step_scale": step_scale}
@@ -179,12 +180,14 @@ class TimeInvariant(Layer):
             )
         return None
 
-    def _both_runs(self, params: Parameters, x: Array, lengths: Array | None, rate: Any, xp: Namespace) -> Array:
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        """What the systems give for x (B, K, L) and its future, each layer in the way of its paper."""
+        return (self._both_kernels if self.per_channel else self._both_runs)(params, x, rate, xp)
+
+    def _both_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The second C reads the states of a run over the reversed signal, which the current sample has entered."""
         system, dt = self.system(params, xp)
         dt = self._steps(rate, dt, system)
-        if lengths is not None:
-            x = xp.where(steps_within(lengths, x.shape[-1], xp)[:, None, :], x, xp.zeros_like(x))
 
         def half(C: Array, signal: Array) -> Array:
             one = replace(system, C=C)
@@ -193,11 +196,9 @@ class TimeInvariant(Layer):
         C = system.C
         return half(C[0, ...], x) + xp.flip(half(C[1, ...], xp.flip(x, axis=-1)), axis=-1)
 
-    def _both_kernels(self, params: Parameters, x: Array, lengths: Array | None, rate: Any, xp: Namespace) -> Array:
+    def _both_kernels(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The second half of C acts on the future, from the next sample on."""
         K = self._kernel(params, x.shape[-1], rate, xp)  # (rows, H, L)
-        if lengths is not None:
-            x = xp.where(steps_within(lengths, x.shape[-1], xp)[:, None, :], x, xp.zeros_like(x))
         forward, backward = K[: self.channels, ...], K[self.channels :, ...]
         if self.channels == 1:
             return convolve(x, forward[0, ...], kernel_reverse=backward[0, ...])
@@ -222,13 +223,13 @@ class TimeInvariant(Layer):
                 v = D * (u[..., None, :] if several else u) + v  # in this order features stay last in memory
             if several:
                 v = xp.reshape(v, (*v.shape[:-2], self.channels * H))
-            v = nonlinear(v)
+            passed, v = v, nonlinear(v)
             if weight is None:
                 return v
-            if self.output == "half_glu":
-                return v * gate(affine(v, weight, bias))
-            v = affine(v, weight, bias)
-            return v if self.output == "linear" else glu(v)
+            mixture = affine(v, weight, bias)
+            if self.output in ("half_glu", "half_glu2"):
+                return (v if self.output == "half_glu" else passed) * gate(mixture)
+            return mixture if self.output == "linear" else glu(mixture)
 
         return mixed
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-
-import numpy as np
+from typing import Any
 
 from ._arrays import (
     Array,
@@ -21,15 +20,18 @@ from ._arrays import (
     require_arrays,
     to_complex,
 )
-from ._errors import DomainError, DTypeError, ShapeError, describe, unknown
+from ._errors import DTypeError, ShapeError, describe, unknown
 from ._values import check_finite
 from .folding import fold
+from .input_dependent import check_no_overflow, steps_of
+from .kernels import overflow_ignored
 from .modes.job import steps_within
 from .modes.recurrent import gated_scan, steps_at_once
+from .packing import check_cu_seqlens, resets_of, side_by_side
 from .recurrence import check_lengths, check_masks
-from .special import phi1, silu, softplus
+from .special import phi1, silu
 
-DISCRETIZATIONS = ("mamba", "zoh")
+DISCRETIZATIONS = ("mamba", "zoh", "trapezoidal")
 
 
 def selective_scan(
@@ -47,6 +49,7 @@ def selective_scan(
     initial: Array | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
     return_state: bool = False,
     chunk: int | None = None,
 ) -> Array | tuple[Array, Array]:
@@ -55,20 +58,23 @@ def selective_scan(
     x_k = exp(dt_k A) x_{k-1} + dt_k B_k u_k,   y_k = C_k x_k + D u_k   (2 Re C x for a complex A),   y_k silu(z_k)
 
     u, dt, z        (batch, H, L), real: input, steps and gate of H channels; dt + dt_bias, softplus of it if asked for
-    A               (H, N), real or complex: one pole stands for its conjugate too
+    A               (H, N), real or complex: one pole stands for its conjugate too. Positive real parts grow, until
+                    they overflow
     B, C            (H, N) constant, (batch, N, L) shared by all channels, or (batch, G, N, L): channel h uses group
                     h // (H / G)
     D, dt_bias      (H,)
-    discretization  "mamba": dt B as above; "zoh": dt phi1(dt A) B, exact for an input that is held
-    initial         x_{-1} (batch, H, N), zero if None
+    discretization  "mamba": dt B as above; "zoh": dt phi1(dt A) B, exact for an input that is held; "trapezoidal":
+                    x_k = exp(dt_k A) (x_{k-1} + dt_k/2 B_{k-1} u_{k-1}) + dt_k/2 B_k u_k, of second order in dt
+    initial         x_{-1} (batch, H, N), zero if None; trapezoidal: (x, B u) of the step before (batch, H, 2 N)
     reset           bool (batch, L): the state is zeroed before that step
     lengths         integer (batch,): steps beyond do not touch the state; y beyond is unspecified
+    cu_seqlens      integer (n + 1,) with batch 1: n sequences packed one after another; initial and states (n, H, N)
     chunk           steps whose states exist at once; chosen by their size if None
-    returns         y (batch, H, L) in u's dtype, with return_state (y, the last state (batch, H, N))
+    returns         y (batch, H, L) in u's dtype, with return_state (y, the last state, of initial's shape)
 
     Memory is that of inputs, outputs and one chunk of states; the backward computes a chunk again. Half precision is
-    computed in float32. Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps) and
-    MixedArraysError.
+    computed in float32. Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps,
+    an overflow) and MixedArraysError.
     Source: Gu and Dao, Mamba: linear-time sequence modeling with selective state spaces, 2023,
     https://arxiv.org/abs/2312.00752.
 
@@ -79,7 +85,10 @@ def selective_scan(
     """
     name = "selective_scan"
     require_arrays(name, u=u, dt=dt, A=A, B=B, C=C)
-    optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial, "reset": reset, "lengths": lengths}
+    optional = {
+        "D": D, "z": z, "dt_bias": dt_bias, "initial": initial, "reset": reset, "lengths": lengths,
+        "cu_seqlens": cu_seqlens,
+    }  # fmt: skip
     given = {n: x for n, x in optional.items() if x is not None}
     require_arrays(name, **given)
     xp = namespace(name, u=u, dt=dt, A=A, B=B, C=C, **given)
@@ -89,7 +98,12 @@ def selective_scan(
     if discretization not in DISCRETIZATIONS:
         raise unknown(name, "discretization", discretization, DISCRETIZATIONS)
     _check_shapes(u, A, {"dt": dt, "z": z}, {"B": B, "C": C}, {"D": D, "dt_bias": dt_bias}, shapes)
-    _check_states(u, A, initial, reset, lengths, shapes)
+    n = u.shape[0]
+    if cu_seqlens is not None:
+        check_cu_seqlens(name, cu_seqlens, n, u.shape[-1], reset=reset, lengths=lengths)
+        n = cu_seqlens.shape[0] - 1
+    state_shape = (n, u.shape[1], A.shape[1] * (2 if discretization == "trapezoidal" else 1))
+    _check_states(u, A, initial, state_shape, reset, lengths, shapes)
     if is_complex(B) != is_complex(A) and is_complex(B):
         raise DTypeError(f"{name}: B is complex but A is real ({shapes}). A complex A makes complex states.")
     check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, initial=initial)
@@ -99,37 +113,54 @@ def selective_scan(
     u, dt, A, B, C, D, z, dt_bias, initial = (
         _as_precise(x, dtype, xp) for x in (u, dt, A, B, C, D, z, dt_bias, initial)
     )
-    dt = dt if dt_bias is None else dt + dt_bias[:, None]
-    dt = softplus(dt) if dt_softplus else dt
-    if isinstance(dt, np.ndarray) and bool((dt < 0).any()):
-        raise DomainError(f"{name}: dt is negative at {int((dt < 0).sum())} steps ({shapes}). Use dt_softplus=True.")
-    state = xp.zeros((*u.shape[:2], A.shape[-1]), dtype=xp.result_type(A.dtype, dtype), device=device(u))
-    state = state if initial is None else state + initial
-    if 0 in u.shape:
-        y = xp.zeros_like(u)
-    else:
-        y, state = _chunks(u, dt, A, B, C, state, reset, lengths, discretization, chunk, xp)
-        y = y if D is None else y + D[:, None] * u
-        y = y if z is None else y * silu(z)
+    bias = None if dt_bias is None else dt_bias[:, None]
+    dt = steps_of(name, dt, bias, dt_softplus, (0.0, math.inf), shapes, xp)
+    if initial is not None:
+        initial = initial + xp.zeros(state_shape, dtype=xp.result_type(A.dtype, dtype), device=device(u))
+    with overflow_ignored(u):
+        packed = cu_seqlens is not None and (return_state or initial is not None)
+        if packed:
+            constant = {n: x for n, x in (("B", B), ("C", C)) if x.ndim == 2}
+
+            def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Array]:
+                u, dt, B, C = signals
+                rows = {"B": B, "C": C} | constant
+                return in_chunks(u, dt, A, rows["B"], rows["C"], initial, None, lengths, discretization, chunk, xp)
+
+            signals = (u, dt, *(None if n in constant else x for n, x in (("B", B), ("C", C))))
+            y, state = side_by_side(name, one_each, signals, cu_seqlens, -1)
+        else:
+            reset = reset if cu_seqlens is None else resets_of(cu_seqlens, u.shape[-1], xp)
+            y, state = in_chunks(u, dt, A, B, C, initial, reset, lengths, discretization, chunk, xp)
+    check_no_overflow(name, y, -1, lengths, shapes)
+    y = y if D is None else y + D[:, None] * u
+    y = y if z is None else y * silu(z)
     y = in_dtype_of(signal, y, xp)
     return (y, state) if return_state else y
 
 
-def _chunks(
+def in_chunks(
     u: Array,
     dt: Array,
     A: Array,
     B: Array,
     C: Array,
-    state: Array,
+    initial: Array | None,
     reset: Array | None,
     lengths: Array | None,
     discretization: str,
     chunk: int | None,
     xp: Namespace,
 ) -> tuple[Array, Array]:
-    """C x for all steps, and the last state; states of one chunk at a time, time first."""
-    L = u.shape[-1]
+    """C x for all steps, and the last state, of arrays that are known to fit; states of one chunk at a time."""
+    batch, H, L = u.shape
+    N, trapezoidal = A.shape[1], discretization == "trapezoidal"
+    state = initial
+    if state is None:
+        dtype = xp.result_type(A.dtype, u.dtype)
+        state = xp.zeros((batch, H, 2 * N if trapezoidal else N), dtype=dtype, device=device(u))
+    if 0 in u.shape:
+        return xp.zeros_like(u), state
     named, fixed = {"u": u, "dt": dt}, {}
     for name, x in (("B", B), ("C", C)):
         if x.ndim == 2:
@@ -142,18 +173,40 @@ def _chunks(
         named["valid"] = steps_within(lengths, L, xp)[:, None, :]
 
     def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-        given = fixed | dict(zip(named, chunks, strict=True))
-        w = given["dt"][..., None] * A  # (T, batch, H, N)
-        drive = given["dt"] * given["u"]
-        drive = _times_rows(drive, given["B"], xp)
-        drive = drive * phi1(w) if discretization == "zoh" else drive
-        states = gated_scan(xp.exp(w), drive, state, given.get("reset"), given.get("valid"), xp)
-        return states[-1, ...], _read(states, given["C"], xp)
+        v = fixed | dict(zip(named, chunks, strict=True))
+        reset, valid = v.get("reset"), v.get("valid")
+        w = v["dt"][..., None] * A  # (T, batch, H, N)
+        gate, before = xp.exp(w), None
+        if trapezoidal:
+            state, drive, before = _trapezoid(v, gate, state, xp)
+        else:
+            drive = _times_rows(v["dt"] * v["u"], v["B"], xp)
+            drive = drive * phi1(w) if discretization == "zoh" else drive
+        states = gated_scan(gate, drive, state, reset, valid, xp)
+        last = states[-1, ...]
+        return last if before is None else xp.concat([last, before], axis=-1), _read(states, v["C"], xp)
 
     time_first = tuple(xp.moveaxis(x, -1, 0) for x in named.values())
-    count = steps_at_once(math.prod(state.shape), L) if chunk is None else chunk
+    count = steps_at_once(batch * H * N, L) if chunk is None else chunk
     y, state = fold(body, state, time_first, chunk=count)
     return xp.moveaxis(y, 0, -1), state
+
+
+def _trapezoid(v: dict[str, Array], gate: Array, state: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+    """x before the chunk, what is added to gate x in every step of it, and the last B u, from the state (x, B u)."""
+    reset, valid = v.get("reset"), v.get("valid")
+    N = gate.shape[-1]
+    own = _times_rows(v["u"], v["B"], xp)
+    own = own + xp.zeros_like(gate)  # (T, batch, H, N), whatever the rows
+    inputs = xp.concat([state[None, ..., N:], own], axis=0)
+    late = inputs[:-1, ...] if reset is None else xp.where(reset[..., None], xp.zeros_like(own), inputs[:-1, ...])
+    drive = v["dt"][..., None] / 2 * (gate * late + own)
+    if valid is None:
+        return state[..., :N], drive, own[-1, ...]
+    count = xp.sum(xp.astype(valid, xp.int32), axis=0)  # valid steps come first
+    k = xp.arange(inputs.shape[0], device=device(own))
+    last = xp.where((xp.astype(k, count.dtype)[:, None, None] == count)[..., None], inputs, xp.zeros_like(inputs))
+    return state[..., :N], drive, xp.sum(last, axis=0)
 
 
 def _times_rows(x: Array, rows: Array, xp: Namespace) -> Array:
@@ -216,11 +269,13 @@ def _check_shapes(
             raise ShapeError(f"selective_scan: {x.shape[1]} groups of {name} do not divide {H} channels ({shapes}).")
 
 
-def _check_states(u: Array, A: Array, initial: Array | None, reset: object, lengths: object, shapes: str) -> None:
-    batch, H, L = u.shape
+def _check_states(
+    u: Array, A: Array, initial: Array | None, shape: tuple[int, ...], reset: object, lengths: object, shapes: str
+) -> None:
+    batch, _, L = u.shape
     if initial is not None:
-        if tuple(initial.shape) != (batch, H, A.shape[1]):
-            raise ShapeError(f"selective_scan: initial must be ({batch}, {H}, {A.shape[1]}) ({shapes}).")
+        if tuple(initial.shape) != shape:
+            raise ShapeError(f"selective_scan: initial must be {shape} ({shapes}).")
         if is_complex(initial) and not is_complex(A):
             raise DTypeError(f"selective_scan: initial is complex, but the states of a real A are real ({shapes}).")
     check_masks("selective_scan", shapes, reset, lengths, None)

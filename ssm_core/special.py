@@ -257,7 +257,7 @@ def _relu(x: Array) -> Array:
 def activation(name: str | None) -> Callable[[Array], Array]:
     """The activation function of a name; None is the identity.
 
-    name     "gelu", "gelu_tanh", "silu", "relu", "sigmoid", "tanh" or None
+    name     "gelu", "gelu_tanh", "silu", "relu", "sigmoid", "softplus", "tanh" or None
     returns  a function of one real array of at least float32, which it does not check
 
     Raises OptionError for another name.
@@ -281,6 +281,7 @@ _ACTIVATIONS: dict[str | None, Callable[[Array], Array]] = {
     "silu": _silu,
     "relu": _relu,
     "sigmoid": _sigmoid,
+    "softplus": _softplus,
     "tanh": _tanh,
     None: _identity,
 }

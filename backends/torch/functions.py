@@ -50,8 +50,8 @@ def gelu(x: Tensor, approximate: str) -> Tensor:
     return torch.nn.functional.gelu(x, approximate=approximate)
 
 
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Any:
-    if not x.dtype == weight.dtype == bias.dtype:
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+    if x.dtype != weight.dtype or (bias is not None and bias.dtype != x.dtype):
         return NotImplemented
     return torch.nn.functional.linear(x, weight, bias)
 

@@ -6,10 +6,15 @@ from typing import Any
 
 from .._errors import OptionError, unknown
 from .dss import DSS
+from .input_dependent import InputDependent
+from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .layer import Layer, Stepper
 from .linoss import LinOSS
 from .lmu import LMU
 from .lru import LRU
+from .mamba import Mamba
+from .mamba2 import Mamba2
+from .mamba3 import Mamba3
 from .parameters import HostRandom, Parameter, Parameters, Random
 from .rtf import RTF
 from .s4 import S4
@@ -19,7 +24,12 @@ from .sequence_model import SequenceModel
 from .ssm import SSM
 from .time_invariant import TimeInvariant
 
-LAYERS: dict[str, type] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel)}
+LAYERS: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, Mamba, Mamba2, Mamba3, SequenceModel, MambaLM, Mamba2LM, Mamba3LM
+    )
+}  # fmt: skip
 
 
 def make(name: str, options: dict[str, Any]) -> Layer:
@@ -47,8 +57,16 @@ __all__ = [
     "S5",
     "SSM",
     "HostRandom",
+    "InputDependent",
+    "LanguageModel",
     "Layer",
     "LinOSS",
+    "Mamba",
+    "Mamba2",
+    "Mamba2LM",
+    "Mamba3",
+    "Mamba3LM",
+    "MambaLM",
     "Parameter",
     "Parameters",
     "Random",

@@ -7,8 +7,8 @@ from .._dispatch import dispatched
 from ..special import activation
 
 
-def affine(x: Array, weight: Array, bias: Array) -> Array:
-    """W x + b over the last axis: x (..., n_in), weight (n_out, n_in), bias (n_out,), result (..., n_out)."""
+def affine(x: Array, weight: Array, bias: Array | None) -> Array:
+    """W x + b over the last axis: x (..., n_in), weight (n_out, n_in), bias (n_out,) or None, result (..., n_out)."""
     y: Array = _affine(x, weight, bias)
     return y
 
@@ -23,9 +23,10 @@ def glu(x: Array) -> Array:
 
 
 @dispatched
-def _affine(x: Array, weight: Array, bias: Array) -> Array:
+def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
     xp = namespace("affine", x=x)
-    return matmul(x, xp.matrix_transpose(weight), xp) + bias
+    y = matmul(x, xp.matrix_transpose(weight), xp)
+    return y if bias is None else y + bias
 
 
 @dispatched

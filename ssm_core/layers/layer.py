@@ -135,6 +135,8 @@ def once_per_kind(check: Callable[[Array, Any], None]) -> Callable[[Array, Any],
 
 
 def _kind(x: Any) -> tuple[Any, ...]:
+    if isinstance(x, tuple):
+        return tuple(map(_kind, x))
     return x.__class__, getattr(x, "shape", None), getattr(x, "dtype", None), getattr(x, "device", None)
 
 

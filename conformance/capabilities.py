@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 # The fast twins of every backend; a test holds this against `ssm_core.backends`.
 TWINS: dict[str, tuple[str, ...]] = {
-    "numpy": ("linear_scan", "diagonal_stepper", "erf", "sigmoid"),
+    "numpy": ("linear_scan", "diagonal_stepper", "erf", "gelu", "sigmoid", "affine", "glu"),
     "array_api_strict": (),
     "torch": (
         "convolve",

@@ -30,6 +30,7 @@ from .mamba3 import mamba3_scan
 from .matrix_exponential import expm
 from .normal_plus_low_rank import nplr
 from .normalization import rms_norm
+from .pretrained import from_pretrained, save_pretrained
 from .realization import to_rational
 from .recurrence import scan, step
 from .scans import chunk_summary, linear_scan
@@ -64,6 +65,7 @@ __all__ = [
     "expm",
     "frequency_response",
     "from_control",
+    "from_pretrained",
     "from_scipy",
     "hippo",
     "hippo_project",
@@ -78,6 +80,7 @@ __all__ = [
     "poles",
     "rms_norm",
     "save",
+    "save_pretrained",
     "scan",
     "selective_scan",
     "selective_state_update",

@@ -12,6 +12,8 @@ from flax import nnx
 _FILE_NAMES: dict[tuple[type, str], tuple[str, tuple[int, ...] | None]] = {
     (nnx.Linear, "kernel"): ("weight", (1, 0)),
     (nnx.LayerNorm, "scale"): ("weight", None),
+    (nnx.RMSNorm, "scale"): ("weight", None),
+    (nnx.Embed, "embedding"): ("weight", None),
 }
 
 
@@ -29,3 +31,9 @@ def named_parameters(model: nnx.Module) -> list[tuple[str, nnx.Module, str, Any]
 def to_file(part: nnx.Module, field: str, value: jax.Array) -> jax.Array:
     axes = _FILE_NAMES.get((type(part), field), (field, None))[1]
     return value if axes is None else jnp.transpose(value, axes)
+
+
+def load_arrays(model: nnx.Module, tensors: dict[str, Any], dtype: Any) -> None:
+    """Set every parameter to the array of its name in weight files."""
+    for name, part, field, value in named_parameters(model):
+        value[...] = to_file(part, field, jnp.asarray(tensors[name], dtype))  # the swap of axes is its own inverse

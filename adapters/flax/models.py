@@ -14,6 +14,8 @@ from ssm_core._errors import unknown
 from ssm_core.layers.sequence_model import EPSILON
 
 from .file_names import named_parameters, to_file
+from .language_models import Mamba2LM, Mamba3LM, MambaLM
+from .mamba import MIXERS
 from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 
 
@@ -105,7 +107,10 @@ class SequenceModel(nnx.Module):
         return lambda u_t, state: self.definition.compose_step(u_t, state, self.encoder, steps, self.head)
 
 
-MODULES: dict[str, Any] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel)}
+MODULES: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel, MambaLM, Mamba2LM, Mamba3LM)
+} | MIXERS
 
 
 def module(definition: layers.Layer, *, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> Any:

@@ -12,7 +12,7 @@ from ssm_core import checkpoints
 from ssm_core._errors import DTypeError
 
 from .base import SSMModule
-from .file_names import named_parameters, to_file
+from .file_names import load_arrays
 from .models import module
 
 
@@ -28,8 +28,7 @@ def load(path: str | os.PathLike[str], *, param_dtype: Any = jnp.float32, rngs: 
     """The layer or model of a safetensors file, whichever framework wrote it. rngs serve dropout."""
     definition, tensors = checkpoints.read(path)
     loaded = module(definition, rngs=nnx.Rngs(0) if rngs is None else rngs, param_dtype=param_dtype)
-    for name, part, field, value in named_parameters(loaded):
-        value[...] = to_file(part, field, jnp.asarray(tensors[name], param_dtype))  # the swap is its own inverse
+    load_arrays(loaded, tensors, param_dtype)
     return loaded
 
 

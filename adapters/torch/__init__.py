@@ -1,6 +1,8 @@
 """The layers as PyTorch modules. All arithmetic is in the definitions of `ssm_core.layers`."""
 
 from .base import SSMModule
+from .language_models import Mamba2LM, Mamba3LM, MambaLM
+from .mamba import Mamba, Mamba2, Mamba3
 from .models import MODULES, SequenceModel, module
 from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 from .weights import load, param_groups, save
@@ -16,6 +18,12 @@ __all__ = [
     "S5",
     "SSM",
     "LinOSS",
+    "Mamba",
+    "Mamba2",
+    "Mamba2LM",
+    "Mamba3",
+    "Mamba3LM",
+    "MambaLM",
     "SSMModule",
     "SequenceModel",
     "load",

@@ -12,6 +12,8 @@ from ssm_core._arrays import namespace
 from ssm_core._errors import unknown
 from ssm_core.layers.sequence_model import EPSILON
 
+from .language_models import Mamba2LM, Mamba3LM, MambaLM
+from .mamba import MIXERS
 from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 
 
@@ -105,7 +107,10 @@ class SequenceModel(nn.Module):
         return lambda u_t, state: self.definition.compose_step(u_t, state, self.encoder, steps, self.head)
 
 
-MODULES: dict[str, Any] = {cls.__name__: cls for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel)}
+MODULES: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel, MambaLM, Mamba2LM, Mamba3LM)
+} | MIXERS
 
 
 def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype | None = None) -> Any:

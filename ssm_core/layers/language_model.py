@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import generation
 from .._arrays import Array, Namespace, device, dtype_name, namespace, require_arrays
-from .._errors import DomainError, DTypeError, OptionError, ShapeError, describe
+from .._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
 from ..normalization import normed
 from ..packing import check_cu_seqlens, side_by_side
 from ..recurrence import check_lengths, check_masks
@@ -22,6 +22,7 @@ from .layer import Layer, Stepper, check_batch, once_per_kind
 from .parameters import Parameter, Parameters, constant, normal
 
 PADDINGS = ("right", "left")
+EMBEDDING_STD = 0.02  # of the first embedding
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class LanguageModel(Layer):
 
     def parameters(self) -> tuple[Parameter, ...]:
         V, H = self.vocab_size, self.d_model
-        found = [normal("backbone.embeddings.weight", (V, H), 0.02)]
+        found = [normal("backbone.embeddings.weight", (V, H), EMBEDDING_STD)]
         for i in range(self.n_layers):
             found.append(constant(f"backbone.layers.{i}.norm.weight", (H,), lambda: 1.0))
             for p in self.block().parameters():
                 found.append(Parameter(f"backbone.layers.{i}.mixer.{p.name}", p.shape, p.draw, p.special))
         found.append(constant("backbone.norm_f.weight", (H,), lambda: 1.0))
-        return (*found, *(() if self.tied else (normal("lm_head.weight", (V, H), 0.02),)))
+        return (*found, *(() if self.tied else (normal("lm_head.weight", (V, H), EMBEDDING_STD),)))
 
     def block_parameters(self, params: Parameters, i: int) -> Parameters:
         """The parameters of the layer of block i."""
@@ -172,6 +173,61 @@ class LanguageModel(Layer):
 
         return step
 
+    def prefill(
+        self,
+        params: Parameters,
+        ids: Array,
+        *,
+        lengths: Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+    ) -> tuple[Array, Any]:
+        """Logits (B, V) of the token after the prompts ids (B, L), all at once, and the states of all blocks.
+
+        lengths (B,) are those of prompts that are padded on the right or on the left.
+        """
+        params = self.prepared(params, ids=ids)
+        return self.compose_prefill(ids, *self._parts(params), lengths=lengths, padding=padding, state=state)
+
+    def compose_prefill(
+        self,
+        ids: Array,
+        embed: Any,
+        blocks: Iterable[Any],
+        norm: Any,
+        head: Any,
+        *,
+        lengths: Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+    ) -> tuple[Array, Any]:
+        """`prefill` from the parts of the model; the head sees the last step alone."""
+        xp = self._check_ids(ids)
+        if padding not in PADDINGS:
+            raise unknown(f"{self.name}.prefill", "padding", padding, PADDINGS)
+        if ids.shape[1] == 0:
+            raise ShapeError(f"{self.name}.prefill: a prompt needs at least one token ({describe(ids=ids)}).")
+        self._check_masks(ids, None, lengths)
+        if isinstance(lengths, np.ndarray) and lengths.size and lengths.min() < 1:
+            raise DomainError(f"{self.name}.prefill: every prompt needs at least one token (lengths: {lengths}).")
+        if state is not None:
+            self._check_state(state)
+        reset = None
+        if lengths is not None and padding == "left":
+            if state is not None:
+                raise OptionError(f"{self.name}.prefill: left-padded prompts begin anew. Leave out state.")
+            k = xp.arange(ids.shape[1], device=device(lengths))
+            reset, lengths = k == (ids.shape[1] - xp.astype(lengths, k.dtype))[:, None], None
+        x, last = self._hidden(
+            ids, embed=embed, blocks=tuple(blocks), norm=norm, state=state, return_state=True, lengths=lengths,
+            reset=reset,
+        )  # fmt: skip
+        if lengths is None:
+            return head(x[:, -1, :]), last
+        index = xp.astype(lengths, xp.arange(1).dtype)[:, None, None] - 1
+        index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
+        return head(xp.take_along_axis(x, index, axis=1)[:, 0, :]), last
+
     def generate(
         self,
         params: Parameters,
@@ -190,60 +246,16 @@ class LanguageModel(Layer):
     ) -> Any:
         """n_tokens tokens (B, n_tokens) that go on from ids (B, L): the prompt at once, then step by step.
 
-        lengths (B,) are those of prompts that are padded on the right or on the left. Options of the draw as in
-        `ssm_core.generation.generate`; with return_state (tokens, the state before the last of them).
+        lengths, padding and state as in `prefill`, the options of the draw as in `ssm_core.generation.generate`. With
+        return_state (tokens, the state that all but the last of them have entered).
         """
-        params = self.prepared(params, ids=ids)
-        parts, step = self._parts(params), self.stepper(params)
-        tokens, last = self.generated(
-            ids, n_tokens, *parts, step, lengths=lengths, padding=padding, state=state, temperature=temperature,
-            top_k=top_k, top_p=top_p, eos=eos, seed=seed,
+        generation.check_options(n_tokens, temperature, top_k, top_p, eos, self.vocab_size)
+        logits, state = self.prefill(params, ids, lengths=lengths, padding=padding, state=state)
+        tokens, state = generation.generate(
+            logits, state, self.stepper(params), n_tokens, temperature=temperature, top_k=top_k, top_p=top_p, eos=eos,
+            seed=seed,
         )  # fmt: skip
-        return (tokens, last) if return_state else tokens
-
-    def generated(
-        self,
-        ids: Array,
-        n_tokens: int,
-        embed: Any,
-        blocks: Iterable[Any],
-        norm: Any,
-        head: Any,
-        step: Stepper,
-        *,
-        lengths: Array | None,
-        padding: str,
-        state: Any,
-        **options: Any,
-    ) -> tuple[Array, Any]:
-        """`generate` from the parts of the model, whichever framework they are of."""
-        xp = self._check_ids(ids)
-        if padding not in PADDINGS:
-            raise OptionError(f"{self.name}.generate: padding = {padding!r} must be 'right' or 'left'.")
-        if ids.shape[1] == 0:
-            raise ShapeError(f"{self.name}.generate: a prompt needs at least one token ({describe(ids=ids)}).")
-        self._check_masks(ids, None, lengths)
-        if isinstance(lengths, np.ndarray) and lengths.size and lengths.min() < 1:
-            raise DomainError(f"{self.name}.generate: every prompt needs at least one token (lengths: {lengths}).")
-        if state is not None:
-            self._check_state(state)
-        L, reset = ids.shape[1], None
-        if lengths is not None and padding == "left":
-            k = xp.arange(L, device=device(lengths))
-            reset, lengths = k == (L - xp.astype(lengths, k.dtype))[:, None], None
-            if state is not None:
-                raise OptionError(f"{self.name}.generate: left-padded prompts begin anew: leave out state.")
-        masks = {"lengths": lengths, "reset": reset}
-        x, last = self._hidden(
-            ids, embed=embed, blocks=tuple(blocks), norm=norm, state=state, return_state=True, **masks
-        )
-        if lengths is None:
-            final = x[:, -1, :]
-        else:
-            index = xp.astype(lengths, xp.arange(1).dtype)[:, None, None] - 1
-            index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
-            final = xp.take_along_axis(x, index, axis=1)[:, 0, :]
-        return generation.generate(head(final), last, step, n_tokens, **options)
+        return (tokens, state) if return_state else tokens
 
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """The states of all blocks."""

@@ -209,7 +209,10 @@ def to_numpy(x: Array) -> Any:
 
 @dispatched
 def _to_numpy(x: Array) -> Any:
-    return np.asarray(x)
+    try:
+        return np.asarray(x)
+    except (TypeError, RuntimeError):  # an array of another device
+        return np.from_dlpack(x)
 
 
 def matmul(x: Array, y: Array, xp: Namespace) -> Array:

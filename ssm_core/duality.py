@@ -149,18 +149,19 @@ def in_chunks(
     if L == 0:
         return drive, state
     named = {"drive": drive, "log_gates": log_gates, "B": B, "C": C}
+    valid = None if lengths is None else steps_within(lengths, L, xp)
     if reset is not None:
-        named["reset"] = reset
-    if lengths is not None:
-        named["valid"] = steps_within(lengths, L, xp)
+        named["reset"] = reset if valid is None else reset & valid
+    if valid is not None:
+        named["valid"] = valid
 
     def body(state: Array, *parts: Array) -> tuple[Array, Array]:
         v = dict(zip(named, parts, strict=True))
         x, gates = v["drive"], v["log_gates"]
-        if lengths is not None:
+        if valid is not None:
             x = xp.where(v["valid"][..., None, None], x, xp.zeros_like(x))
             gates = xp.where(v["valid"][..., None], gates, xp.zeros_like(gates))
-        rank = (slice(None), slice(None), None)  # of one
+        rank = (slice(None), slice(None), None, ...)  # of one
         y, state = one_chunk(x[rank], gates, v["B"][rank], v["C"][rank], state, v.get("reset"), xp)
         return state, y[:, :, 0, ...]
 

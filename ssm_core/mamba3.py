@@ -182,12 +182,13 @@ def in_chunks(
         return inputs, initial
     names = ["x", "log_gates", "own", "late", "B", "C", "turns"]
     given = list(signals)
+    valid = None if lengths is None else steps_within(lengths, L, xp)
     if reset is not None:
         names.append("reset")
-        given.append(reset)
-    if lengths is not None:
+        given.append(reset if valid is None else reset & valid)
+    if valid is not None:
         names.append("valid")
-        given.append(steps_within(lengths, L, xp))
+        given.append(valid)
 
     def body(state: Mamba3State, *parts: Array) -> tuple[Mamba3State, Array]:
         return _one_chunk(state, dict(zip(names, parts, strict=True)), biases, xp)

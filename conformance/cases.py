@@ -35,6 +35,7 @@ class Case:
     terms: float = 64.0
     half: tuple[bool, ...] = (True,)  # which results come back in half precision
     on_host: bool = False  # computed by NumPy, wherever the arrays are: not under jit, not beyond the CPU's memory
+    known: tuple[str, ...] = ()  # inputs that a jit closes over instead of tracing them
 
     @property
     def label(self) -> str:
@@ -46,7 +47,13 @@ class Case:
         return arrays, examples.rounded(backend, arrays)
 
     def results(self, backend: Backend, arrays: SimpleNamespace) -> tuple[Any, ...]:
-        found = self.call(arrays) if self.on_host else backend.run(self.call, arrays)
+        known = {name: getattr(arrays, name) for name in self.known}
+        others = SimpleNamespace(**{name: x for name, x in vars(arrays).items() if name not in known})
+
+        def call(v: SimpleNamespace) -> Any:
+            return self.call(SimpleNamespace(**vars(v), **known))
+
+        found = self.call(arrays) if self.on_host else backend.run(call, others)
         return found if isinstance(found, tuple) else (found,)
 
     def expected(self, values: SimpleNamespace) -> tuple[np.ndarray, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 import ssm_core
 
-from . import cases_of_dplr, cases_of_rational, cases_of_selective, examples, truth
+from . import cases_of_dplr, cases_of_duality, cases_of_rational, cases_of_selective, examples, truth
 from .backends import HALF, STANDARD
 from .cases import REALS, SIGNALS, Case
 from .examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
@@ -294,6 +294,7 @@ HIPPO_RECONSTRUCT = (
 
 RATIONAL = cases_of_rational.ALL
 SELECTIVE = cases_of_selective.ALL
+DUALITY = cases_of_duality.ALL
 ALL = (
     *DISCRETIZE,
     *KERNEL,
@@ -306,5 +307,6 @@ ALL = (
     *HIPPO_RECONSTRUCT,
     *RATIONAL,
     *SELECTIVE,
+    *DUALITY,
     *cases_of_dplr.ALL,
 )

@@ -30,6 +30,7 @@ from .recurrence import check_lengths, check_masks
 from .special import silu
 
 CHUNK = 64
+FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
 
 
 def ssd(
@@ -203,16 +204,20 @@ def one_chunk(
         m = m if R == 1 else xp.repeat(m, R, axis=-1)
         return xp.reshape(m, (batch, G, J, M, 1))
 
-    s = xp.permute_dims(xp.cumulative_sum(log_gates, axis=0), (1, 2, 0))  # (batch, H, T)
+    # Sums of sixteenths are exact, so that small gates keep their digits beside large ones; the rest sums up to little.
+    log_gates = xp.clip(log_gates, FLOOR)
+    coarse = xp.round(16 * log_gates) / 16
+    h, s = (xp.permute_dims(xp.cumulative_sum(m, axis=0), (1, 2, 0)) for m in (coarse, log_gates - coarse))
     k = xp.arange(T, device=device(x))
     joined = k[:, None] > k if strict else k[:, None] >= k
-    through, left = xp.exp(s), xp.exp(s[..., -1:] - s)
+    through, left = xp.exp(h + s), xp.exp((h[..., -1:] - h) + (s[..., -1:] - s))  # (batch, H, T)
     if reset is not None:
         segment = xp.permute_dims(xp.cumulative_sum(xp.astype(reset, xp.int32), axis=0), (1, 0))[:, None, :]
         joined = joined & (segment[..., :, None] == segment[..., None, :])  # (batch, 1, T, T)
         through = xp.where(segment == 0, through, xp.zeros_like(through))
         left = xp.where(segment == segment[..., -1:], left, xp.zeros_like(left))
-    decay = xp.exp(xp.where(joined, s[..., :, None] - s[..., None, :], -math.inf))  # (batch, H, T, T)
+    between = (h[..., :, None] - h[..., None, :]) + (s[..., :, None] - s[..., None, :])
+    decay = xp.exp(xp.where(joined, between, -math.inf))  # (batch, H, T, T)
     if R > 1:
         decay = xp.repeat(xp.repeat(decay, R, axis=-1), R, axis=-2)
     B, C = rows(B), rows(C)

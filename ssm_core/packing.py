@@ -55,8 +55,8 @@ def side_by_side(
     """
     if is_traced(cu_seqlens):
         raise OptionError(
-            f"{operation}: packed sequences with states need cu_seqlens as known numbers, not under a trace. Pass a "
-            "NumPy array from outside, or leave states out."
+            f"{operation}: packed sequences with states need cu_seqlens as known numbers, not under a trace. Make it "
+            "outside of the traced function, or leave states out."
         )
     ends = to_numpy(cu_seqlens)
     lengths = np.diff(ends)
@@ -71,14 +71,16 @@ def side_by_side(
     def laid(x: Array | None) -> Array | None:
         if x is None:
             return None
-        if x.shape[axis] == 0:
-            return xp.zeros((n, *x.shape[1:axis], longest, *x.shape[axis + 1 :]), dtype=x.dtype, device=place)
-        rows = xp.take(x, flat, axis=axis)[0, ...]
-        rows = xp.reshape(rows, (*rows.shape[: axis - 1], n, longest, *rows.shape[axis:]))
-        return xp.moveaxis(rows, axis - 1, 0)
+        time = axis % x.ndim
+        if x.shape[time] == 0:
+            return xp.zeros((n, *x.shape[1:time], longest, *x.shape[time + 1 :]), dtype=x.dtype, device=place)
+        rows = xp.take(x, flat, axis=time)[0, ...]
+        rows = xp.reshape(rows, (*rows.shape[: time - 1], n, longest, *rows.shape[time:]))
+        return xp.moveaxis(rows, time - 1, 0)
 
     y, states = run(tuple(laid(x) for x in signals), xp.asarray(lengths, device=place))
-    rows = xp.moveaxis(y, 0, axis - 1)
-    rows = xp.reshape(rows, (*rows.shape[: axis - 1], n * longest, *rows.shape[axis + 1 :]))
+    time = axis % y.ndim
+    rows = xp.moveaxis(y, 0, time - 1)
+    rows = xp.reshape(rows, (*rows.shape[: time - 1], n * longest, *rows.shape[time + 1 :]))
     back = xp.asarray(np.nonzero(inside.reshape(-1))[0], device=place)
-    return xp.take(rows, back, axis=axis - 1)[None, ...], states
+    return xp.take(rows, back, axis=time - 1)[None, ...], states

@@ -23,7 +23,7 @@ from ._arrays import (
 from ._errors import DTypeError, ShapeError, describe, unknown
 from ._values import check_finite
 from .folding import fold
-from .input_dependent import check_no_overflow, steps_of
+from .input_dependent import check_chunk, check_no_overflow, steps_of
 from .kernels import overflow_ignored
 from .modes.job import steps_within
 from .modes.recurrent import gated_scan, steps_at_once
@@ -106,7 +106,9 @@ def selective_scan(
     _check_states(u, A, initial, state_shape, reset, lengths, shapes)
     if is_complex(B) != is_complex(A) and is_complex(B):
         raise DTypeError(f"{name}: B is complex but A is real ({shapes}). A complex A makes complex states.")
-    check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, initial=initial)
+    if chunk is not None:
+        check_chunk(name, chunk)
+    check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
     check_lengths(name, lengths, u.shape[-1])
 
     signal, dtype = u, real_dtype(compute_dtype(xp, u, dt, A, B, C), xp)

@@ -6,6 +6,7 @@ The truths are plain: sequence by sequence, step by step, in double precision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,7 +71,7 @@ def sequences(v: SimpleNamespace, batch: int, length: int) -> Iterator[tuple[int
     """The row and the steps of every sequence, in the order of the states."""
     if hasattr(v, "cu_seqlens"):
         ends = np.asarray(v.cu_seqlens).astype(int)
-        yield from ((0, range(start, stop)) for start, stop in zip(ends[:-1], ends[1:], strict=True))
+        yield from ((0, range(start, stop)) for start, stop in pairwise(ends))
     else:
         stops = v.lengths.astype(int) if hasattr(v, "lengths") else [length] * batch
         yield from ((i, range(stop)) for i, stop in enumerate(stops))

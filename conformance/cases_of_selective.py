@@ -11,10 +11,10 @@ import ssm_core
 
 from .backends import HALF
 from .cases import REALS, Case
+from .cases_of_duality import LENGTHS, PACKED, sequences, within
 from .examples import Draw
 
 BATCH, H, N, L = 2, 4, 3, 9
-ROWS = {"constant": (H, N), "shared": (BATCH, N, L), "grouped": (BATCH, 2, N, L)}
 
 
 def _case(
@@ -23,49 +23,75 @@ def _case(
     *,
     complex_A: bool = False,
     around: bool = False,
+    cut: str = "",
     dtypes: tuple[str, ...] = REALS,
     **options: Any,
 ) -> Case:
+    """`cut` says how sequences begin and end: "reset", "lengths", "packed" in one, or "packed" with "states" too."""
+    packed, held = "packed" in cut, 2 if options.get("discretization") == "trapezoidal" else 1
+    batch, n = (1, len(PACKED) - 1) if packed else (BATCH, BATCH)
+    states = not packed or "states" in cut
+    shape = {"constant": (H, N), "shared": (batch, N, L), "grouped": (batch, 2, N, L)}[rows]
+
     def draw(d: Draw) -> dict[str, Any]:
         numbers = d.complex if complex_A else d.real
         A = d.poles(H, N) if complex_A else -d.uniform(0.2, 1.5, H, N)
-        found = {"u": d.real(BATCH, H, L), "dt": d.uniform(0.1, 1, BATCH, H, L), "A": A, "B": numbers(*ROWS[rows])}
-        found |= {"C": numbers(*ROWS[rows]), "initial": numbers(BATCH, H, N)}
+        found = {"u": d.real(batch, H, L), "dt": d.uniform(0.1, 1, batch, H, L), "A": A, "B": numbers(*shape)}
+        found |= {"C": numbers(*shape)} | ({"initial": numbers(n, H, held * N)} if states else {})
         if around:
-            found |= {"D": d.real(H), "dt_bias": d.real(H), "z": d.real(BATCH, H, L), "reset": d.resets(BATCH, L)}
-        return found
+            found |= {"D": d.real(H), "dt_bias": d.real(H), "z": d.real(batch, H, L)}
+        if around or "reset" in cut:
+            found["reset"] = d.resets(batch, L)
+        if "lengths" in cut:
+            found["lengths"] = np.asarray(LENGTHS)
+        return found | ({"cu_seqlens": np.asarray(PACKED)} if packed else {})
+
+    def shown(found: tuple[Any, Any]) -> Any:
+        y, state = found
+        return (*within(y, 2), state) if "lengths" in cut else (y, state) if states else y
 
     def call(v: SimpleNamespace) -> Any:
         given = {n: x for n, x in vars(v).items() if n not in ("xp", "device")}
-        return ssm_core.selective_scan(**given, dt_softplus=around, return_state=True, **options)
+        found = ssm_core.selective_scan(**given, dt_softplus=around, return_state=states, **options)
+        return shown(found if states else (found, None))
 
     def expected(v: SimpleNamespace) -> Any:
-        return truth(v, around, options.get("discretization", "mamba"))
+        return shown(truth(v, around, options.get("discretization", "mamba")))
 
-    return Case("selective_scan", name, draw, call, expected, dtypes, terms=64 * L, half=(True, False))
+    half = (True, True, False) if "lengths" in cut else (True, False)
+    known = ("cu_seqlens",) if packed and states else ()
+    return Case("selective_scan", name, draw, call, expected, dtypes, terms=64 * L, half=half, known=known)
 
 
 def truth(v: SimpleNamespace, around: bool, discretization: str) -> tuple[np.ndarray, np.ndarray]:
-    """Step by step, in double precision."""
+    """Sequence by sequence and step by step, in double precision."""
     dt = np.log1p(np.exp(v.dt + v.dt_bias[:, None])) if around else v.dt
-    x, outputs = v.initial, []
-    for k in range(L):
-        B, C = (_at(rows, k) for rows in (v.B, v.C))
-        w = dt[..., k, None] * v.A
-        gain = dt[..., k, None] if discretization == "mamba" else (np.exp(w) - 1) / v.A
-        x = np.where(v.reset[:, k, None, None], 0, x) if around else x
-        x = np.exp(w) * x + gain * B * v.u[..., k, None]
-        y = np.sum(C * x, axis=-1)
-        outputs.append(2 * y.real if np.iscomplexobj(y) else y)
-    y = np.stack(outputs, axis=-1)
-    return ((y + v.D[:, None] * v.u) * v.z / (1 + np.exp(-v.z)) if around else y), x
+    trapezoidal, A = discretization == "trapezoidal", v.A
+    y, states = np.zeros(v.u.shape), []
+    for i, (row, steps) in enumerate(sequences(v, v.u.shape[0], L)):
+        x = v.initial[i] if hasattr(v, "initial") else np.zeros((H, N * (2 if trapezoidal else 1)), A.dtype)
+        for k in steps:
+            x = np.zeros_like(x) if hasattr(v, "reset") and v.reset[row, k] else x
+            B, C = (_at(rows, row, k) for rows in (v.B, v.C))
+            w, entering = dt[row, :, k, None] * A, B * v.u[row, :, k, None]
+            if trapezoidal:
+                half = dt[row, :, k, None] / 2
+                x = np.concatenate([np.exp(w) * (x[:, :N] + half * x[:, N:]) + half * entering, entering], axis=-1)
+            else:
+                gain = dt[row, :, k, None] if discretization == "mamba" else (np.exp(w) - 1) / A
+                x = np.exp(w) * x + gain * entering
+            output = np.sum(C * x[:, :N], axis=-1)
+            y[row, :, k] = 2 * output.real if np.iscomplexobj(output) else output
+        states.append(x)
+    y = (y + v.D[:, None] * v.u) * v.z / (1 + np.exp(-v.z)) if around else y
+    return y, np.stack(states)
 
 
-def _at(rows: np.ndarray, k: int) -> np.ndarray:
-    """The rows of step k for every channel: broadcasts to (batch, H, N)."""
+def _at(rows: np.ndarray, row: int, k: int) -> np.ndarray:
+    """The rows of step k for every channel: broadcasts to (H, N)."""
     if rows.ndim == 4:
-        return np.repeat(rows[..., k], H // rows.shape[1], axis=1)
-    return rows[:, None, :, k] if rows.ndim == 3 else rows[None]
+        return np.repeat(rows[row, ..., k], H // rows.shape[1], axis=0)
+    return rows[row, None, :, k] if rows.ndim == 3 else rows
 
 
 ALL = (
@@ -73,4 +99,12 @@ ALL = (
     _case("grouped-everything-chunks_of_4", "grouped", around=True, chunk=4),
     _case("constant-zoh", "constant", discretization="zoh"),
     _case("complex", "grouped", complex_A=True, chunk=5),
-)
+    _case("lengths", "shared", cut="reset lengths", chunk=4),
+    _case("packed", "shared", around=False, cut="packed", dtypes=(*REALS, *HALF), chunk=4),
+    _case("packed-states", "constant", complex_A=True, cut="packed states", chunk=2),
+    _case("trapezoidal", "shared", discretization="trapezoidal", dtypes=(*REALS, *HALF)),
+    _case("trapezoidal-everything", "grouped", around=True, discretization="trapezoidal", chunk=4),
+    _case("trapezoidal-complex-lengths", "grouped", complex_A=True, cut="reset lengths", discretization="trapezoidal",
+          chunk=2),
+    _case("trapezoidal-packed-states", "constant", cut="packed states", discretization="trapezoidal", chunk=3),
+)  # fmt: skip

@@ -65,6 +65,7 @@ class Row:
 _SCAN = ("linear_scan", "fold")
 _MODES = ("convolve", "linear_scan", "fold", "expm")
 _MIXING = ("sigmoid", "gelu", "affine", "glu")
+_GATES = ("sigmoid", "softplus", "affine")
 
 ROWS: tuple[Row, ...] = (
     Row("hippo"),
@@ -114,9 +115,17 @@ ROWS: tuple[Row, ...] = (
     Row("layers.LRU", (*_SCAN, *_MIXING), ("fft",)),
     Row("layers.RTF", (*_MODES, *_MIXING), ("fft",)),
     Row("layers.LinOSS", ("convolve", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.Mamba", (*_SCAN, *_GATES)),
+    Row("layers.Mamba2", ("fold", *_GATES)),
+    Row("layers.Mamba3", (*_SCAN, *_GATES)),
+    Row("layers.MambaLM", (*_SCAN, *_GATES)),
+    Row("layers.Mamba2LM", ("fold", *_GATES)),
+    Row("layers.Mamba3LM", (*_SCAN, *_GATES)),
     Row("layers.SequenceModel", ("convolve", *_SCAN, *_MIXING), ("fft",)),
     Row("save"),
     Row("load"),
+    Row("from_pretrained"),
+    Row("save_pretrained"),
 )
 BY_NAME = {row.function: row for row in ROWS}
 

@@ -11,7 +11,7 @@ import pytest
 import ssm_core
 from ssm_core.layers import S4D, SequenceModel
 
-from . import cases_of_layers, truth_family, truth_layers
+from . import cases_of_layers, truth_family, truth_layers, truth_mamba
 from .backends import HALF, Backend
 from .cases_of_layers import STEPS, parameters, params_of, state_of
 from .examples import Draw, as_arrays, rounded
@@ -212,5 +212,6 @@ def test_sequence_model_in_pieces_and_steps(pool: str | None, backend: Backend, 
 
 def test_every_layer_is_here():
     tested = {"S4D", "SequenceModel"} | set(truth_family.SYSTEMS)
+    tested |= set(truth_mamba.LAYERS) | {f"{name}LM" for name in truth_mamba.LAYERS}
     assert set(ssm_core.layers.LAYERS) == tested, "a new layer needs its tests"
     assert {case.function for case in cases_of_layers.ALL} == {f"layers.{name}" for name in tested}

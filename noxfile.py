@@ -93,6 +93,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def language(session: nox.Session) -> None:
+    """Train a language model of bytes in PyTorch for two minutes, and let PyTorch, Flax and NumPy write on from it."""
+    install(session, "-e", ".[demo]")
+    session.run("python", "docs/examples/language.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Time and memory beside other ways to compute the same, in one run."""
     install(session, "-e", f".[{FRAMEWORKS}]")

@@ -9,7 +9,7 @@ import numpy as np
 
 import ssm_core
 
-from . import family
+from . import family, mamba
 from .harness import Case
 
 H, D_STATE, L = 256, 64, 4096
@@ -197,11 +197,12 @@ def stepper_torch() -> Case:
 
 
 def warm_up() -> None:
-    """A small kernel forward and backward, so that libraries have loaded what they load at first use."""
+    """Small layers forward and backward, so that libraries have loaded what they load at first use."""
     import torch
 
     layer = ssm_core.adapters.torch.S4D(8, d_state=D_STATE)
     layer(torch.zeros(1, 256, 8)).sum().backward()
+    ssm_core.adapters.torch.Mamba(256)(torch.zeros(2, 64, 256)).sum().backward()
     NaiveKernelTorch(layer)(256).sum().backward()
 
 
@@ -241,5 +242,12 @@ JOBS: dict[str, Callable[[], Case]] = {
     "stepper-numpy": stepper_numpy,
     "stepper-torch": stepper_torch,
     **family.JOBS,
+    **mamba.JOBS,
 }
-MEMORY = ("kernel-torch", "kernel-torch-backward", "layer-torch", *family.MEMORY)  # measured in a fresh process too
+MEMORY = (
+    "kernel-torch",
+    "kernel-torch-backward",
+    "layer-torch",
+    *family.MEMORY,
+    *mamba.MEMORY,
+)  # measured in a fresh process too

@@ -62,7 +62,7 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
     tensors = {}
     for name, p in params.items():
         x = np.ascontiguousarray(to_numpy(computable(p, xp)), dtype=np.float32)
-        theirs = _their_name(name)
+        theirs = their_name(name)
         tensors[theirs] = x[:, None, :] if theirs.endswith("conv1d.weight") else x
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def read(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, np
         raise OptionError(f"from_pretrained: config.json of {os.fspath(folder)!r}: {error}") from error
     if definition.tied:
         given.pop("lm_head.weight", None)
-    wanted = {p.name: (_their_name(p.name), p.shape) for p in definition.parameters()}
+    wanted = {p.name: (their_name(p.name), p.shape) for p in definition.parameters()}
     missing = sorted({theirs for theirs, _ in wanted.values()} - given.keys())
     surplus = sorted(given.keys() - {theirs for theirs, _ in wanted.values()})
     if missing or surplus:
@@ -192,7 +192,7 @@ def _config_of(model: LanguageModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _their_name(name: str) -> str:
+def their_name(name: str) -> str:
     """The name of one of our parameters in a checkpoint."""
     model, block, own = name.rpartition(_BLOCK)
     for ours, theirs in _RENAMED.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 
 from .transforms import transformed
@@ -24,5 +25,12 @@ def fold(
             state, y = body(state, *pieces)
         else:
             state, y = checkpoint(body, state, *pieces, use_reentrant=False, preserve_rng_state=False)
+            state = tree_map(_alone, state)
         outputs.append(y)
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]), state
+
+
+def _alone(x: Any) -> Any:
+    """A copy of what is a small part of its memory: kept for the backward, it would keep all states of its chunk."""
+    partial = isinstance(x, Tensor) and 2 * x.numel() * x.element_size() < x.untyped_storage().nbytes()
+    return x.clone() if partial else x

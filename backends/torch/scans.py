@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .transforms import reduced, transformed
+from .transforms import forward_mode, reduced, transformed
 
 NARROW = 2048  # numbers a step below which launching a step costs more than its arithmetic
 
@@ -164,7 +164,8 @@ class _LinearScan(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         a, _, first, ctx.reverse, ctx.delayed = inputs
         ctx.save_for_backward(a, first, output)
-        ctx.save_for_forward(a, first, output)
+        if forward_mode():  # such tensors outlive a checkpoint
+            ctx.save_for_forward(a, first, output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

@@ -25,3 +25,8 @@ def reduced(g: Tensor, shape: Sequence[int]) -> Tensor:
 def conjugated(x: Tensor) -> Tensor:
     """conj(x) in the memory of x. torch.func cannot batch that, and gets the lazy one, which its user copies."""
     return x.conj() if transformed(x) else x.conj_physical_()
+
+
+def forward_mode() -> bool:
+    """Whether derivatives are being taken in forward mode."""
+    return torch.autograd.forward_ad._current_level >= 0

@@ -24,6 +24,7 @@ from .._arrays import (
 )
 from .._errors import OptionError, ShapeError, describe, unknown
 from .._values import check_positive
+from ..modes.job import steps_within
 from ..packing import check_cu_seqlens, resets_of, side_by_side
 from ..recurrence import check_lengths, check_masks
 from .layer import Layer, Stepper, check_batch, check_rate, check_signal, once_per_kind
@@ -102,6 +103,8 @@ class InputDependent(Layer):
         given |= {"cu_seqlens": cu_seqlens, "state": None if state is None else state[0]}
         params = self.prepared(params, **given)
         x, scale = computable(u, xp), computable(step_scale, xp)
+        if lengths is not None:  # whatever stands beyond, NaN among it
+            x = xp.where(steps_within(lengths, L, xp)[..., None], x, xp.zeros_like(x))
         first = self._zeros(params, n, xp) if state is None else tuple(computable(s, xp) for s in state)
         if cu_seqlens is None or (state is None and not return_state):
             reset = reset if cu_seqlens is None else resets_of(cu_seqlens, L, xp)

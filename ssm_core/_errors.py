@@ -33,14 +33,24 @@ class MissingPackageError(SSMError, ImportError):
     """An optional package that a feature needs is not installed."""
 
 
-def describe(**arrays: Any) -> str:
-    """The shapes (or values) given, as `A: (8, 64), dt: 0.1`.
+class Described:
+    """Shapes and values in words, written only when they are read: torch.compile cannot write sizes that vary."""
+
+    def __init__(self, arrays: dict[str, Any]) -> None:
+        self.arrays = arrays
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}: {_shape_or_value(x)}" for name, x in self.arrays.items() if x is not None)
+
+
+def describe(**arrays: Any) -> Described:
+    """The shapes (or values) given, for a message.
 
     >>> import numpy
-    >>> describe(A=numpy.ones((8, 64)), dt=0.1)
-    'A: (8, 64), dt: 0.1'
+    >>> print(describe(A=numpy.ones((8, 64)), dt=0.1))
+    A: (8, 64), dt: 0.1
     """
-    return ", ".join(f"{name}: {_shape_or_value(x)}" for name, x in arrays.items() if x is not None)
+    return Described(arrays)
 
 
 def _shape_or_value(x: Any) -> str:

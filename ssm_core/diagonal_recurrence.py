@@ -120,7 +120,7 @@ def diagonal_scan(
     return in_dtype_of(given, y, xp), state
 
 
-def _extra_axis(gate: Array, x: Array, name: str, shapes: str) -> int:
+def _extra_axis(gate: Array, x: Array, name: str, shapes: object) -> int:
     """1 if x has one axis more than the gate, for several inputs or outputs, 0 if not."""
     if x.ndim - gate.ndim not in (0, 1):
         raise ShapeError(f"diagonal_scan: {name} needs the {gate.ndim} axes of Ab, or one more ({shapes}).")

@@ -13,7 +13,7 @@ from .special import softplus
 
 
 def steps_of(
-    operation: str, dt: Any, bias: Any, with_softplus: bool, limit: tuple[float, float], shapes: str, xp: Namespace
+    operation: str, dt: Any, bias: Any, with_softplus: bool, limit: tuple[float, float], shapes: object, xp: Namespace
 ) -> Array:
     """dt + bias, softplus of it if asked for, clipped to the limits; negative steps of host arrays are refused."""
     dt = dt if bias is None else dt + bias
@@ -25,7 +25,7 @@ def steps_of(
     return dt if tuple(limit) == (0.0, math.inf) else xp.clip(dt, limit[0], limit[1])
 
 
-def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H: int, shapes: str) -> None:
+def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H: int, shapes: object) -> None:
     """Raise unless B and C are (*lead, G, N), with G dividing H heads."""
     B, C = rows.values()
     want = len(lead) + 2
@@ -38,10 +38,10 @@ def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H:
         raise ShapeError(f"{operation}: B and C must have the same groups and states ({shapes}).")
 
 
-def check_given(operation: str, given: dict[str, Any], wanted: dict[str, Any], shapes: str) -> None:
+def check_given(operation: str, given: dict[str, Any], wanted: dict[str, Any], shapes: object) -> None:
     """Raise for the first array that has none of its possible shapes."""
     for name, v in given.items():
-        if name in wanted and tuple(v.shape) not in wanted[name]:
+        if name in wanted and not any(tuple(v.shape) == shape for shape in wanted[name]):
             known = " or ".join(str(shape) for shape in wanted[name])
             raise ShapeError(f"{operation}: {name} must be {known} ({shapes}).")
 
@@ -51,7 +51,7 @@ def check_chunk(operation: str, chunk: Any) -> None:
         raise OptionError(f"{operation}: chunk = {chunk!r} must be a whole number of at least 1.")
 
 
-def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes: str) -> None:
+def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes: object) -> None:
     """Raise for outputs of the host that are not finite: inputs were, so a state has grown beyond all numbers."""
     if not isinstance(y, np.ndarray) or lengths is not None or bool(np.isfinite(y).all()):
         return

@@ -288,7 +288,7 @@ def _outer(state: Mamba3State, several: bool, xp: Namespace) -> Mamba3State:
     return angle, S, K[:, 0, ...], x[:, 0, ...]
 
 
-def _check_rank(operation: str, several: bool, rank_maps: Any, z: Any, initial: Any, shapes: str) -> None:
+def _check_rank(operation: str, several: bool, rank_maps: Any, z: Any, initial: Any, shapes: object) -> None:
     if several != (rank_maps is not None):
         raise OptionError(
             f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with rank_maps, and without them they "

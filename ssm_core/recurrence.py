@@ -106,7 +106,7 @@ def scan(
     return y, state
 
 
-def check_masks(operation: str, given: str, reset: Any, lengths: Any, step_scale: Any) -> None:
+def check_masks(operation: str, given: object, reset: Any, lengths: Any, step_scale: Any) -> None:
     """Raise unless reset is bool, lengths integer and step_scale real."""
     if reset is not None and dtype_name(reset) != "bool":
         raise DTypeError(f"{operation}: reset has dtype {reset.dtype}, but must be bool: reset > 0 ({given}).")

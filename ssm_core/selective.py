@@ -244,7 +244,7 @@ def _as_precise(x: Array | None, dtype: object, xp: Namespace) -> Array | None:
 
 def _check_shapes(
     u: Array, A: Array, signals: dict[str, Array | None], rows: dict[str, Array], vectors: dict[str, Array | None],
-    shapes: str,
+    shapes: object,
 ) -> None:  # fmt: skip
     if u.ndim != 3:
         raise ShapeError(f"selective_scan: u must be (batch, H, L) ({shapes}).")
@@ -272,7 +272,7 @@ def _check_shapes(
 
 
 def _check_states(
-    u: Array, A: Array, initial: Array | None, shape: tuple[int, ...], reset: object, lengths: object, shapes: str
+    u: Array, A: Array, initial: Array | None, shape: tuple[int, ...], reset: object, lengths: object, shapes: object
 ) -> None:
     batch, _, L = u.shape
     if initial is not None:

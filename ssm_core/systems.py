@@ -241,7 +241,7 @@ def _check_shapes(operation: str, system: System, arrays: dict[str, Array]) -> N
     _check_direct(operation, system, rank, given)
 
 
-def _check_direct(operation: str, system: Any, rank: int, given: str) -> None:
+def _check_direct(operation: str, system: Any, rank: int, given: object) -> None:
     if system.D is None or not is_array(system.D):
         return
     wanted = rank + (inputs(system, rank) is not None) + (outputs(system, rank) is not None)

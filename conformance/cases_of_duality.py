@@ -312,7 +312,7 @@ def rms_norm(v: SimpleNamespace, groups: int = 1, epsilon: float = 1e-5, gate_fi
 
 RMS_NORM = (
     _case("rms_norm", "weight", _features("weight"), rms_norm, dtypes=SIGNALS),
-    _case("rms_norm", "gate_first-groups", _features("weight", "gate"), rms_norm, dtypes=SIGNALS, groups=3),
+    _case("rms_norm", "gate_first-groups", _features("weight", "gate"), rms_norm, dtypes=SIGNALS, groups=2),
     _case("rms_norm", "gate_after", _features("weight", "gate"), rms_norm, groups=2, gate_first=False),
     _case("rms_norm", "no_weight", _features(), rms_norm, epsilon=0.1),
 )

@@ -17,7 +17,7 @@ import pytest
 import ssm_core
 from ssm_core import special
 
-from . import autodiff, cases, cases_of_layers, cases_of_systems, examples
+from . import autodiff, cases, cases_of_duality, cases_of_layers, cases_of_systems, examples
 from .backends import Backend
 from .cases import Case
 from .cases_of_systems import run_case
@@ -38,13 +38,16 @@ SMOOTH = (
     *cases.LINEAR_SCAN, *cases.CHUNK_SUMMARY, *cases.CONVOLVE[:3], *cases.EXPM[:1], *SINGLE,
     *(case for case in cases_of_systems.DISCRETIZE if "tiny" not in case.name),
     *cases_of_systems.KERNEL, *MODES, run_case(DENSE, 12, "chunk"), *cases_of_systems.STEP,
-    *cases_of_systems.DIAGONAL_SCAN, *cases_of_systems.FREQUENCY[:2], *cases_of_layers.ALL,
+    *cases_of_systems.DIAGONAL_SCAN, *cases_of_systems.FREQUENCY[:2], *cases_of_systems.SELECTIVE,
+    *cases_of_systems.DUALITY, *cases_of_layers.ALL,
 )  # fmt: skip
 # Compiling takes a second or more for each: one of every kind where the function has several.
 COMPILED = (
     *cases.LINEAR_SCAN, cases.CHUNK_SUMMARY[0], cases.CONVOLVE[2], *cases.EXPM[:1], *SINGLE[:1],
     *cases_of_systems.DISCRETIZE[:2], *cases_of_systems.KERNEL[:1], *MODES[:3], *cases_of_systems.DIAGONAL_SCAN[:3],
-    cases_of_layers.LAYER[0], *cases_of_layers.FAMILY[:1],
+    *(case for case in (*cases_of_systems.SELECTIVE, *cases_of_systems.DUALITY) if "everything" in case.name),
+    *cases_of_duality.MAMBA3[2:3], *cases_of_duality.CAUSAL_CONV1D[:1], *cases_of_duality.RMS_NORM[1:2],
+    *cases_of_duality.STATE_UPDATE[:1], cases_of_layers.LAYER[0], *cases_of_layers.FAMILY[:1],
 )  # fmt: skip
 
 

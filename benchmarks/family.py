@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +9,10 @@ import numpy as np
 
 import ssm_core
 
+from . import peers
 from .harness import Case
 
 H, D_STATE = 256, 64
-ORIGINAL = "S4_ORIGINAL"  # environment variable: the file models/s4/s4.py of a checkout of state-spaces/s4
 
 
 def s5_jax(backward: bool = True) -> Case:
@@ -60,20 +58,66 @@ def s4_torch() -> Case:
 
     torch.manual_seed(0)
     u = torch.randn(8, 2048, H, requires_grad=True)
-    layer = ssm_core.adapters.torch.S4(H, d_state=D_STATE)
-    others = {}
-    path = os.environ.get(ORIGINAL)
-    if path:
-        spec: Any = importlib.util.spec_from_file_location("original_s4", path)
-        original = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(original)
-        block = original.S4Block(H, l_max=2048, mode="dplr", init="legs", d_state=D_STATE, transposed=False)
-        others["S4Block of the original"] = lambda: block(u)[0].sum().backward()
-    diagonal = ssm_core.adapters.torch.S4D(H, d_state=D_STATE)
+    layer, diagonal = (ssm_core.adapters.torch.S4(H, d_state=D_STATE), ssm_core.adapters.torch.S4D(H, d_state=D_STATE))
+
+    def original() -> Callable[[], Any]:
+        block = peers.repository("s4", "models.s4.s4").S4Block(
+            H, l_max=2048, mode="dplr", init="legs", d_state=D_STATE, transposed=False
+        )
+        return lambda: block(u)[0].sum().backward()
+
+    others, missing = peers.those_here({"S4Block of the original": original})
     others["S4D"] = lambda: diagonal(u).sum().backward()
-    return Case(
-        "S4 torch fwd+bwd", lambda: layer(u).sum().backward(), others, None, "wanted: 5x the original", repeats=5
-    )
+    ours = lambda: layer(u).sum().backward()  # noqa: E731
+    return Case("S4 torch fwd+bwd", ours, others, None, "wanted: 5x the original", repeats=5, missing=missing)
+
+
+def s4d_torch() -> Case:
+    """The S4D layer, B = 8, L = 2048, forward and backward, against the minimal S4D of the original."""
+    import torch
+
+    torch.manual_seed(0)
+    u = torch.randn(8, 2048, H, requires_grad=True)
+    layer = ssm_core.adapters.torch.S4D(H, d_state=D_STATE)
+
+    def original() -> Callable[[], Any]:
+        block = peers.repository("s4", "models.s4.s4d").S4D(H, d_state=D_STATE, transposed=False)
+        return lambda: block(u)[0].sum().backward()
+
+    others, missing = peers.those_here({"minimal S4D": original})
+    ours = lambda: layer(u).sum().backward()  # noqa: E731
+    return Case("S4D torch fwd+bwd", ours, others, None, "wanted: 3x", repeats=5, missing=missing)
+
+
+def annotated_jax(kind: str) -> Case:
+    """A kernel of H channels in JAX, L = 2048, forward and backward, against the jitted one of annotated-s4."""
+    import jax
+    import jax.numpy as jnp
+
+    L, n = 2048, D_STATE
+    layer: Any = getattr(ssm_core.layers, kind)(H, d_state=n)
+    params = layer.initial_parameters(0, xp="jax")
+    timed = jax.jit(jax.grad(lambda p: (layer.kernel(p, L) ** 2).sum()))
+    rng = np.random.default_rng(0)
+    poles = jnp.asarray(-0.5 + 1j * np.pi * np.tile(np.arange(n), (H, 1)), jnp.complex64)
+    C = jnp.asarray(rng.standard_normal((H, n)) + 1j * rng.standard_normal((H, n)), jnp.complex64)
+    step = jnp.asarray(rng.uniform(1e-3, 1e-1, H), jnp.float32)
+
+    def theirs() -> Callable[[], Any]:
+        if kind == "S4D":
+            kernel = peers.repository("annotated-s4", "s4.s4d").s4d_kernel_zoh
+            run = jax.vmap(lambda C, A, step: kernel(C, A, L, step))
+        else:
+            kernel = peers.repository("annotated-s4", "s4.s4").kernel_DPLR
+            P = jnp.full((n,), 0.1, jnp.complex64)
+            run = jax.vmap(lambda C, A, step: kernel(A, P, P, P, C, step, L))
+        function = jax.jit(jax.grad(lambda C: (run(C, poles, step) ** 2).sum().real))
+        return lambda: jax.block_until_ready(function(C))
+
+    others, missing = peers.those_here({"annotated-s4": theirs})
+    name = f"{kind} kernel jax fwd+bwd"
+    ours = lambda: jax.block_until_ready(timed(params))  # noqa: E731
+    return Case(name, ours, others, None, "wanted: 2x", repeats=5, missing=missing)
 
 
 def rtf_torch(order: int) -> Case:
@@ -94,6 +138,9 @@ def rtf_torch(order: int) -> Case:
 JOBS: dict[str, Callable[[], Case]] = {
     "s5-jax": s5_jax,
     "s4-torch": s4_torch,
+    "s4d-torch": s4d_torch,
+    "s4d-annotated": lambda: annotated_jax("S4D"),
+    "s4-annotated": lambda: annotated_jax("S4"),
     "rtf-torch": lambda: rtf_torch(16),
     "rtf-torch-64": lambda: rtf_torch(D_STATE),
 }

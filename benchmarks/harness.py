@@ -28,6 +28,7 @@ class Case:
     wanted: str = ""
     repeats: int = 7
     inner: int = 1  # runs a measurement, for work of microseconds
+    missing: dict[str, str] = field(default_factory=dict)  # peers that are not here, with the reason
 
 
 @dataclass
@@ -64,9 +65,9 @@ def measure(case: Case) -> list[Row]:
     return rows
 
 
-def peak_memory(case: str, variant: str) -> float:
+def peak_memory(*arguments: str) -> float:
     """Bytes that one run adds to the peak of a fresh process."""
-    command = [sys.executable, "-m", "benchmarks", "--memory-of", case, variant]
+    command = [sys.executable, "-m", "benchmarks", *arguments]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -99,8 +100,7 @@ def seconds(t: float) -> str:
     return f"{t * 1e6:8.1f} us" if t < 1e-3 else f"{t * 1e3:8.1f} ms"
 
 
-def write_json(rows: list[Row], path: str) -> None:
-    """All rows, with the machine they were measured on."""
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+def write_json(rows: list[Row], path: str, **more: Any) -> None:
+    """All rows, and what else belongs to them."""
     with open(path, "w") as file:
-        json.dump({"machine": machine, "rows": [vars(row) for row in rows]}, file, indent=2)
+        json.dump({**more, "rows": [vars(row) for row in rows]}, file, indent=2)

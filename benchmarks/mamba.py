@@ -5,19 +5,15 @@ Peers that are not installed are left out. Batch 2, 1024 steps, 256 channels (51
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import ssm_core
 
+from . import peers
 from .harness import Case
 
 BATCH, L, D_MODEL, INNER, N = 2, 1024, 256, 512, 16
-
-
-def installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def scan_inputs() -> tuple[Any, ...]:
@@ -29,14 +25,18 @@ def scan_inputs() -> tuple[Any, ...]:
     return tuple(x.requires_grad_() for x in (u, dt, A, B, C))
 
 
-def parallel_scan(u: Any, dt: Any, A: Any, B: Any, C: Any) -> Any:
+def parallel_scan() -> Callable[..., Any]:
     """What mamba.py computes around its parallel scan."""
     import torch
-    from mambapy.pscan import pscan
 
-    steps, rows = dt.transpose(1, 2)[..., None], B.transpose(1, 2)[:, :, None]
-    states = pscan(torch.exp(steps * A), steps * rows * u.transpose(1, 2)[..., None])
-    return (states @ C.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
+    pscan = peers.package("mambapy", "mambapy.pscan")[0].pscan
+
+    def run(u: Any, dt: Any, A: Any, B: Any, C: Any) -> Any:
+        steps, rows = dt.transpose(1, 2)[..., None], B.transpose(1, 2)[:, :, None]
+        states = pscan(torch.exp(steps * A), steps * rows * u.transpose(1, 2)[..., None])
+        return (states @ C.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
+
+    return run
 
 
 def loop(u: Any, dt: Any, A: Any, B: Any, C: Any) -> Any:
@@ -52,27 +52,23 @@ def loop(u: Any, dt: Any, A: Any, B: Any, C: Any) -> Any:
     return torch.stack(outputs, dim=2)
 
 
-def selective_scan_torch(reference: Callable[..., Any], name: str, wanted: str, repeats: int) -> Case:
+def selective_scan_torch(name: str, make: Callable[[], Any], wanted: str, repeats: int) -> Case:
     """selective_scan forward and backward."""
     from .jobs import close
 
     inputs = scan_inputs()
+    references, missing = peers.those_here({name: make})
+
+    def run(scan: Callable[..., Any]) -> Callable[[], Any]:
+        return lambda: scan(*inputs).sum().backward()
 
     def check() -> None:
-        close(ssm_core.selective_scan(*inputs).detach().numpy(), reference(*inputs).detach().numpy(), 1e-4)
+        for reference in references.values():
+            close(ssm_core.selective_scan(*inputs).detach().numpy(), reference(*inputs).detach().numpy(), 1e-4)
 
-    others = {name: lambda: reference(*inputs).sum().backward()}
-    return Case("selective_scan fwd+bwd", ours_of(inputs), others, check, wanted, repeats=repeats)
-
-
-def with_parallel_scan() -> Case:
-    if installed("mambapy"):
-        return selective_scan_torch(parallel_scan, "mamba.py, parallel scan", "wanted: 3x", 5)
-    return Case("selective_scan fwd+bwd", ours_of(scan_inputs()), {}, repeats=5)
-
-
-def ours_of(inputs: tuple[Any, ...]) -> Callable[[], Any]:
-    return lambda: ssm_core.selective_scan(*inputs).sum().backward()
+    others = {name: run(reference) for name, reference in references.items()}
+    ours = run(ssm_core.selective_scan)
+    return Case("selective_scan fwd+bwd", ours, others, check, wanted, repeats=repeats, missing=missing)
 
 
 def block(kind: str, backward: bool, repeats: int, wanted: str) -> Case:
@@ -84,7 +80,7 @@ def block(kind: str, backward: bool, repeats: int, wanted: str) -> Case:
     torch.manual_seed(0)
     ours: Any = getattr(ssm_core.adapters.torch, kind)(D_MODEL)
     u = torch.randn(BATCH, L, D_MODEL, requires_grad=True)
-    theirs = published(ours) if installed("transformers") else None
+    theirs, missing = peers.those_here({"transformers": lambda: published(ours)})
 
     def run(layer: Any) -> Callable[[], Any]:
         if backward:
@@ -92,28 +88,32 @@ def block(kind: str, backward: bool, repeats: int, wanted: str) -> Case:
         return torch.no_grad()(lambda: layer(u))
 
     def check() -> None:
-        close(ours(u).detach().numpy(), theirs(u).detach().numpy(), 1e-4)
+        for layer in theirs.values():
+            close(ours(u).detach().numpy(), layer(u).detach().numpy(), 1e-4)
 
-    others = {} if theirs is None else {"transformers": run(theirs)}
+    others = {name: run(layer) for name, layer in theirs.items()}
     name = f"{kind} block {'fwd+bwd' if backward else 'fwd'}"
-    return Case(name, run(ours), others, None if theirs is None else check, wanted, repeats=repeats)
+    return Case(name, run(ours), others, check, wanted, repeats=repeats, missing=missing)
 
 
 def published(layer: Any) -> Any:
     """The block of transformers with the same weights."""
-    from transformers import Mamba2Config, MambaConfig
-    from transformers.models.mamba.modeling_mamba import MambaMixer
-    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+    transformers, mamba, mamba2 = peers.package(
+        "transformers",
+        "transformers",
+        "transformers.models.mamba.modeling_mamba",
+        "transformers.models.mamba2.modeling_mamba2",
+    )
 
     from ssm_core.pretrained import their_name
 
     d = layer.definition
     common = {"hidden_size": d.d_model, "state_size": d.d_state, "expand": d.expand}
     if d.name == "Mamba":
-        theirs: Any = MambaMixer(MambaConfig(**common, time_step_rank=d.rank), 0)
+        theirs: Any = mamba.MambaMixer(transformers.MambaConfig(**common, time_step_rank=d.rank), 0)
     else:
-        config = Mamba2Config(**common, num_heads=d.heads, head_dim=d.head_dim, n_groups=d.n_groups)
-        theirs = Mamba2Mixer(config, 0)
+        config = transformers.Mamba2Config(**common, num_heads=d.heads, head_dim=d.head_dim, n_groups=d.n_groups)
+        theirs = mamba2.Mamba2Mixer(config, 0)
     weights = {their_name(f"block.mixer.{name}").removeprefix("block.mixer."): p for name, p in layer.arrays().items()}
     weights["conv1d.weight"] = weights["conv1d.weight"][:, None]
     theirs.load_state_dict(weights)
@@ -129,23 +129,23 @@ def generation(kind: str, layers: int = 4, tokens: int = 32) -> Case:
     torch.manual_seed(0)
     ours: Any = getattr(ssm_core.adapters.torch, f"{kind}LM")(256, D_MODEL, layers)
     prompt = torch.randint(0, 256, (1, 16))
-    others: dict[str, Callable[[], Any]] = {}
-    if installed("transformers"):
-        from transformers import AutoModelForCausalLM
 
+    def transformers() -> Callable[[], Any]:
+        library = peers.package("transformers")
         with tempfile.TemporaryDirectory() as folder:
             ours.save_pretrained(folder)
-            theirs: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            theirs = library.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
-        others["transformers, cached"] = torch.no_grad()(lambda: theirs.generate(prompt, **options))
-    return Case(
-        f"{kind}LM, {tokens} tokens", lambda: ours.generate(prompt, tokens), others, None, "wanted: 1x", repeats=5
-    )
+        return torch.no_grad()(lambda: theirs.generate(prompt, **options))
+
+    others, missing = peers.those_here({"transformers, cached": transformers})
+    name, wanted = f"{kind}LM, {tokens} tokens", "wanted: 1x"
+    return Case(name, lambda: ours.generate(prompt, tokens), others, None, wanted, repeats=5, missing=missing)
 
 
 JOBS: dict[str, Callable[[], Case]] = {
-    "selective-scan": with_parallel_scan,
-    "selective-scan-loop": lambda: selective_scan_torch(loop, "loop under autograd", "wanted: 50x", 1),
+    "selective-scan": lambda: selective_scan_torch("mamba.py", parallel_scan, "wanted: 3x", 5),
+    "selective-scan-loop": lambda: selective_scan_torch("loop under autograd", lambda: loop, "wanted: 50x", 1),
     "mamba-forward": lambda: block("Mamba", False, 3, "wanted: 1x"),
     "mamba-backward": lambda: block("Mamba", True, 1, "wanted: 50x"),
     "mamba2-forward": lambda: block("Mamba2", False, 5, "wanted: 1x"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,14 @@ for package in ("torch", "flax", "matplotlib", "sklearn", "tqdm"):
 
 
 @pytest.fixture
-def digits(monkeypatch: pytest.MonkeyPatch) -> Any:
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     monkeypatch.syspath_prepend(Path(__file__).parent / "examples")
-    return importlib.import_module("digits")
+    return importlib.import_module
+
+
+@pytest.fixture
+def digits(example: Callable[[str], Any]) -> Any:
+    return example("digits")
 
 
 def test_digits_in_both_frameworks_and_numpy(digits: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -43,3 +49,21 @@ def test_mnist_from_a_file(digits: Any, tmp_path: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert "40 images of 36 pixels" in printed
     assert printed.count("test accuracy") == 2
+
+
+def test_language_model_of_bytes(example: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Trained for half a second; PyTorch, Flax and NumPy write the same bytes."""
+    language = example("language")
+    text = language.read_text(None)
+    assert len(text) > 100_000
+    options = {"vocab_size": 256, "d_model": 8, "n_layers": 1, "layer_options": {"d_state": 4, "head_dim": 4}}
+    language.run(text[:8000], 0.5, tmp_path, options, n=10)
+    printed = capsys.readouterr().out
+    assert printed.count("the first 10 of 10 bytes are those of torch") == 2
+    assert "of a bigram model" in printed
+
+
+def test_bigrams(example: Callable[[str], Any]):
+    """A text in which every byte tells the next: next to no bits."""
+    text = np.tile(np.arange(4), 1000)
+    assert example("language").bigram_bits(text, text) < 0.01

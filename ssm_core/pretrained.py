@@ -26,7 +26,12 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 _RENAMED = {"in_proj_": "in_proj.", "out_proj_": "out_proj.", "x_proj_": "x_proj.", "dt_proj_": "dt_proj.",
             "conv_": "conv1d.", "norm_weight": "norm.weight"}  # fmt: skip
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_BLOCK = ".mixer."
+_BLOCK, _HEAD, _TABLE = ".mixer.", "lm_head.weight", "backbone.embeddings.weight"
+_OLD_TABLE = "backbone.embedding.weight"  # in the first published checkpoints
+_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "state_size", "conv_kernel", "expand", "intermediate_size",
+          "head_dim", "num_heads", "n_groups")  # fmt: skip
+_NUMBERS = ("layer_norm_epsilon", "mixer_rms_eps", "time_step_min", "time_step_max", "time_step_floor")
+_FLAGS = ("use_bias", "use_conv_bias", "tie_word_embeddings")
 
 
 def from_pretrained(directory: str | os.PathLike[str], *, xp: Any = None) -> tuple[LanguageModel, Parameters]:
@@ -34,7 +39,7 @@ def from_pretrained(directory: str | os.PathLike[str], *, xp: Any = None) -> tup
 
     Model types mamba, mamba2 and falcon_mamba; weights in one safetensors file or in several. Raises OptionError for a
     directory of another kind or a file that is broken, missing or surplus tensors; ShapeError where a shape
-    contradicts config.json; MissingPackageError without safetensors.
+    contradicts config.json; DTypeError for tensors that are not floating; MissingPackageError without safetensors.
 
     >>> import numpy, ssm_core, tempfile
     >>> model = ssm_core.layers.MambaLM(vocab_size=10, d_model=8, n_layers=1)
@@ -65,12 +70,14 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
         theirs = their_name(name)
         tensors[theirs] = x[:, None, :] if theirs.endswith("conv1d.weight") else x
     folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"save_pretrained: {os.fspath(folder)!r} is no directory.")
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f"{WEIGHTS}.new"  # a reader never sees half of a file
     _safetensors().numpy.save_file(tensors, os.fspath(new), metadata={"format": "pt"})
     os.replace(new, folder / WEIGHTS)
     (folder / INDEX).unlink(missing_ok=True)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def read(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, np.ndarray]]:
@@ -81,19 +88,25 @@ def read(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, np
     config = _json(folder / CONFIG)
     given = _tensors(folder)
     kind = config.get("model_type")
-    if kind not in _MODELS:
+    if not isinstance(kind, str) or kind not in _MODELS:
         raise OptionError(
             f"from_pretrained: config.json of {os.fspath(folder)!r} has model_type {kind!r}. Known: "
             f"{', '.join(map(repr, _MODELS))}."
         )
     try:
+        _check_entries(config)
         definition = _MODELS[kind](config, _is_tied(config, given))
     except KeyError as error:
         raise OptionError(f"from_pretrained: config.json of {os.fspath(folder)!r} lacks {error}.") from error
     except SSMError as error:
         raise OptionError(f"from_pretrained: config.json of {os.fspath(folder)!r}: {error}") from error
+    if definition.n_layers > len(given):
+        raise OptionError(
+            f"from_pretrained: config.json of {os.fspath(folder)!r} has num_hidden_layers = {definition.n_layers}, but "
+            f"there are {len(given)} tensors."
+        )
     if definition.tied:
-        given.pop("lm_head.weight", None)
+        given.pop(_HEAD, None)
     wanted = {p.name: (their_name(p.name), p.shape) for p in definition.parameters()}
     missing = sorted({theirs for theirs, _ in wanted.values()} - given.keys())
     surplus = sorted(given.keys() - {theirs for theirs, _ in wanted.values()})
@@ -117,10 +130,11 @@ def read(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, np
 
 def _mamba(c: dict[str, Any], tied: bool) -> LanguageModel:
     hidden, rank = c["hidden_size"], c.get("time_step_rank", "auto")
-    options = _common(c) | {"dt_rank": None if rank == "auto" else rank, "bias": c.get("use_bias", False)}
+    options = _common(c) | {"dt_rank": None if rank == "auto" else rank}
     inner = c.get("intermediate_size", options["expand"] * hidden)
-    if inner != options["expand"] * hidden:
-        raise OptionError(f"intermediate_size = {inner} is not expand * hidden_size = {options['expand'] * hidden}")
+    options["expand"], rest = divmod(inner, hidden)  # published files contradict themselves: this is what they mean
+    if rest:
+        raise OptionError(f"intermediate_size = {inner} is no multiple of hidden_size = {hidden}.")
     if c["model_type"] == "falcon_mamba":
         options["norm_epsilon"] = c.get("mixer_rms_eps", 1e-6)
     return MambaLM(c["vocab_size"], hidden, c["num_hidden_layers"], options, tied, c.get("layer_norm_epsilon", 1e-5))
@@ -128,14 +142,15 @@ def _mamba(c: dict[str, Any], tied: bool) -> LanguageModel:
 
 def _mamba2(c: dict[str, Any], tied: bool) -> LanguageModel:
     hidden, epsilon = c["hidden_size"], c.get("layer_norm_epsilon", 1e-5)
+    limit = c.get("time_step_limit", (0.0, math.inf))
     options = _common(c, d_state=128) | {
-        "bias": c.get("use_bias", False), "head_dim": c["head_dim"], "n_groups": c.get("n_groups", 8),
-        "dt_limit": tuple(_number(d) for d in c.get("time_step_limit", (0.0, math.inf))), "epsilon": epsilon,
+        "head_dim": c["head_dim"], "n_groups": c.get("n_groups", 8), "epsilon": epsilon,
+        "dt_limit": [_number(d) for d in limit] if isinstance(limit, list) else limit,
     }  # fmt: skip
     inner = options["expand"] * hidden
     if c.get("num_heads", inner // options["head_dim"]) * options["head_dim"] != inner:
         raise OptionError(
-            f"num_heads * head_dim = {c['num_heads']} * {options['head_dim']} is not expand * hidden_size = {inner}"
+            f"num_heads * head_dim = {c['num_heads']} * {options['head_dim']} is not expand * hidden_size = {inner}."
         )
     return Mamba2LM(c["vocab_size"], hidden, c["num_hidden_layers"], options, tied, epsilon)
 
@@ -145,13 +160,34 @@ _MODELS: dict[Any, Callable[[dict[str, Any], bool], LanguageModel]] = {
 }  # fmt: skip
 
 
-def _common(c: dict[str, Any], d_state: int = 16) -> dict[str, Any]:
+def _check_entries(c: dict[str, Any]) -> None:
+    """Raise for entries that are of the wrong type, or that no model can have."""
+
+    def number(x: Any, *kinds: type) -> bool:
+        return isinstance(x, kinds) and not isinstance(x, bool)
+
+    for name in _SIZES:
+        if name in c and not (number(c[name], int) and 1 <= c[name] < 2**31):
+            raise OptionError(f"{name} = {c[name]!r} must be a whole number of at least 1.")
+    for name in _NUMBERS:
+        if name in c and not (number(c[name], int, float) and 0 < c[name] < 1e6):
+            raise OptionError(f"{name} = {c[name]!r} must be a positive number.")
+    for name in _FLAGS:
+        if name in c and not isinstance(c[name], bool):
+            raise OptionError(f"{name} = {c[name]!r} must be true or false.")
+    rank = c.get("time_step_rank", "auto")
+    if rank != "auto" and not (number(rank, int) and 1 <= rank < 2**31):
+        raise OptionError(f"time_step_rank = {rank!r} must be 'auto' or a whole number of at least 1.")
     if c.get("hidden_act", "silu") not in ("silu", "swish"):
-        raise OptionError(f"hidden_act {c['hidden_act']!r} is not 'silu'")
+        raise OptionError(f"hidden_act = {c['hidden_act']!r} must be 'silu'.")
+
+
+def _common(c: dict[str, Any], d_state: int = 16) -> dict[str, Any]:
     return {
         "d_state": c.get("state_size", d_state), "d_conv": c.get("conv_kernel", 4), "expand": c.get("expand", 2),
         "dt_min": c.get("time_step_min", 1e-3), "dt_max": c.get("time_step_max", 1e-1),
         "dt_floor": c.get("time_step_floor", 1e-4), "conv_bias": c.get("use_conv_bias", True),
+        "bias": c.get("use_bias", False),
     }  # fmt: skip
 
 
@@ -203,15 +239,21 @@ def their_name(name: str) -> str:
 
 def _is_tied(config: dict[str, Any], tensors: dict[str, np.ndarray]) -> bool:
     """What config.json says; where it is silent, whether the head is missing or is the embedding."""
-    head, table = tensors.get("lm_head.weight"), tensors.get("backbone.embeddings.weight")
-    if head is None:
-        return True
     if "tie_word_embeddings" in config:
         return bool(config["tie_word_embeddings"])
-    return table is not None and np.array_equal(head, table)
+    head, table = tensors.get(_HEAD), tensors.get(_TABLE)
+    return head is None or (table is not None and np.array_equal(head, table))
 
 
 def _tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of a directory by their names in newer checkpoints."""
+    found = _stored(folder)
+    if _OLD_TABLE in found and _TABLE not in found:
+        found[_TABLE] = found.pop(_OLD_TABLE)
+    return found
+
+
+def _stored(folder: Path) -> dict[str, np.ndarray]:
     """All tensors of a directory by their names there."""
     if (folder / INDEX).is_file():
         listed = _json(folder / INDEX).get("weight_map")
@@ -221,7 +263,10 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
         for file in sorted(set(listed.values())):
             if Path(file).name != file:
                 raise OptionError(f"from_pretrained: {INDEX} lists {file!r}, which is no file of the directory.")
-            found |= _tensors_of(folder / file)
+            part = _tensors_of(folder / file)
+            if found.keys() & part.keys():
+                raise OptionError(f"from_pretrained: several files hold {_some(sorted(found.keys() & part.keys()))}.")
+            found |= part
         absent = sorted(listed.keys() - found.keys())
         if absent:
             raise OptionError(f"from_pretrained: {INDEX} lists tensors that its files do not hold: {_some(absent)}.")
@@ -243,7 +288,7 @@ def _tensors_of(path: Path) -> dict[str, np.ndarray]:
     safetensors = _safetensors()
     try:
         parts = safetensors.deserialize(path.read_bytes())
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise OptionError(f"from_pretrained: {os.fspath(path)!r} is no readable safetensors file ({error}).") from error
     found = {}
     for name, part in parts:
@@ -258,8 +303,8 @@ def _tensors_of(path: Path) -> dict[str, np.ndarray]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"from_pretrained: {os.fspath(path)!r} cannot be read ({error}).") from error
     if not isinstance(found, dict):
         raise OptionError(f"from_pretrained: {os.fspath(path)!r} holds no object.")
@@ -268,7 +313,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _number(x: Any) -> Any:
     """A number of config.json; newer versions write infinity as {"__float__": "Infinity"}."""
-    return float(x["__float__"]) if isinstance(x, dict) and "__float__" in x else x
+    return math.inf if x == {"__float__": "Infinity"} or (isinstance(x, int) and x > 2**53) else x
 
 
 def _some(names: list[str]) -> str:

@@ -48,6 +48,11 @@ class _Backbone(nnx.Module):
 _embedding_init = nnx.initializers.normal(layers.language_model.EMBEDDING_STD)
 
 
+def _head(definition: layers.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.Linear:
+    sizes = definition.d_model, definition.vocab_size
+    return nnx.Linear(*sizes, use_bias=False, kernel_init=_embedding_init, param_dtype=param_dtype, rngs=rngs)
+
+
 def _norm(definition: layers.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.RMSNorm:
     return nnx.RMSNorm(
         definition.d_model, epsilon=definition.epsilon, use_fast_variance=False, param_dtype=param_dtype, rngs=rngs
@@ -74,11 +79,7 @@ class LanguageModule(nnx.Module):
     ) -> None:
         self.definition = self.kind(vocab_size, d_model, n_layers, layer_options or {}, tied, epsilon)
         self.backbone = _Backbone(self.definition, rngs, param_dtype)
-        self.lm_head = None
-        if not tied:
-            self.lm_head = nnx.Linear(
-                d_model, vocab_size, use_bias=False, kernel_init=_embedding_init, param_dtype=param_dtype, rngs=rngs
-            )
+        self.lm_head = None if tied else _head(self.definition, rngs, param_dtype)
 
     def __call__(
         self,

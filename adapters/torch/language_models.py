@@ -31,13 +31,27 @@ class _Block(nn.Module):
         return lambda x, state: step(self.norm(x), state)
 
 
+class _Embedding(nn.Embedding):
+    """Drawn like the definition draws it, whenever it is."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=layers.language_model.EMBEDDING_STD)
+
+
+class _Head(nn.Linear):
+    """Likewise."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=layers.language_model.EMBEDDING_STD)
+
+
 class _Backbone(nn.Module):
     """Embedding, blocks and last norm."""
 
     def __init__(self, definition: layers.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
         d = definition
-        self.embeddings = nn.Embedding(d.vocab_size, d.d_model, device=device, dtype=dtype)
+        self.embeddings = _Embedding(d.vocab_size, d.d_model, device=device, dtype=dtype)
         self.layers = nn.ModuleList(_Block(d, device, dtype) for _ in range(d.n_layers))
         self.norm_f = nn.RMSNorm(d.d_model, eps=d.epsilon, device=device, dtype=dtype)
 
@@ -63,9 +77,7 @@ class LanguageModule(nn.Module):
         super().__init__()
         self.definition = self.kind(vocab_size, d_model, n_layers, layer_options or {}, tied, epsilon)
         self.backbone = _Backbone(self.definition, device, dtype)
-        self.lm_head = None if tied else nn.Linear(d_model, vocab_size, bias=False, device=device, dtype=dtype)
-        for weight in (self.backbone.embeddings.weight, *(() if self.lm_head is None else (self.lm_head.weight,))):
-            nn.init.normal_(weight, std=layers.language_model.EMBEDDING_STD)
+        self.lm_head = None if tied else _Head(d_model, vocab_size, bias=False, device=device, dtype=dtype)
 
     def forward(
         self,

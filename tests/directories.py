@@ -1,0 +1,83 @@
+"""Hugging Face directories of small language models, as they are published and with what may be wrong in them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ssm_core
+from ssm_core.layers import LanguageModel, Mamba2LM, MambaLM
+
+pytest.importorskip("safetensors")
+
+from safetensors.numpy import load_file, save_file
+
+MAMBA = MambaLM(11, 8, 2, {"d_state": 4})
+MAMBA2 = Mamba2LM(11, 8, 2, {"d_state": 4, "head_dim": 4})
+MODELS: dict[str, LanguageModel] = {
+    "mamba": MAMBA,
+    "mamba_untied": MambaLM(11, 8, 1, {"d_state": 4, "expand": 3, "d_conv": 2, "dt_rank": 3}, tied=False),
+    "mamba_biases": MambaLM(11, 8, 1, {"d_state": 4, "bias": True}, epsilon=1e-6),
+    "mamba_no_conv_bias": MambaLM(11, 8, 1, {"d_state": 4, "conv_bias": False}),
+    "falcon": MambaLM(11, 8, 2, {"d_state": 4, "norm_epsilon": 1e-4}, tied=False),
+    "mamba2": MAMBA2,
+    "mamba2_untied": Mamba2LM(11, 8, 1, {"d_state": 4, "head_dim": 2, "n_groups": 4, "d_conv": 3}, tied=False),
+    "mamba2_biases": Mamba2LM(11, 8, 1, {"d_state": 4, "head_dim": 4, "bias": True, "conv_bias": False}),
+    "mamba2_limits": Mamba2LM(11, 8, 1, {"d_state": 4, "head_dim": 4, "dt_limit": (0.01, 0.05)}),
+    "mamba2_one_limit": Mamba2LM(11, 8, 1, {"d_state": 4, "head_dim": 4, "dt_limit": (0.02, math.inf)}),
+    "mamba2_epsilon": Mamba2LM(11, 8, 1, {"d_state": 4, "head_dim": 4, "epsilon": 1e-4}, epsilon=1e-4),
+}
+
+
+def weights(model: LanguageModel, seed: int = 0) -> dict[str, np.ndarray]:
+    """As if after some training: at first every bias of the maps is alike, and every norm is 1."""
+    rng = np.random.default_rng(seed)
+    found = model.initial_parameters(seed)
+    return {n: (p + rng.uniform(-0.3, 0.3, p.shape)).astype(np.float32) for n, p in found.items()}
+
+
+def saved(folder: Path, name: str = "mamba", **entries: Any) -> tuple[LanguageModel, dict[str, np.ndarray]]:
+    """A directory of one of the models, with changed entries in its config.json (... takes one out)."""
+    model = MODELS[name]
+    params = weights(model)
+    ssm_core.save_pretrained(model, params, folder)
+    config = json.loads((folder / "config.json").read_text()) | entries
+    write_config(folder, {key: x for key, x in config.items() if x is not ...})
+    return model, params
+
+
+def write_config(folder: Path, config: Any) -> None:
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+
+
+def write_tensors(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    path = folder / "model.safetensors"
+    tensors = change(load_file(path))
+    save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path)
+
+
+def write_raw(folder: Path, tensors: dict[str, tuple[str, tuple[int, ...], bytes]]) -> None:
+    """A file of (dtype, shape, bytes), byte by byte as its format says."""
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def sharded(folder: Path, change: Callable[[dict[str, str]], dict[str, str]] = lambda listed: listed) -> None:
+    """Three files and an index instead of one file."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    listed = {name: f"model-{i % 3 + 1:05}-of-00003.safetensors" for i, name in enumerate(sorted(tensors))}
+    for file in set(listed.values()):
+        save_file({name: tensors[name] for name in tensors if listed[name] == file}, folder / file)
+    index = {"metadata": {"total_size": 1}, "weight_map": change(listed)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))

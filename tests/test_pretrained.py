@@ -1,0 +1,288 @@
+"""Hugging Face directories: what is written is read again, every published spelling is read, and bad ones are refused
+with their cause. tests/test_transformers.py holds them against transformers itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ssm_core
+from ssm_core import adapters
+from ssm_core.layers import LanguageModel, Mamba3LM, MambaLM
+
+pytest.importorskip("safetensors")
+
+import safetensors
+from directories import MAMBA, MAMBA2, MODELS, saved, sharded, weights, write_config, write_raw, write_tensors
+from safetensors.numpy import load_file
+
+each_model = pytest.mark.parametrize("name", MODELS)
+IDS = np.asarray([[1, 2, 3, 4, 5, 6], [10, 0, 10, 3, 3, 7]])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "model"
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, x in wanted.items():
+        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(x), err_msg=name)
+
+
+def equivalent(found: LanguageModel, wanted: LanguageModel) -> None:
+    """The same but for what only the first draw needs, and the rank that is written out."""
+    assert type(found) is type(wanted)
+    sizes = ("vocab_size", "d_model", "n_layers", "tied", "epsilon")
+    assert [getattr(found, s) for s in sizes] == [getattr(wanted, s) for s in sizes]
+    first, second = found.block().options(), wanted.block().options()
+    assert {n for n, x in first.items() if x != second[n]} <= {"dt_rank", "A_min", "A_max"}
+
+
+# Round trips ---------------------------------------------------------------------------------------------------------
+
+
+@each_model
+def test_what_is_saved_is_loaded(name: str, folder: Path):
+    model, params = saved(folder, name)
+    loaded, found = ssm_core.from_pretrained(folder)
+    equivalent(loaded, model)
+    same(found, params)
+    assert {x.dtype for x in found.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(loaded.apply(found, IDS), model.apply(params, IDS))
+
+
+@each_model
+def test_names_and_layouts_are_the_published_ones(name: str, folder: Path):
+    model, params = saved(folder, name)
+    tensors, config = load_file(folder / "model.safetensors"), json.loads((folder / "config.json").read_text())
+    assert tensors["backbone.embeddings.weight"].shape == (config["vocab_size"], config["hidden_size"])
+    assert ("lm_head.weight" in tensors) == (not config["tie_word_embeddings"])
+    block: Any = model.block()
+    for i in range(config["num_hidden_layers"]):
+        mixer = f"backbone.layers.{i}.mixer."
+        conv = tensors[f"{mixer}conv1d.weight"]
+        assert conv.shape[1:] == (1, config["conv_kernel"])
+        np.testing.assert_array_equal(conv[:, 0], params[f"{mixer}conv_weight"])
+        assert (f"{mixer}in_proj.bias" in tensors) == (f"{mixer}out_proj.bias" in tensors) == config["use_bias"]
+        assert (f"{mixer}conv1d.bias" in tensors) == config["use_conv_bias"]
+        if name.startswith("mamba2"):
+            assert tensors[f"{mixer}norm.weight"].shape == (config["num_heads"] * config["head_dim"],)
+        else:
+            assert tensors[f"{mixer}dt_proj.weight"].shape == (block.inner, config["time_step_rank"])
+    with safetensors.safe_open(folder / "model.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_any_array_library(xp: Any, folder: Path):
+    params = {name: xp.asarray(x) for name, x in weights(MAMBA).items()}
+    ssm_core.save_pretrained(MAMBA, params, folder)
+    _, found = ssm_core.from_pretrained(folder, xp=xp)
+    assert all(x.dtype == xp.float32 for x in found.values())
+    same(found, params)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_every_precision_is_written_as_float32(dtype: str, folder: Path):
+    params = {name: x.astype(dtype) for name, x in weights(MAMBA).items()}
+    ssm_core.save_pretrained(MAMBA, params, str(folder))
+    same(ssm_core.from_pretrained(str(folder))[1], {name: x.astype(np.float32) for name, x in params.items()})
+    assert {x.dtype for x in load_file(folder / "model.safetensors").values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("name", ["falcon", "mamba2_biases"])
+def test_from_torch_over_flax_to_numpy(name: str, folder: Path, tmp_path: Path):
+    torch, nnx = pytest.importorskip("torch"), pytest.importorskip("flax.nnx")
+    model, params = saved(folder, name)
+    in_torch = getattr(adapters.torch, model.name).from_pretrained(folder)
+    in_torch.save_pretrained(tmp_path / "from_torch")
+    in_flax = getattr(adapters.flax, model.name).from_pretrained(tmp_path / "from_torch")
+    in_flax.save_pretrained(tmp_path / "from_flax")
+    loaded, found = ssm_core.from_pretrained(tmp_path / "from_flax")
+    assert loaded == in_torch.definition == in_flax.definition
+    same(found, params)
+    wanted, logits = model.apply(params, IDS), in_torch(torch.from_numpy(IDS)).detach()
+    np.testing.assert_allclose(logits.numpy(), wanted, rtol=1e-4, atol=1e-5)
+    y = nnx.jit(lambda m, ids: m(ids))(in_flax, IDS)
+    np.testing.assert_allclose(np.asarray(y), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_loads_onto_a_device_in_a_dtype(folder: Path):
+    torch = pytest.importorskip("torch")
+    _, params = saved(folder)
+    module = adapters.torch.MambaLM.from_pretrained(folder, device="cpu", dtype=torch.bfloat16)
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+    table = torch.from_numpy(params["backbone.embeddings.weight"]).to(torch.bfloat16)
+    assert torch.equal(module.backbone.embeddings.weight, table)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_flax_loads_into_a_dtype(folder: Path):
+    jnp = pytest.importorskip("jax.numpy")
+    pytest.importorskip("flax")
+    _, params = saved(folder)
+    module = adapters.flax.MambaLM.from_pretrained(folder, param_dtype=jnp.bfloat16)
+    table = module.backbone.embeddings.embedding[...]
+    assert table.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(table, np.float32), params["backbone.embeddings.weight"], rtol=1e-2)
+
+
+# What a directory may look like --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2_untied"])
+def test_several_files(name: str, folder: Path):
+    _, params = saved(folder, name)
+    sharded(folder)
+    assert len(list(folder.glob("*.safetensors"))) == 3
+    same(ssm_core.from_pretrained(folder)[1], params)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F64"])
+def test_other_precisions(dtype: str, folder: Path):
+    """Half precision becomes float32 to the last digit, as PyTorch reads it."""
+    _, params = saved(folder)
+    tensors = {}
+    for name, x in load_file(folder / "model.safetensors").items():
+        stored = {
+            "F16": x.astype(np.float16), "F64": x.astype(np.float64), "BF16": (x.view(np.uint32) >> 16).astype("<u2")
+        }[dtype]  # fmt: skip
+        tensors[name] = dtype, x.shape, stored.tobytes()
+    write_raw(folder, tensors)
+    rounded = {
+        "F16": lambda x: x.astype(np.float16).astype(np.float32),
+        "F64": lambda x: x,
+        "BF16": lambda x: (x.view(np.uint32) & 0xFFFF0000).view(np.float32),
+    }[dtype]
+    found = ssm_core.from_pretrained(folder)[1]
+    same(found, {name: rounded(x) for name, x in params.items()})
+    assert {x.dtype for x in found.values()} == {np.dtype(np.float32)}
+
+
+def test_bfloat16_of_torch(folder: Path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    _, params = saved(folder)
+    tensors = {n: torch.from_numpy(x).to(torch.bfloat16) for n, x in load_file(folder / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors")
+    wanted = {name: torch.from_numpy(x).to(torch.bfloat16).float().numpy() for name, x in params.items()}
+    same(ssm_core.from_pretrained(folder)[1], wanted)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["[0.0, Infinity]", '[0.0, {"__float__": "Infinity"}]', "[0, 1e999]", f"[0, {10**400}]", None],
+    ids=["json", "tagged", "overflow", "digits", "absent"],
+)
+def test_limits_of_steps_in_every_spelling(limit: str | None, folder: Path):
+    _, params = saved(folder, "mamba2", time_step_limit="LIMIT" if limit else ...)
+    text = (folder / "config.json").read_text()
+    write_config(folder, text.replace('"LIMIT"', limit or ""))
+    model, found = ssm_core.from_pretrained(folder)
+    assert model.block().dt_limit == (0.0, math.inf)
+    same(found, params)
+
+
+@pytest.mark.parametrize("rank", ["auto", ..., 1])
+def test_ranks_in_every_spelling(rank: Any, folder: Path):
+    saved(folder, time_step_rank=rank)
+    assert ssm_core.from_pretrained(folder)[0].block().rank == 1
+
+
+@pytest.mark.parametrize("inner", [16, ...])
+@pytest.mark.parametrize("expand", [2, 16, ...])
+def test_the_inner_size_says_more_than_the_factor(expand: Any, inner: Any, folder: Path):
+    """falcon-mamba-7b is published with expand 16, hidden_size 4096 and intermediate_size 8192."""
+    saved(folder, expand=expand, intermediate_size=inner)
+    if (expand, inner) == (16, ...):
+        with pytest.raises(ssm_core.ShapeError, match=r"config\.json makes it \(256, "):
+            ssm_core.from_pretrained(folder)
+    else:
+        assert ssm_core.from_pretrained(folder)[0].block().expand == 2
+
+
+def test_a_config_of_the_sizes_alone(folder: Path):
+    """All other entries have the defaults of transformers."""
+    model = MambaLM(11, 8, 1)
+    ssm_core.save_pretrained(model, weights(model), folder)
+    write_config(folder, {"model_type": "mamba", "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 1})
+    equivalent(ssm_core.from_pretrained(folder)[0], model)
+
+
+def test_entries_of_other_programs_are_passed_over(folder: Path):
+    saved(folder, bos_token_id=0, ssm_cfg={}, fused_add_norm=True, time_step_scale=1.0, transformers_version="5.23.0")
+    equivalent(ssm_core.from_pretrained(folder)[0], MAMBA)
+
+
+@pytest.mark.parametrize("flag", [True, ...])
+def test_tied_models_may_hold_a_head(flag: Any, folder: Path):
+    """A copy of the embedding, which some programs write."""
+    _, params = saved(folder, tie_word_embeddings=flag)
+    write_tensors(folder, lambda t: t | {"lm_head.weight": t["backbone.embeddings.weight"].copy()})
+    model, found = ssm_core.from_pretrained(folder)
+    assert model.tied
+    same(found, params)
+
+
+@pytest.mark.parametrize(("name", "tied"), [("mamba", True), ("mamba_untied", False), ("mamba2_untied", False)])
+def test_the_tensors_say_whether_a_silent_config_is_tied(name: str, tied: bool, folder: Path):
+    _, params = saved(folder, name, tie_word_embeddings=...)
+    model, found = ssm_core.from_pretrained(folder)
+    assert model.tied == tied
+    same(found, params)
+
+
+def test_the_old_name_of_the_embedding(folder: Path):
+    """state-spaces/mamba-130m-hf and its siblings have it."""
+    _, params = saved(folder)
+    write_tensors(folder, lambda t: {n.replace("embeddings", "embedding"): x for n, x in t.items()})
+    same(ssm_core.from_pretrained(folder)[1], params)
+
+
+@pytest.mark.parametrize("before", ["mamba2", "mamba_untied", "shards"])
+def test_saving_over_a_directory(before: str, folder: Path):
+    saved(folder, "mamba" if before == "shards" else before)
+    if before == "shards":
+        sharded(folder)
+    params = weights(MAMBA, seed=1)
+    ssm_core.save_pretrained(MAMBA, params, folder)
+    model, found = ssm_core.from_pretrained(folder)
+    equivalent(model, MAMBA)
+    same(found, params)
+    assert not (folder / "model.safetensors.index.json").exists()
+    assert not list(folder.glob("*.new"))
+
+
+def test_a_refused_save_leaves_the_old_directory(folder: Path):
+    _, params = saved(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for model, given in ((MAMBA, {}), (Mamba3LM(11, 8, 1, {"head_dim": 4}), params), (MAMBA2, params)):
+        with pytest.raises(ssm_core.SSMError, match=r"^save_pretrained: "):
+            ssm_core.save_pretrained(model, given, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_files_without_meaning_stay(folder: Path):
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("{}")
+    saved(folder)
+    assert (folder / "tokenizer.json").read_text() == "{}"
+
+
+def test_without_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    saved(folder)
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    for call in (
+        lambda: ssm_core.save_pretrained(MAMBA, weights(MAMBA), folder),
+        lambda: ssm_core.from_pretrained(folder),
+    ):
+        with pytest.raises(ssm_core.MissingPackageError, match=r"safetensors is not installed.* pip install "):
+            call()

@@ -37,7 +37,7 @@ def generate(
     Raises OptionError for options out of range.
     """
     check_options(n_tokens, temperature, top_k, top_p, eos, logits.shape[-1])
-    xp, place, rng = namespace("generate", logits=logits), device(logits), np.random.default_rng(seed)
+    xp, place, rng = namespace("generate", logits=logits), device(logits), _generator(seed)
     tokens, done = [], None
     for i in range(n_tokens):
         if temperature == 0:
@@ -61,10 +61,10 @@ def sampled(
     logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rng: np.random.Generator
 ) -> np.ndarray:
     """One token (B,) for every row of logits (B, V), by the inverse of the distribution function."""
-    scaled = logits.astype(np.float64) / temperature
-    order = np.argsort(-scaled, axis=-1, kind="stable")  # likeliest first
-    ranked = np.take_along_axis(scaled, order, axis=-1)
-    p = np.exp(ranked - ranked[:, :1])
+    order = np.argsort(-logits, axis=-1, kind="stable")  # likeliest first
+    ranked = np.take_along_axis(logits, order, axis=-1).astype(np.float64)
+    with np.errstate(over="ignore"):  # to -inf, which no token is drawn with
+        p = np.exp((ranked - ranked[:, :1]) / temperature)
     p /= p.sum(axis=-1, keepdims=True)
     if top_k is not None:
         p[:, top_k:] = 0
@@ -73,6 +73,13 @@ def sampled(
     total = np.cumsum(p, axis=-1)
     rank = (total <= rng.random((len(p), 1)) * total[:, -1:]).sum(axis=-1)
     return np.take_along_axis(order, np.minimum(rank, (p > 0).sum(axis=-1) - 1)[:, None], axis=-1)[:, 0]
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"generate: seed = {seed!r} seeds no generator: {error}.") from error
 
 
 def check_options(n_tokens: Any, temperature: Any, top_k: Any, top_p: Any, eos: Any, vocab_size: int) -> None:

@@ -158,12 +158,12 @@ def in_chunks(
 
     def body(state: Array, *parts: Array) -> tuple[Array, Array]:
         v = dict(zip(named, parts, strict=True))
-        x, gates = v["drive"], v["log_gates"]
-        if valid is not None:
-            x = xp.where(v["valid"][..., None, None], x, xp.zeros_like(x))
+        x, gates, B = v["drive"], v["log_gates"], v["B"]
+        if valid is not None:  # padding may hold NaN
+            x, B = (xp.where(v["valid"][..., None, None], m, xp.zeros_like(m)) for m in (x, B))
             gates = xp.where(v["valid"][..., None], gates, xp.zeros_like(gates))
         rank = (slice(None), slice(None), None, ...)  # of one
-        y, state = one_chunk(x[rank], gates, v["B"][rank], v["C"][rank], state, v.get("reset"), xp)
+        y, state = one_chunk(x[rank], gates, B[rank], v["C"][rank], state, v.get("reset"), xp)
         return state, y[:, :, 0, ...]
 
     time_first = tuple(xp.moveaxis(v, 1, 0) for v in named.values())

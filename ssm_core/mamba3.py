@@ -203,12 +203,12 @@ def _one_chunk(
 ) -> tuple[Mamba3State, Array]:
     """A chunk with time first."""
     angle, S, K_before, x_before = state
-    x, log_gates, own, late, turns = (v[name] for name in ("x", "log_gates", "own", "late", "turns"))
     reset, valid = v.get("reset"), v.get("valid")
-    if valid is not None:  # what is beyond changes nothing
-        step = valid[..., None]
-        log_gates, own, late = (xp.where(step, a, xp.zeros_like(a)) for a in (log_gates, own, late))
-        turns = xp.where(step[..., None], turns, xp.zeros_like(turns))
+    if valid is not None:  # what is beyond changes nothing, NaN neither
+        for name in ("x", "log_gates", "own", "late", "B", "turns"):
+            within = xp.reshape(valid, (*valid.shape, *(1,) * (v[name].ndim - 2)))
+            v = v | {name: xp.where(within, v[name], xp.zeros_like(v[name]))}
+    x, log_gates, own, late, turns = (v[name] for name in ("x", "log_gates", "own", "late", "turns"))
     through = xp.cumulative_sum(turns, axis=0)  # (T, batch, H or 1, M)
     if reset is None:
         theta = angle + through

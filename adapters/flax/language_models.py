@@ -117,6 +117,7 @@ class LanguageModule(nnx.Module):
         steps = [block.stepper() for block in self.backbone.layers]
 
         def step(ids: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+            namespace(f"{self.definition.name}.step", ids=ids, embeddings=self.backbone.embeddings.embedding[...])
             self.definition.check_step(ids, state)
             return self.definition.compose_step(ids, state, embed, steps, norm, head)
 
@@ -135,6 +136,7 @@ class LanguageModule(nnx.Module):
     ) -> Any:
         """n_tokens tokens (B, n_tokens) that go on from ids (B, L), jitted. Options as the definition's `generate`."""
         fixed, params = _Fixed(self.definition), self.arrays()
+        namespace(self.definition.name, ids=ids, lengths=lengths, embeddings=params["backbone.embeddings.weight"])
         logits, state = _prefill(fixed, padding, params, ids, lengths, state)
         tokens, state = generation.generate(logits, state, partial(_step, fixed, params), n_tokens, **options)
         return (tokens, state) if return_state else tokens

@@ -116,6 +116,7 @@ class LanguageModule(nn.Module):
         steps = [block.stepper() for block in blocks]
 
         def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+            namespace(f"{self.definition.name}.step", ids=ids, embeddings=self.backbone.embeddings.weight)
             self.definition.check_step(ids, state)
             return self.definition.compose_step(ids, state, embed, steps, norm, head)
 
@@ -134,6 +135,7 @@ class LanguageModule(nn.Module):
         **options: Any,
     ) -> Any:
         """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
+        namespace(self.definition.name, ids=ids, lengths=lengths, embeddings=self.backbone.embeddings.weight)
         prompt = self.definition.compose_prefill(ids, *self._parts(), lengths=lengths, padding=padding, state=state)
         tokens, state = generation.generate(*prompt, self.stepper(), n_tokens, **options)
         return (tokens, state) if return_state else tokens

@@ -169,6 +169,7 @@ class LanguageModel(Layer):
 
         def step(ids: Array, state: Any) -> tuple[Array, Any]:
             check(ids, state)
+            self._check_range(f"{self.name}.step", ids)
             return self.compose_step(ids, state, embed, steps, norm, head)
 
         return step
@@ -303,11 +304,15 @@ class LanguageModel(Layer):
             raise DTypeError(f"{operation}: ids has dtype {dtype_name(ids)}, but tokens are integers.")
         if ids.ndim != (1 if step else 2):
             raise ShapeError(f"{operation}: ids must be {'(B,)' if step else '(B, L)'} ({describe(ids=ids)}).")
+        self._check_range(operation, ids)
+        return xp
+
+    def _check_range(self, operation: str, ids: Array) -> None:
+        """Raise for tokens that may be read and are none."""
         if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
             raise DomainError(
                 f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {ids.min()}, largest: {ids.max()})."
             )
-        return xp
 
     def _check_masks(self, ids: Array, reset: Any, lengths: Any) -> None:
         given = describe(ids=ids, reset=reset, lengths=lengths)
@@ -320,7 +325,7 @@ class LanguageModel(Layer):
         check_lengths(self.name, lengths, ids.shape[1])
 
     def _check_state(self, state: Any, operation: str | None = None) -> None:
-        if not isinstance(state, tuple | list) or len(state) != self.n_layers:
+        if not isinstance(state, tuple | list) or len(state) != self.n_layers or any(x is None for x in state):
             raise ShapeError(
                 f"{operation or self.name}: state must be a tuple of {self.n_layers} layer states, not "
                 f"{type(state).__name__} of {len(state) if hasattr(state, '__len__') else 0}. "

@@ -100,6 +100,13 @@ def language(session: nox.Session) -> None:
 
 
 @nox.session
+def triton(session: nox.Session) -> None:
+    """The Triton kernels, on small arrays through Triton's interpreter: no GPU is needed."""
+    install(session, "-e", ".[torch,test]", "triton")
+    session.run("pytest", "tests/test_triton.py", *session.posargs, env={"TRITON_INTERPRET": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Time and memory beside other ways to compute the same, in one run."""
     install(session, "-e", f".[{FRAMEWORKS}]")

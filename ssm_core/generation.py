@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, device, namespace, to_numpy
+from ._arrays import Array, computable, device, namespace, to_numpy
 from ._errors import OptionError
 
 
@@ -43,7 +43,7 @@ def generate(
         if temperature == 0:
             token = xp.argmax(logits, axis=-1)
         else:
-            token = xp.asarray(sampled(to_numpy(logits), temperature, top_k, top_p, rng), device=place)
+            token = xp.asarray(sampled(to_numpy(computable(logits, xp)), temperature, top_k, top_p, rng), device=place)
         if eos is not None:
             token = token if done is None else xp.where(done, xp.full_like(token, eos), token)
             done = token == eos

@@ -32,14 +32,17 @@ class _Block(nn.Module):
 
 
 class _Embedding(nn.Embedding):
-    """Drawn like the definition draws it, whenever it is."""
+    """Drawn like the definition draws it, whenever it is; takes bytes and other integers too."""
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=layers.language_model.EMBEDDING_STD)
 
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids if ids.dtype in (torch.int32, torch.int64) else ids.long())
+
 
 class _Head(nn.Linear):
-    """Likewise."""
+    """Drawn like the definition draws it, whenever it is."""
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=layers.language_model.EMBEDDING_STD)

@@ -271,7 +271,8 @@ class LanguageModel(Layer):
         rows = table if self.tied else params["lm_head.weight"]
 
         def embed(ids: Array) -> Array:
-            return xp.reshape(xp.take(table, xp.reshape(ids, (-1,)), axis=0), (*ids.shape, self.d_model))
+            index = xp.astype(xp.reshape(ids, (-1,)), xp.arange(1).dtype)  # PyTorch takes by no others
+            return xp.reshape(xp.take(table, index, axis=0), (*ids.shape, self.d_model))
 
         def block(i: int) -> Callable[..., Any]:
             norm, inner = self._norm(params, f"layers.{i}.norm", xp), self.block_parameters(params, i)

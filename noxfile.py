@@ -83,6 +83,13 @@ def packaging(session: nox.Session) -> None:
 
 
 @nox.session
+def transformers(session: nox.Session) -> None:
+    """Models of Hugging Face's transformers, loaded and saved both ways. Skipped tests fail: nothing has run then."""
+    install(session, "-e", ".[torch,test]", "transformers")
+    session.run("pytest", "tests/test_transformers.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train an S4D classifier of handwritten digits in PyTorch and in Flax, and run it in plain NumPy.
 

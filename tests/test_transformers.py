@@ -1,0 +1,137 @@
+"""Hugging Face's transformers itself: what it saves is loaded with the same logits and the same text, and the other
+way round. Runs where transformers is installed: `nox -s transformers`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed: nox -s transformers runs these tests")
+
+import torch
+import transformers
+from directories import MODELS, weights
+
+import ssm_core
+from ssm_core import adapters
+
+SIZES: dict[str, Any] = {"vocab_size": 43, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 2}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mamba": ("Mamba", {}),
+    "mamba_untied": ("Mamba", {"tie_word_embeddings": False, "expand": 3, "conv_kernel": 2, "time_step_rank": 5}),
+    "mamba_biases": ("Mamba", {"use_bias": True, "layer_norm_epsilon": 1e-4}),
+    "mamba_no_conv_bias": ("Mamba", {"use_conv_bias": False}),
+    "falcon": ("FalconMamba", {}),
+    "falcon_untied": ("FalconMamba", {"tie_word_embeddings": False, "mixer_rms_eps": 1e-3, "use_bias": True}),
+    "mamba2": ("Mamba2", {"head_dim": 8, "num_heads": 8, "n_groups": 1}),
+    "mamba2_groups": ("Mamba2", {"head_dim": 4, "num_heads": 16, "n_groups": 4, "chunk_size": 4}),
+    "mamba2_tied": ("Mamba2", {"head_dim": 8, "num_heads": 8, "n_groups": 2, "tie_word_embeddings": True}),
+    "mamba2_biases": (
+        "Mamba2", {"head_dim": 16, "num_heads": 4, "n_groups": 2, "use_bias": True, "layer_norm_epsilon": 1e-4}
+    ),
+    "mamba2_no_conv_bias": ("Mamba2", {"head_dim": 16, "num_heads": 4, "n_groups": 1, "use_conv_bias": False}),
+    "mamba2_limits": ("Mamba2", {"head_dim": 8, "num_heads": 8, "n_groups": 1, "time_step_limit": (0.3, 0.9)}),
+}  # fmt: skip
+each_config = pytest.mark.parametrize("name", CONFIGS)
+IDS = np.random.default_rng(0).integers(0, 43, (2, 11))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "model"
+
+
+def theirs(name: str) -> Any:
+    """A model of transformers, as if after some training, so that no parameter is passed over unseen."""
+    family, options = CONFIGS[name]
+    config = getattr(transformers, f"{family}Config")(**SIZES, **options, eos_token_id=None, pad_token_id=None)
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.empty_like(p).uniform_(-0.2, 0.2))
+    return model
+
+
+def logits_of(model: Any, ids: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        found: np.ndarray = model(torch.from_numpy(ids)).logits.numpy()
+    return found
+
+
+def close(found: Any, wanted: Any) -> None:
+    """To the roundings of float32."""
+    np.testing.assert_allclose(np.asarray(found), wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+
+
+@each_config
+def test_what_they_save_is_loaded(name: str, folder: Path):
+    model = theirs(name)
+    model.save_pretrained(folder)
+    definition, params = ssm_core.from_pretrained(folder)
+    assert definition.tied == model.config.tie_word_embeddings
+    wanted = logits_of(model, IDS)
+    close(definition.apply({n: p.astype(np.float64) for n, p in params.items()}, IDS), wanted)
+    module = getattr(adapters.torch, definition.name).from_pretrained(folder)
+    close(module(torch.from_numpy(IDS)).detach(), wanted)
+
+
+@each_config
+def test_the_same_text(name: str, folder: Path):
+    """Theirs with its cache."""
+    model = theirs(name)
+    model.save_pretrained(folder)
+    definition, params = ssm_core.from_pretrained(folder)
+    wanted = model.generate(torch.from_numpy(IDS), max_new_tokens=10, do_sample=False)[:, IDS.shape[1] :].numpy()
+    np.testing.assert_array_equal(definition.generate(params, IDS, 10), wanted)
+    module = getattr(adapters.torch, definition.name).from_pretrained(folder)
+    np.testing.assert_array_equal(module.generate(torch.from_numpy(IDS), 10).numpy(), wanted)
+
+
+@each_config
+def test_the_way_there_and_back(name: str, folder: Path, tmp_path: Path):
+    model = theirs(name)
+    model.save_pretrained(folder)
+    ssm_core.save_pretrained(*ssm_core.from_pretrained(folder), tmp_path / "back")
+    back, report = type(model).from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(report.values()), report
+    for n, x in model.state_dict().items():
+        assert torch.equal(back.state_dict()[n], x), n
+    close(logits_of(back.eval(), IDS), logits_of(model, IDS))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_they_load_what_is_saved(name: str, folder: Path):
+    definition = MODELS[name]
+    params, ids = weights(definition), IDS % definition.vocab_size
+    ssm_core.save_pretrained(definition, params, folder)
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    close(definition.apply(params, ids), logits_of(model.eval(), ids))
+
+
+@pytest.mark.parametrize("name", ["mamba_untied", "mamba2_groups"])
+def test_files_in_several_parts(name: str, folder: Path):
+    model = theirs(name)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    definition, params = ssm_core.from_pretrained(folder)
+    wanted = logits_of(model, IDS)
+    close(definition.apply(params, IDS), wanted)
+    ssm_core.save_pretrained(definition, params, folder)
+    close(logits_of(type(model).from_pretrained(folder).eval(), IDS), wanted)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_files_of_half_precision(dtype: str, folder: Path):
+    theirs("mamba").to(getattr(torch, dtype)).save_pretrained(folder)
+    model = transformers.MambaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    definition, params = ssm_core.from_pretrained(folder)
+    close(definition.apply(params, IDS), logits_of(model, IDS))

@@ -90,6 +90,13 @@ def transformers(session: nox.Session) -> None:
 
 
 @nox.session
+def onnx(session: nox.Session) -> None:
+    """Steps exported to ONNX, and run by onnxruntime. Skipped tests fail: nothing has run then."""
+    install(session, "-e", ".[torch,test]", "onnx", "onnxruntime", "onnxscript")
+    session.run("pytest", "tests/test_onnx.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train an S4D classifier of handwritten digits in PyTorch and in Flax, and run it in plain NumPy.
 

@@ -1,6 +1,7 @@
 """The layers as PyTorch modules. All arithmetic is in the definitions of `ssm_core.layers`."""
 
 from .base import SSMModule
+from .exporting import RealStepper, real_stepper
 from .language_models import Mamba2LM, Mamba3LM, MambaLM
 from .mamba import Mamba, Mamba2, Mamba3
 from .models import MODULES, SequenceModel, module
@@ -24,10 +25,12 @@ __all__ = [
     "Mamba3",
     "Mamba3LM",
     "MambaLM",
+    "RealStepper",
     "SSMModule",
     "SequenceModel",
     "load",
     "module",
     "param_groups",
+    "real_stepper",
     "save",
 ]

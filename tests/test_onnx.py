@@ -1,0 +1,137 @@
+"""Steps exported to ONNX and run by onnxruntime, as on a device without PyTorch. Runs where both are installed:
+`nox -s onnx`."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed: nox -s onnx runs these tests")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nox -s onnx runs these tests")
+
+import onnx
+import onnxruntime
+import torch
+
+from ssm_core import adapters
+
+MODULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
+    "S4D": ("S4D", (4,), {"d_state": 8}),
+    "S4D_real": ("S4D", (4,), {"d_state": 4, "real": True, "init": "real"}),
+    "S4": ("S4", (4,), {"d_state": 8}),
+    "S5": ("S5", (4,), {"d_state": 8}),
+    "LRU": ("LRU", (4,), {"d_state": 8}),
+    "LinOSS": ("LinOSS", (4,), {"d_state": 4}),
+    "Mamba": ("Mamba", (8,), {"d_state": 4}),
+    "Falcon": ("Mamba", (8,), {"d_state": 4, "norm_epsilon": 1e-5}),
+    "Mamba2": ("Mamba2", (8,), {"d_state": 4, "head_dim": 4, "n_groups": 2, "dt_limit": (0.01, 0.5)}),
+    "Mamba3": ("Mamba3", (8,), {"d_state": 4, "head_dim": 4}),
+    "SequenceModel": ("SequenceModel", (3, 2), {"d_model": 4, "n_layers": 2, "layer_options": {"d_state": 8}}),
+    "MambaLM": ("MambaLM", (11, 8, 2), {"layer_options": {"d_state": 4}}),
+    "Mamba2LM": ("Mamba2LM", (11, 8, 2), {"layer_options": {"d_state": 4, "head_dim": 4}, "tied": False}),
+}
+STEPS = 20
+
+
+def made(name: str) -> Any:
+    """A module as if after some training, so that every parameter counts."""
+    kind, sizes, options = MODULES[name]
+    torch.manual_seed(0)
+    module = getattr(adapters.torch, kind)(*sizes, **options)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(torch.empty_like(p).uniform_(-0.2, 0.2))
+    return module
+
+
+def signal(name: str, batch: int) -> Any:
+    """Inputs (batch, STEPS, ...): tokens for a language model."""
+    if name.endswith("LM"):
+        return torch.randint(0, 11, (batch, STEPS))
+    return torch.randn(batch, STEPS, MODULES[name][1][0])
+
+
+def exported(stepper: Any, u: Any, path: Path, **options: Any) -> onnxruntime.InferenceSession:
+    """The program of a step, checked, and read again from its file."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own parts
+        program = torch.onnx.export(stepper, (u, *stepper.initial_state(u.shape[0])), verbose=False, **options)
+    program.save(path)
+    onnx.checker.check_model(path)
+    return onnxruntime.InferenceSession(path)
+
+
+def run(session: onnxruntime.InferenceSession, *arrays: Any) -> list[np.ndarray]:
+    names = [x.name for x in session.get_inputs()]
+    return list(session.run(None, dict(zip(names, (np.asarray(x) for x in arrays), strict=True))))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_steps_in_onnx(name: str, tmp_path: Path):
+    """Twenty steps, equal to PyTorch's, and with real numbers alone."""
+    module, u = made(name), signal(name, 2)
+    stepper = adapters.torch.real_stepper(module)
+    session = exported(stepper, u[:, 0], tmp_path / "step.onnx")
+    assert {x.type for x in session.get_outputs()} == {"tensor(float)"}
+    step, before, state = module.stepper(), module.initial_state(2), stepper.initial_state(2)
+    with torch.no_grad():
+        for k in range(STEPS):
+            wanted, before = step(u[:, k], before)
+            y, *state = run(session, u[:, k], *state)
+            np.testing.assert_allclose(y, wanted.numpy(), rtol=1e-5, atol=1e-5)
+        for x, z in zip(state, stepper.from_module(before), strict=True):
+            np.testing.assert_allclose(x, z.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["S4D", "Mamba2LM"])
+def test_after_a_prompt(name: str, tmp_path: Path):
+    """PyTorch runs the prompt at once, onnxruntime goes on, and PyTorch takes over again."""
+    module, u = made(name), signal(name, 1)
+    stepper = adapters.torch.real_stepper(module)
+    session = exported(stepper, u[:, 0], tmp_path / "step.onnx")
+    with torch.no_grad():
+        wanted = module(u)
+        _, state = module(u[:, :8], return_state=True)
+        flat: Any = stepper.from_module(state)
+        for k in range(8, 14):
+            y, *flat = run(session, u[:, k], *flat)
+            np.testing.assert_allclose(y, wanted[:, k].numpy(), rtol=1e-4, atol=1e-4)
+        back = stepper.to_module(*map(torch.from_numpy, flat))
+        np.testing.assert_allclose(module(u[:, 14:], state=back).numpy(), wanted[:, 14:].numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["S4D", "Mamba"])
+def test_batches_of_any_size(name: str, tmp_path: Path):
+    module = made(name)
+    stepper = adapters.torch.real_stepper(module)
+    u, batch = signal(name, 2), torch.export.Dim("batch")
+    shapes = ({0: batch}, tuple({0: batch} for _ in stepper.initial_state(2)))
+    session = exported(stepper, u[:, 0], tmp_path / "step.onnx", dynamic_shapes=shapes)
+    for size in (1, 2, 5):
+        u = signal(name, size)
+        y, *_ = run(session, u[:, 0], *stepper.initial_state(size))
+        with torch.no_grad():
+            wanted, _ = module.step(u[:, 0], module.initial_state(size))
+        np.testing.assert_allclose(y, wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_language_model_writes_on(tmp_path: Path):
+    """Greedy generation by onnxruntime alone."""
+    module = made("MambaLM")
+    stepper = adapters.torch.real_stepper(module)
+    token = torch.tensor([3, 5])
+    session = exported(stepper, token, tmp_path / "step.onnx")
+    wanted = module.generate(token[:, None], 12).numpy()
+    ids, state, found = token.numpy(), stepper.initial_state(2), []
+    for _ in range(12):
+        logits, *state = run(session, ids, *state)
+        ids = logits.argmax(-1)
+        found.append(ids)
+    np.testing.assert_array_equal(np.stack(found, axis=1), wanted)

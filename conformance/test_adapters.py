@@ -21,6 +21,7 @@ from .tolerances import assert_close, compare
 pytestmark = pytest.mark.dtypes("float32")
 
 STEPS = {"dt_min": 0.05, "dt_max": 0.5}
+CHUNKS = {"chunk": 16, **STEPS}
 OF_FRAMEWORKS = {"self", "device", "dtype", "rngs", "param_dtype"}
 BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
     "S4D": ("S4D", {"d_model": 4, "d_state": 6, **STEPS}),
@@ -49,11 +50,41 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
         "SequenceModel",
         {"d_input": 4, "d_output": 3, "d_model": 4, "n_layers": 2, "layer_options": {"d_state": 6, **STEPS}},
     ),
+    "Mamba": ("Mamba", {"d_model": 4, "d_state": 3, **STEPS}),
+    "Mamba2": ("Mamba2", {"d_model": 4, "d_state": 3, "head_dim": 2, "n_groups": 2, "bias": True, **CHUNKS}),
+    "Mamba3": ("Mamba3", {"d_model": 4, "d_state": 4, "head_dim": 4, "rank": 2, "out_norm": True, **CHUNKS}),
+    "SequenceModel_Mamba3": (
+        "SequenceModel",
+        {"d_input": 4, "d_output": 3, "d_model": 4, "n_layers": 1, "layer": "Mamba3", "pool": "last",
+         "layer_options": {"d_state": 4, "head_dim": 4, **STEPS}},
+    ),
+    "MambaLM": (
+        "MambaLM", {"vocab_size": 7, "d_model": 4, "n_layers": 2, "layer_options": {"d_state": 3, **STEPS}}
+    ),
+    "Mamba2LM_untied": (
+        "Mamba2LM", {"vocab_size": 7, "d_model": 4, "n_layers": 1, "tied": False,
+                     "layer_options": {"d_state": 3, "head_dim": 4, **STEPS}}
+    ),
+    "Mamba3LM": (
+        "Mamba3LM", {"vocab_size": 7, "d_model": 4, "n_layers": 1,
+                     "layer_options": {"d_state": 4, "head_dim": 4, **STEPS}}
+    ),
 }  # fmt: skip
+LANGUAGE = tuple(name for name, (_, options) in BUILDS.items() if "vocab_size" in options)
 each_build = pytest.mark.parametrize("name", BUILDS)
 each_layer = pytest.mark.parametrize("layer", layers.LAYERS)
 STATEFUL = [name for name, (_, options) in BUILDS.items() if not options.get("bidirectional")]
-WITHOUT_STEPS = ("LRU", "RTF", "LinOSS")  # discrete from the start: no rate
+WITHOUT_STEPS = ("LRU", "RTF", "LinOSS", *LANGUAGE)  # discrete from the start, or of tokens: no rate
+
+
+def inputs(name: str, d: Draw, length: int) -> np.ndarray:
+    """(2, length, 4), or tokens."""
+    size = BUILDS[name][1].get("vocab_size")
+    return d.real(2, length, 4) if size is None else d.generator.integers(0, size, (2, length))
+
+
+def placed(framework: Backend, u: np.ndarray, dtype: str) -> Any:
+    return framework.asarray(u, dtype if u.dtype.kind == "f" else None)
 
 
 def torch_module(name: str, backend: Backend, seed: int = 0, **more: Any) -> Any:
@@ -66,6 +97,17 @@ def flax_module(name: str, seed: int = 0, **more: Any) -> Any:
     nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
     kind, options = BUILDS[name]
     return getattr(adapters.flax, kind)(**options, rngs=nnx.Rngs(seed), **more)
+
+
+def compiled(backend: Backend, f: Any) -> Any:
+    """f of a module of Flax and arrays, as one program."""
+
+    def run(module: Any, *arrays: Any) -> Any:
+        nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
+        definition, state = nnx.split(module)
+        return backend.jit(lambda state, *arrays: f(nnx.merge(definition, state), *arrays))(state, *arrays)
+
+    return run
 
 
 def signature(f: Any) -> dict[str, Any]:
@@ -84,7 +126,8 @@ def test_signatures_are_the_same(layer: str, backend: Backend, torch_too: Backen
     torch, flax = (getattr(module, layer) for module in (adapters.torch, adapters.flax))
     assert signature(torch.__init__) == signature(flax.__init__)
     assert signature(torch.forward) == signature(flax.__call__)
-    methods = {name for name, f in vars(flax).items() if not name.startswith("_") and callable(f)}
+    own = [cls for cls in flax.__mro__ if "adapters.flax" in cls.__module__]
+    methods = {n for cls in own for n, f in vars(cls).items() if not n.startswith("_") and inspect.isroutine(f)}
     for name in {"initial_state", "step", "stepper", "arrays"} | methods:
         assert signature(getattr(torch, name)) == signature(getattr(flax, name)), name
 
@@ -146,11 +189,11 @@ def test_weights_travel(writer: str, name: str, backend: Backend, torch_too: Bac
         np.testing.assert_array_equal(params[n], wanted)
         np.testing.assert_array_equal(torch_too.to_numpy(in_torch.arrays()[n]), wanted)
         np.testing.assert_array_equal(np.asarray(in_flax.arrays()[n]), wanted)
-    u = Draw(1).real(2, 20, 4)
+    u = inputs(name, Draw(1), 20)
     plain = loaded.apply({n: p.astype(np.float64) for n, p in params.items()}, u)
     function = f"layers.{definition.name}"
     for result, framework in (
-        (in_torch(torch_too.asarray(u, dtype)), torch_too), (in_flax(backend.asarray(u, dtype)), backend)
+        (in_torch(placed(torch_too, u, dtype)), torch_too), (in_flax(placed(backend, u, dtype)), backend)
     ):  # fmt: skip
         assert_close(result, plain, framework, dtype, function=function, terms=64 * 20)
 
@@ -164,16 +207,19 @@ def test_twins_agree_through_states(name: str, backend: Backend, torch_too: Back
     pytest.importorskip("flax.nnx", reason="flax is not installed")
     flax = adapters.flax.load(tmp_path / "weights")
     d = Draw(2)
-    u, reset, lengths = d.real(2, 20, 4), d.resets(2, 20), np.asarray([20, 9])
+    u, given = inputs(name, d, 20), (np.asarray([20, 9]), d.resets(2, 20))
+    options = {} if name in WITHOUT_STEPS else {"rate": 0.5}
+
+    def run(module: Any, x: Any, lengths: Any, reset: Any) -> list[Any]:
+        y, state = module(x, lengths=lengths, return_state=True)
+        stepped, _ = module.step(x[:, 0], module.initial_state(2))
+        again, _ = module(x[:, :3], state=state, return_state=True, mode="scan")
+        return [y[:, :9] if y.ndim == 3 else y, module(x, reset=reset, **options), stepped, again]
+
     results = []
-    for module, framework in ((torch, torch_too), (flax, backend)):
-        x = framework.asarray(u, dtype)
-        y, state = module(x, lengths=framework.asarray(lengths), return_state=True)
-        z = module(x, reset=framework.asarray(reset), rate=1.0 if name in WITHOUT_STEPS else 0.5)
-        stepped, _ = module.step(x[:, 0, :], module.initial_state(2))
-        again, _ = module(x[:, :3, :], state=state, return_state=True, mode="scan")
-        within = y[:, :9] if y.ndim == 3 else y
-        results.append([framework.to_numpy(r) for r in (within, z, stepped, again)])
+    for module, framework, f in ((torch, torch_too, run), (flax, backend, compiled(backend, run))):
+        found = f(module, placed(framework, u, dtype), *(framework.asarray(x) for x in given))
+        results.append([framework.to_numpy(r) for r in found])
     for actual, wanted in zip(results[1], results[0], strict=True):
         kind = BUILDS[name][0]
         compare(actual, wanted, backend, dtype, function=f"layers.{kind}", terms=64 * 20)
@@ -204,7 +250,7 @@ def test_special_parameters_are_the_same(name: str, backend: Backend, torch_too:
 @each_build
 def test_torch_copies(name: str, backend: Backend, dtype: str):
     module = torch_module(name, backend)
-    u = backend.asarray(Draw(1).real(2, 12, 4), dtype)
+    u = placed(backend, inputs(name, Draw(1), 12), dtype)
     fresh = torch_module(name, backend, seed=1)
     assert not backend.module.equal(fresh(u), module(u))
     fresh.load_state_dict(module.state_dict())
@@ -221,7 +267,7 @@ def test_torch_meta_device_and_reset_parameters(name: str, backend: Backend, dty
     torch, kind = backend.module, BUILDS[name][0]
     empty = getattr(adapters.torch, kind)(**BUILDS[name][1], device="meta")
     assert {p.device.type for p in empty.parameters()} == {"meta"}
-    assert empty(torch.zeros(2, 12, 4, device="meta")).device.type == "meta"
+    assert empty(placed(backend, inputs(name, Draw(1), 12), dtype).to("meta")).device.type == "meta"
     module = empty.to_empty(device=backend.device)
     for part in module.modules():
         if hasattr(part, "reset_parameters"):
@@ -251,7 +297,7 @@ def test_torch_modules_in_other_dtypes(backend: Backend, dtype: str):
 def test_torch_trains_every_parameter(name: str, backend: Backend, dtype: str):
     """No parameter is left without a gradient, as wrappers that synchronize gradients need."""
     module = torch_module(name, backend)
-    (module(backend.asarray(Draw(1).real(2, 12, 4), dtype)) ** 2).sum().backward()
+    (module(placed(backend, inputs(name, Draw(1), 12), dtype)) ** 2).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
 
 

@@ -1,0 +1,111 @@
+"""The modules of Mamba's family under the transformations of PyTorch and JAX, and their gradients in both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .backends import HALF, Backend
+from .examples import Draw
+from .test_adapters import BUILDS, LANGUAGE, flax_module, inputs, placed, torch_module
+from .tolerances import assert_close, compare
+
+pytestmark = pytest.mark.dtypes("float32")
+
+GATED = ("Mamba", "Mamba2", "Mamba3")
+
+
+# Gradients -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.backends("jax")
+@pytest.mark.parametrize("name", [name for name in LANGUAGE if name != "Mamba3LM"])
+def test_gradients_of_language_models_agree(name: str, backend: Backend, torch_too: Backend, dtype: str):
+    """By the names and in the layouts of weight files, whatever the frameworks' own parts are."""
+    nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
+    torch, flax = torch_module(name, torch_too), flax_module(name)
+    torch.load_state_dict({n: torch_too.asarray(np.asarray(x)) for n, x in flax.arrays().items()})
+    ids = inputs(name, Draw(1), 9)
+    torch_too.module.sin(10 * torch(torch_too.asarray(ids))).sum().backward()
+    gradients = nnx.jit(nnx.grad(lambda m, ids: backend.xp.sin(10 * m(ids)).sum()))(flax, backend.asarray(ids))
+    found = nnx.merge(nnx.graphdef(flax), gradients).arrays()
+    for n, p in torch.named_parameters():
+        wanted = torch_too.to_numpy(p.grad)
+        compare(backend.to_numpy(found[n]), wanted, backend, dtype, function=f"layers.{BUILDS[name][0]}", terms=64 * 9)
+
+
+@pytest.mark.backends("jax")
+@pytest.mark.parametrize("name", GATED)
+def test_gradients_of_every_sample_agree(name: str, backend: Backend, torch_too: Backend, dtype: str):
+    """vmap of grad in both, with respect to the parameters."""
+    pytest.importorskip("flax.nnx", reason="flax is not installed")
+    jax, func, module = backend.module, torch_too.module.func, torch_module(name, torch_too)
+    u = Draw(1).real(2, 20, 4)
+
+    def loss(params: dict[str, Any], u: Any) -> Any:
+        return (module.definition.apply(params, u[None, ...]) ** 2).sum()
+
+    params, x = {n: p.detach() for n, p in module.arrays().items()}, torch_too.asarray(u, dtype)
+    wanted = func.vmap(func.grad(loss), in_dims=(None, 0))(params, x)
+    given = {n: backend.asarray(torch_too.to_numpy(p), dtype) for n, p in params.items()}
+    found = backend.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(given, backend.asarray(u, dtype))
+    alone = func.grad(loss)(params, x[1])
+    for n, g in wanted.items():
+        expected, function = torch_too.to_numpy(g), f"layers.{name}"
+        compare(torch_too.to_numpy(alone[n]), expected[1], torch_too, dtype, function=function, terms=64 * 20)
+        compare(backend.to_numpy(found[n]), expected, backend, dtype, function=function, terms=64 * 20)
+
+
+# PyTorch's transformations -------------------------------------------------------------------------------------------
+
+
+def call(module: Any, u: Any, state: Any, reset: Any) -> list[Any]:
+    """Outputs and states of a run over more than one chunk, and of one step."""
+    y, last = module(u, state=state, return_state=True, reset=reset)
+    y_t, after = module.step(u[:, 0], state)
+    return [y, *last, y_t, *after]
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("name", GATED)
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_torch_compile(name: str, backend: Backend, dtype: str):
+    """In one graph."""
+    module, d = torch_module(name, backend), Draw(1)
+    u, reset = backend.asarray(d.real(2, 20, 4), dtype), backend.asarray(d.resets(2, 20))
+    given = (module, u, module.initial_state(2), reset)
+    found = backend.module.compile(call, fullgraph=True, backend="eager")(*given)
+    for actual, wanted in zip(found, call(*given), strict=True):
+        assert_close(actual, backend.to_numpy(wanted), backend, dtype, function=f"layers.{name}", terms=64 * 20)
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("name", [*GATED, "MambaLM"])
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_torch_export(name: str, backend: Backend, dtype: str):
+    module = torch_module(name, backend)
+    u = placed(backend, inputs(name, Draw(1), 20), dtype)
+    with backend.module.no_grad():
+        program = backend.module.export.export(module, (u,))
+        found, wanted = program.module()(u), backend.to_numpy(module(u))
+    assert_close(found, wanted, backend, dtype, function=f"layers.{BUILDS[name][0]}", terms=64 * 20)
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("half", HALF)
+@pytest.mark.parametrize("name", GATED)
+def test_torch_autocast_stops_at_the_layer(name: str, half: str, backend: Backend, dtype: str):
+    """Gates and states stay in float32 there, forward and backward; what comes in half goes out in half."""
+    torch, module = backend.module, torch_module(name, backend)
+    u = backend.asarray(Draw(1).real(2, 20, 4), dtype)
+    wanted = module(u)
+    with torch.autocast(backend.device.type, dtype=backend.dtype(half)):
+        found, from_half = module(u), module(u.to(backend.dtype(half)))
+    assert torch.equal(found, wanted)
+    assert from_half.dtype == backend.dtype(half)
+    gradients = [torch.autograd.grad(y.sum(), list(module.parameters())) for y in (found, wanted)]
+    for actual, expected in zip(*gradients, strict=True):
+        assert torch.equal(actual, expected)

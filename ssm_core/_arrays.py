@@ -236,3 +236,10 @@ def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     product = xp.reshape(product, (*product.shape[:batch], *lead, x.shape[-2], product.shape[-1]))
     back = (*range(batch, batch + extra), *range(batch), x.ndim - 2, x.ndim - 1)
     return xp.permute_dims(product, back)
+
+
+def moved(x: Array, source: int, to: int, xp: Namespace) -> Array:
+    """xp.moveaxis, for which torch.func.vmap has no rule."""
+    order = [axis for axis in range(x.ndim) if axis != source % x.ndim]
+    order.insert(to % x.ndim, source % x.ndim)
+    return xp.permute_dims(x, tuple(order))

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, device, is_complex, matmul, real_dtype, to_complex
+from ._arrays import Array, Namespace, device, is_complex, matmul, moved, real_dtype, to_complex
 from .conversions import dense_form, halved
 from .krylov import matrix_power
 from .shapes import broadcast
@@ -47,11 +47,11 @@ def cauchy_kernel(system: DPLR, length: int, xp: Namespace) -> Array:
     P = xp.matrix_transpose(system.P)
     M, inputs = truncated.shape[-2], system.B.shape[-1]
     rows, columns = _joined(truncated, Q_H, -2, xp), _joined(system.B, P, -1, xp)
-    g = xp.moveaxis(_cauchy_sums(system, rows, columns, length, xp), -1, -3)  # (..., W, M + R, inputs + R)
+    g = moved(_cauchy_sums(system, rows, columns, length, xp), -1, -3, xp)  # (..., W, M + R, inputs + R)
     one = xp.eye(P.shape[-1], dtype=g.dtype, device=device(g))
     left = g[..., M:, inputs:] + one / _points(g.shape[-3], length, g, xp)[:, None, None]
     G = g[..., :M, :inputs] - xp.matmul(g[..., :M, inputs:], xp.linalg.solve(left, g[..., M:, :inputs]))
-    G = xp.moveaxis(G, -3, -1)
+    G = moved(G, -3, -1, xp)
     K = xp.fft.irfft(G, n=length) if system.conj_pairs else xp.fft.ifft(G, n=length)
     K = K * DECAY ** (-_steps(length, K, xp) / length)
     K = K if several_inputs else K[..., 0, :]

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, computable, device, floating, in_dtype_of, is_complex, namespace, real_dtype, require_arrays
+from ._arrays import (
+    Array,
+    computable,
+    device,
+    floating,
+    in_dtype_of,
+    is_complex,
+    moved,
+    namespace,
+    real_dtype,
+    require_arrays,
+)
 from ._errors import DTypeError, OptionError, ShapeError, describe
 from .folding import fold
 from .modes.recurrent import driven, gated_scan, observed, steps_at_once
@@ -90,15 +101,15 @@ def diagonal_scan(
         y = xp.zeros((*batch, *M, 0), dtype=real_dtype(dtype, xp) if conj_pairs else dtype, device=device(u))
         return in_dtype_of(given, y, xp), state
 
-    xs = {"u": xp.moveaxis(xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), -1, 0)}
+    xs = {"u": moved(xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), -1, 0, xp)}
     if reset is not None:
-        xs["reset"] = xp.moveaxis(xp.broadcast_to(reset, (*batch, L)), -1, 0)
+        xs["reset"] = moved(xp.broadcast_to(reset, (*batch, L)), -1, 0, xp)
     fixed = {}
     for name, x, tail in (("Ab", Ab, 1), ("Bb", Bb, 1 + several_inputs), ("C", C, 1 + several_outputs)):
         if not per_step:
             fixed[name] = x
             continue
-        x = xp.moveaxis(x, x.ndim - 1 - tail, 0)
+        x = moved(x, x.ndim - 1 - tail, 0, xp)
         lead = len(batch) + tail - (x.ndim - 1)
         x = xp.reshape(x, (x.shape[0], *(1,) * lead, *x.shape[1:]))
         if x.shape[0] == 1:
@@ -116,7 +127,7 @@ def diagonal_scan(
 
     chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
     y, state = fold(body, state, tuple(xs.values()), chunk=chunk)
-    y = xp.moveaxis(y, 0, -1)
+    y = moved(y, 0, -1, xp)
     return in_dtype_of(given, y, xp), state
 
 

@@ -15,6 +15,7 @@ from ._arrays import (
     compute_dtype,
     device,
     in_dtype_of,
+    moved,
     namespace,
     real_floating,
     require_arrays,
@@ -166,9 +167,9 @@ def in_chunks(
         y, state = one_chunk(x[rank], gates, B[rank], v["C"][rank], state, v.get("reset"), xp)
         return state, y[:, :, 0, ...]
 
-    time_first = tuple(xp.moveaxis(v, 1, 0) for v in named.values())
+    time_first = tuple(moved(v, 1, 0, xp) for v in named.values())
     y, state = fold(body, state, time_first, chunk=chunk)
-    return xp.moveaxis(y, 0, 1), state
+    return moved(y, 0, 1, xp), state
 
 
 def one_chunk(

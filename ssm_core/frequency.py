@@ -11,6 +11,7 @@ from ._arrays import (
     device,
     is_array,
     matmul,
+    moved,
     namespace,
     real_floating,
     require_arrays,
@@ -95,10 +96,10 @@ def _dplr_response(system: DPLR, B: Array, C: Array, z: Array, xp: Namespace) ->
     columns = xp.concat([_as_wide(xp.matrix_transpose(B), system.P, xp), _as_wide(system.P, B, xp)], axis=-2)
     G = _diagonal_response(system, xp.matrix_transpose(columns), rows, z, xp)  # (..., M + R, P + R, W)
     M, P, R = C.shape[-2], B.shape[-1], system.P.shape[-2]
-    G = xp.moveaxis(G, -1, -3)
+    G = moved(G, -1, -3, xp)
     one = xp.eye(R, dtype=G.dtype, device=device(G))
     left = G[..., M:, P:] + (one / z[:, None, None] if system.discrete else one)
-    return xp.moveaxis(G[..., :M, :P] - xp.matmul(G[..., :M, P:], xp.linalg.solve(left, G[..., M:, :P])), -3, -1)
+    return moved(G[..., :M, :P] - xp.matmul(G[..., :M, P:], xp.linalg.solve(left, G[..., M:, :P])), -3, -1, xp)
 
 
 def _as_wide(x: Array, other: Array, xp: Namespace) -> Array:
@@ -113,7 +114,7 @@ def _dense_response(system: Dense, B: Array, C: Array, z: Array, xp: Namespace) 
     z = z[:, None, None]
     left = one - A * z if system.discrete else one * z - A
     x = xp.linalg.solve(left, xp.broadcast_to(to_complex(B, xp)[..., None, :, :], (*left.shape[:-1], B.shape[-1])))
-    return xp.moveaxis(matmul(C[..., None, :, :], x, xp), -3, -1)
+    return moved(matmul(C[..., None, :, :], x, xp), -3, -1, xp)
 
 
 _RESPONSES: dict[type, Any] = {Diagonal: _diagonal_response, Dense: _dense_response, DPLR: _dplr_response}

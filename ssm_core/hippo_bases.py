@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, Namespace, convert, device
+from ._arrays import Array, Namespace, convert, device, moved
 from ._errors import OptionError, SSMError, unknown
 from .folding import fold
 from .hippo_matrices import MEASURES, Pair, hippo, state_size
@@ -79,12 +79,12 @@ def dual_functions(measure: str, N: int, s: Array, matrices: Pair | None, alpha:
         return _fourier(s / WINDOWS[measure], N, xp)
     if matrices is None:
         x = {"legs": 1 - 2 * s, "legt": 1 - s, "lmu": 2 * s - 1}[measure]
-        values = xp.moveaxis(legendre(x, N, xp), 0, -1)
+        values = moved(legendre(x, N, xp), 0, -1, xp)
         return values if measure == "lmu" else values * xp.sqrt(2 * _counted(N, s, xp) + 1)
     A, B = matrices
     weight = xp.exp(-float(1 + A[0, 0]) * s)
     weight = weight * s**alpha if alpha else weight
-    values = xp.moveaxis(_laguerre(s, N, alpha, weight, xp), 0, -1)
+    values = moved(_laguerre(s, N, alpha, weight, xp), 0, -1, xp)
     return values * convert(1 / (math.gamma(1 + alpha) * B), xp, s.dtype, device(s))
 
 

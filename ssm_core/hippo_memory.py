@@ -28,6 +28,7 @@ from ._arrays import (
     floating,
     is_array,
     is_half,
+    moved,
     namespace,
     real_dtype,
     real_floating,
@@ -128,7 +129,7 @@ def hippo_project(
             times = widest(computable(times, xp), xp)
             edges = _edges(operation, measure, times, start, length, method == "zoh", xp)
             _check_order(operation, measure, edges, check_values, xp)
-        signal = xp.moveaxis(xp.broadcast_to(signal, (*batch, length)), -1, 0)
+        signal = moved(xp.broadcast_to(signal, (*batch, length)), -1, 0, xp)
         if first is None:
             first = xp.zeros((*batch, N), dtype=dtype, device=device(u))
         first = xp.broadcast_to(first, (*batch, N))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, Namespace, convert, device, is_array, matmul, real_dtype, resolve
+from ._arrays import Array, Namespace, convert, device, is_array, matmul, moved, real_dtype, resolve
 from .discretization import discretized
 from .folding import fold
 from .hippo_bases import legendre
@@ -49,8 +49,8 @@ def legs(u: Array, edges: Array, a: float, first: Array, xp: Namespace) -> Array
 
     n = xp.arange(N, dtype=real, device=device(u))
     sums = xp.zeros((u.shape[0] + 1, *u.shape[1:]), dtype=u.dtype, device=device(u))
-    rows, _ = fold(row, sums, (n, xp.moveaxis(first, -1, 0)), chunk=1, recompute=False)
-    return xp.moveaxis(xp.moveaxis(rows, 0, -1), 0, -2)
+    rows, _ = fold(row, sums, (n, moved(first, -1, 0, xp)), chunk=1, recompute=False)
+    return moved(moved(rows, 0, -1, xp), 0, -2, xp)
 
 
 def held_legs(u: Array, edges: Array, first: Array, xp: Namespace) -> Array:
@@ -67,7 +67,7 @@ def held_legs(u: Array, edges: Array, first: Array, xp: Namespace) -> Array:
     def prepare(r: Array) -> tuple[Array]:
         """What a step changes, r g_n(r y_q) - g_n(y_q), so that rounding does not add up: (T, ..., N, N)."""
         r = r[..., None]
-        g = xp.moveaxis(legendre(2 * r * y - 1, N, xp), 0, -1) * scale
+        g = moved(legendre(2 * r * y - 1, N, xp), 0, -1, xp) * scale
         return (xp.astype(xp.matrix_transpose(r[..., None] * g - values), real, copy=False),)
 
     def advance(c: Array, u: Array, change: Array) -> Array:
@@ -113,7 +113,7 @@ def _stepped(
         width *= max(1, size)
     chunk = max(1, min(u.shape[0], MATRICES_AT_ONCE // width))
     states, _ = fold(some, first, (u, steps), chunk=chunk)
-    return xp.moveaxis(states, 0, -2)
+    return moved(states, 0, -2, xp)
 
 
 def times_vectors(M: Array, x: Array, xp: Namespace) -> Array:
@@ -135,9 +135,9 @@ def equal_steps(u: Array, matrices: Pair, dt: Any, method: str, first: Array | N
         A, B = (convert(x, xp, real, where) for x in (found.A, found.B))
     C = xp.eye(A.shape[-1], dtype=real, device=where)
     y, _ = scan(Dense(A, B, C, discrete=True), u, initial=first)
-    return xp.moveaxis(y, -1, -2)
+    return moved(y, -1, -2, xp)
 
 
 def _time_first(x: Array, axes: int, xp: Namespace) -> Array:
     """(..., L) to (L, ...), with so many axes after time."""
-    return xp.moveaxis(xp.reshape(x, (1,) * (axes + 1 - x.ndim) + tuple(x.shape)), -1, 0)
+    return moved(xp.reshape(x, (1,) * (axes + 1 - x.ndim) + tuple(x.shape)), -1, 0, xp)

@@ -11,7 +11,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ._arrays import Array, Namespace, compute_dtype, device, in_dtype_of, namespace, real_floating, require_arrays
+from ._arrays import (
+    Array,
+    Namespace,
+    compute_dtype,
+    device,
+    in_dtype_of,
+    moved,
+    namespace,
+    real_floating,
+    require_arrays,
+)
 from ._errors import OptionError, ShapeError, describe
 from ._values import check_finite
 from .duality import CHUNK, one_chunk
@@ -193,9 +203,9 @@ def in_chunks(
     def body(state: Mamba3State, *parts: Array) -> tuple[Mamba3State, Array]:
         return _one_chunk(state, dict(zip(names, parts, strict=True)), biases, xp)
 
-    time_first = tuple(xp.moveaxis(v, 1, 0) for v in given)
+    time_first = tuple(moved(v, 1, 0, xp) for v in given)
     y, state = fold(body, initial, time_first, chunk=chunk)
-    return xp.moveaxis(y, 0, 1), state
+    return moved(y, 0, 1, xp), state
 
 
 def _one_chunk(
@@ -223,9 +233,9 @@ def _one_chunk(
     entering = x * (own + following)[:, :, None, :, None]
     S = S + late[0, ...][..., None, None] * _outer_products(x_before, K_before, xp)
     y, S = one_chunk(entering, log_gates, K, Q, S, reset, xp, strict=True)
-    scores = xp.matmul(xp.moveaxis(Q, 2, 3), xp.matrix_transpose(xp.moveaxis(K, 2, 3)))  # (T, batch, H, R, R)
-    same = xp.matmul(scores, xp.moveaxis(x, 2, 3)) * own[..., None, None]
-    y = y + xp.moveaxis(same, 3, 2)
+    scores = xp.matmul(moved(Q, 2, 3, xp), xp.matrix_transpose(moved(K, 2, 3, xp)))  # (T, batch, H, R, R)
+    same = xp.matmul(scores, moved(x, 2, 3, xp)) * own[..., None, None]
+    y = y + moved(same, 3, 2, xp)
     turned = theta[-1, ...] - 2 * math.pi * xp.floor(theta[-1, ...] / (2 * math.pi))
     turned = xp.broadcast_to(turned, angle.shape)
     if valid is None:
@@ -269,14 +279,14 @@ def _last_valid(before: Array, values: Array, valid: Array, xp: Namespace) -> Ar
 
 def _rank_first(m: Array, xp: Namespace, several: bool = True) -> Array:
     """(H, R, ...) as (R, H, ...); (H, ...) as (1, H, ...)."""
-    return xp.moveaxis(m, 1, 0) if several else m[None, ...]
+    return moved(m, 1, 0, xp) if several else m[None, ...]
 
 
 def _inner(state: tuple[Array, ...], several: bool, xp: Namespace) -> Any:
     """The state with the rank before the heads."""
     angle, S, K, x = state
     if several:
-        return angle, S, xp.moveaxis(K, 2, 1), xp.moveaxis(x, 2, 1)
+        return angle, S, moved(K, 2, 1, xp), moved(x, 2, 1, xp)
     return angle, S, K[:, None, ...], x[:, None, ...]
 
 
@@ -284,7 +294,7 @@ def _outer(state: Mamba3State, several: bool, xp: Namespace) -> Mamba3State:
     """The state as it is given out."""
     angle, S, K, x = state
     if several:
-        return angle, S, xp.moveaxis(K, 1, 2), xp.moveaxis(x, 1, 2)
+        return angle, S, moved(K, 1, 2, xp), moved(x, 1, 2, xp)
     return angle, S, K[:, 0, ...], x[:, 0, ...]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, Namespace, device, dtype_name, namespace, require_arrays, to_numpy
+from ._arrays import Array, Namespace, device, dtype_name, moved, namespace, require_arrays, to_numpy
 from ._dispatch import is_traced
 from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe
 
@@ -23,7 +23,7 @@ def check_cu_seqlens(operation: str, cu_seqlens: Array, batch: int, length: int,
         if x is not None:
             raise OptionError(f"{operation}: cu_seqlens already says where sequences begin and end: leave out {name}.")
     if "int" not in dtype_name(cu_seqlens):
-        raise DTypeError(f"{operation}: cu_seqlens has dtype {cu_seqlens.dtype}, but must be integer.")
+        raise DTypeError(f"{operation}: cu_seqlens has dtype {dtype_name(cu_seqlens)}, but must be integer.")
     if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2 or batch != 1:
         raise ShapeError(
             f"{operation}: cu_seqlens must be (n + 1,) for n sequences packed into a batch of 1 "
@@ -31,7 +31,7 @@ def check_cu_seqlens(operation: str, cu_seqlens: Array, batch: int, length: int,
         )
     if is_traced(cu_seqlens):
         return
-    ends = to_numpy(cu_seqlens)
+    ends = to_numpy(cu_seqlens).astype(np.int64)  # differences of unsigned ones are not negative
     if ends[0] != 0 or ends[-1] != length or (np.diff(ends) < 0).any():
         raise DomainError(
             f"{operation}: cu_seqlens must begin with 0, never decrease, and end with the {length} steps given "
@@ -58,7 +58,7 @@ def side_by_side(
             f"{operation}: packed sequences with states need cu_seqlens as known numbers, not under a trace. Make it "
             "outside of the traced function, or leave states out."
         )
-    ends = to_numpy(cu_seqlens)
+    ends = to_numpy(cu_seqlens).astype(np.int64)
     lengths = np.diff(ends)
     n, longest = len(lengths), max(1, int(lengths.max()))
     first = next(x for x in signals if x is not None)
@@ -76,11 +76,11 @@ def side_by_side(
             return xp.zeros((n, *x.shape[1:time], longest, *x.shape[time + 1 :]), dtype=x.dtype, device=place)
         rows = xp.take(x, flat, axis=time)[0, ...]
         rows = xp.reshape(rows, (*rows.shape[: time - 1], n, longest, *rows.shape[time:]))
-        return xp.moveaxis(rows, time - 1, 0)
+        return moved(rows, time - 1, 0, xp)
 
     y, states = run(tuple(laid(x) for x in signals), xp.asarray(lengths, device=place))
     time = axis % y.ndim
-    rows = xp.moveaxis(y, 0, time - 1)
+    rows = moved(y, 0, time - 1, xp)
     rows = xp.reshape(rows, (*rows.shape[: time - 1], n * longest, *rows.shape[time + 1 :]))
     back = xp.asarray(np.nonzero(inside.reshape(-1))[0], device=place)
     return xp.take(rows, back, axis=time - 1)[None, ...], states

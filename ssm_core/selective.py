@@ -14,6 +14,7 @@ from ._arrays import (
     floating,
     in_dtype_of,
     is_complex,
+    moved,
     namespace,
     real_dtype,
     real_floating,
@@ -188,10 +189,10 @@ def in_chunks(
         last = states[-1, ...]
         return last if before is None else xp.concat([last, before], axis=-1), _read(states, v["C"], xp)
 
-    time_first = tuple(xp.moveaxis(x, -1, 0) for x in named.values())
+    time_first = tuple(moved(x, -1, 0, xp) for x in named.values())
     count = steps_at_once(batch * H * N, L) if chunk is None else chunk
     y, state = fold(body, state, time_first, chunk=count)
-    return xp.moveaxis(y, 0, -1), state
+    return moved(y, 0, -1, xp), state
 
 
 def _trapezoid(v: dict[str, Array], gate: Array, state: Array, xp: Namespace) -> tuple[Array, Array, Array]:

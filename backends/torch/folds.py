@@ -25,7 +25,7 @@ def fold(
             state, y = body(state, *pieces)
         else:
             state, y = checkpoint(body, state, *pieces, use_reentrant=False, preserve_rng_state=False)
-            state = tree_map(_alone, state)
+            state = state if torch.compiler.is_compiling() else tree_map(_alone, state)
         outputs.append(y)
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]), state
 

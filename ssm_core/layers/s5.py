@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import Array, Namespace, computable, device, namespace
+from .._arrays import Array, Namespace, computable, device, moved, namespace
 from .._errors import OptionError, unknown
 from ..discretization import discretized
 from ..folding import fold
@@ -190,6 +190,6 @@ class S5(TimeInvariant):
             states = gated_scan(unit.poles + drive, drive, state, given.get("reset"), given.get("valid"), xp)
             return states[-1, ...], observed(system.C, states, True, True, xp)
 
-        time_first = tuple(xp.moveaxis(a, -1, 0) for a in named.values())
+        time_first = tuple(moved(a, -1, 0, xp) for a in named.values())
         y, state = fold(body, state, time_first, chunk=steps_at_once(x.shape[0] * self.n_states, x.shape[-1]))
-        return xp.moveaxis(y, 0, -1), state if want_state else None
+        return moved(y, 0, -1, xp), state if want_state else None

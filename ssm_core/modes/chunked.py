@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from .._arrays import Array, Namespace, device, matmul_shared
+from .._arrays import Array, Namespace, device, matmul_shared, moved
 from ..folding import fold
 from .job import Run, last_state, masked_input
 
@@ -98,7 +98,7 @@ def _apply_within_segments(run: Run, u: Array, toeplitz: Array, segment: Array) 
         y = xp.sum(xp.where(same, weights * u, xp.zeros_like(u)), axis=-1)
         return state, xp.sum(y, axis=-2) if several else y
 
-    u, segment = xp.moveaxis(u, -2, 0), xp.moveaxis(segment, -2, 0)
+    u, segment = moved(u, -2, 0, xp), moved(segment, -2, 0, xp)
     sizes = (*run.batch, *weights.shape[weights.ndim - 2 - several - len(outputs) :])
     y, _ = fold(body, u[0, ...], (u, segment), chunk=max(1, ELEMENTS_AT_ONCE // max(1, math.prod(sizes))))
-    return xp.moveaxis(y, 0, -2)
+    return moved(y, 0, -2, xp)

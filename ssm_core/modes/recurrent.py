@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import systems
-from .._arrays import Array, Namespace, is_complex, matmul, matmul_shared, to_complex
+from .._arrays import Array, Namespace, is_complex, matmul, matmul_shared, moved, to_complex
 from ..folding import fold
 from ..scans import linear_scan
 from ..systems import Dense
@@ -21,14 +21,14 @@ def run_steps(run: Run) -> tuple[Array, Array | None]:
     xp = run.xp
     axes = 1 if run.propagator.several_inputs else 0
     shape = (*run.batch, *run.u.shape[run.u.ndim - 1 - axes :])
-    u = xp.moveaxis(xp.broadcast_to(run.u, shape), -1, 0)
+    u = moved(xp.broadcast_to(run.u, shape), -1, 0, xp)
     named = {"u": u}
     if run.reset is not None:
-        named["reset"] = xp.moveaxis(run.reset, -1, 0)
+        named["reset"] = moved(run.reset, -1, 0, xp)
     if run.lengths is not None:
-        named["valid"] = xp.moveaxis(steps_within(run.lengths, run.length, xp), -1, 0)
+        named["valid"] = moved(steps_within(run.lengths, run.length, xp), -1, 0, xp)
     if run.step_scale is not None:
-        named["scale"] = xp.moveaxis(run.step_scale, -1, 0)
+        named["scale"] = moved(run.step_scale, -1, 0, xp)
     steps: Callable[..., Any] = _dense_step if isinstance(run.system, Dense) else _diagonal_steps
 
     def body(state: Array, *xs: Array) -> tuple[Array, Array]:
@@ -37,7 +37,7 @@ def run_steps(run: Run) -> tuple[Array, Array | None]:
     width = math.prod(run.batch) * run.zero_state().shape[-1]
     chunk = 1 if isinstance(run.system, Dense) else steps_at_once(width, run.length)
     y, state = fold(body, run.first_state(), tuple(named.values()), chunk=chunk, recompute=chunk > 1)
-    return xp.moveaxis(y, 0, -1), state if run.want_state else None
+    return moved(y, 0, -1, xp), state if run.want_state else None
 
 
 def steps_at_once(width: int, length: int) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 import ssm_core
 from ssm_core import adapters
+from ssm_core.pretrained import their_name
 
 V, L = 13, 10
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -200,9 +201,17 @@ def torch() -> Any:
     return pytest.importorskip("torch")
 
 
+@pytest.mark.parametrize("family", ["mamba", "mamba2"])
+def test_torch_names_are_the_published_ones(family: str, torch: Any):
+    """Within a block `in_proj_weight` is the published `in_proj.weight`, and so on."""
+    load_file = pytest.importorskip("safetensors.numpy").load_file
+    folder = Path(__file__).parents[1] / "conformance" / "golden" / f"{family}_lm_tiny"
+    module = getattr(adapters.torch, f"{family.capitalize()}LM").from_pretrained(folder)
+    assert {their_name(n) for n in module.state_dict()} == load_file(folder / "model.safetensors").keys()
+
+
 @each_model
 def test_torch_names_are_those_of_the_definition(name: str, torch: Any):
-    """Which are the published ones: `tests/test_pretrained.py`."""
     module = Torch().make(name)
     assert list(module.state_dict()) == [p.name for p in module.definition.parameters()]
     other = getattr(adapters.torch, name)(V, 8, 1, **OPTIONS[name])

@@ -154,10 +154,11 @@ class InputDependent(Layer):
 
     def _check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
         wanted = self.state_shapes(batch)
-        if not isinstance(state, tuple | list) or len(state) != len(wanted):
+        several = isinstance(state, tuple | list)
+        if not several or len(state) != len(wanted):
             raise ShapeError(
                 f"{operation}: state must be a tuple of {len(wanted)} arrays ({', '.join(wanted)}), not a "
-                f"{type(state).__name__}. Start from initial_state({batch})."
+                f"{type(state).__name__}{f' of {len(state)}' if several else ''}. Start from initial_state({batch})."
             )
         for (name, shape), x in zip(wanted.items(), state, strict=True):
             require_arrays(operation, **{name: x})

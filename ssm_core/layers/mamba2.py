@@ -79,7 +79,8 @@ class Mamba2(InputDependent):
     def __post_init__(self) -> None:
         object.__setattr__(self, "dt_limit", check_heads("Mamba2", self))
         common.whole("Mamba2", d_conv=self.d_conv)
-        if not all(isinstance(a, int | float) for a in (self.A_min, self.A_max)) or not 0 < self.A_min <= self.A_max:
+        real = all(isinstance(a, int | float) for a in (self.A_min, self.A_max))
+        if not real or not 0 < self.A_min <= self.A_max < math.inf:
             raise OptionError(f"Mamba2: needs 0 < A_min <= A_max (A_min: {self.A_min}, A_max: {self.A_max}).")
         check_bools("Mamba2", conv_bias=self.conv_bias, bias=self.bias)
         check_epsilon("Mamba2", epsilon=self.epsilon)

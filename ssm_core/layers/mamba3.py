@@ -76,8 +76,9 @@ class Mamba3(InputDependent):
     def __post_init__(self) -> None:
         check_heads("Mamba3", self)
         common.whole("Mamba3", rank=self.rank)
-        if not isinstance(self.rope_fraction, int | float) or not 0 <= self.rope_fraction <= 1:
-            raise OptionError(f"Mamba3: rope_fraction = {self.rope_fraction!r} must lie in [0, 1].")
+        share = self.rope_fraction
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise OptionError(f"Mamba3: rope_fraction = {share!r} must lie in [0, 1].")
         check_bools("Mamba3", out_norm=self.out_norm)
         check_epsilon("Mamba3", epsilon=self.epsilon, A_floor=self.A_floor)
 

@@ -14,8 +14,6 @@ from ssm_core.duality import CHUNK
 
 from .base import SSMModule
 
-State = tuple[jax.Array, ...]
-
 
 class InputDependentModule(SSMModule):
     """A module whose sequences may be packed one after another, and whose state is a tuple."""
@@ -26,7 +24,7 @@ class InputDependentModule(SSMModule):
         self,
         u: jax.Array,
         *,
-        state: State | None = None,
+        state: Any = None,
         return_state: bool = False,
         lengths: jax.Array | None = None,
         reset: jax.Array | None = None,

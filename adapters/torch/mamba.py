@@ -13,8 +13,6 @@ from ssm_core.duality import CHUNK
 
 from .base import SSMModule, full_precision
 
-State = tuple[Tensor, ...]
-
 
 class InputDependentModule(SSMModule):
     """A module whose sequences may be packed one after another, and whose state is a tuple."""
@@ -25,7 +23,7 @@ class InputDependentModule(SSMModule):
         self,
         u: Tensor,
         *,
-        state: State | None = None,
+        state: Any = None,
         return_state: bool = False,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,

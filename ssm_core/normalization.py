@@ -77,4 +77,5 @@ def normed(
 @dispatched
 def _rms_norm(x: Array, *, epsilon: float) -> Array:
     xp = namespace("rms_norm", x=x)
-    return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    squares = xp.sum(x * x, axis=-1, keepdims=True) / max(1, x.shape[-1])
+    return x / xp.sqrt(squares + epsilon)

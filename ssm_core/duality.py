@@ -23,7 +23,7 @@ from ._arrays import (
 from ._errors import ShapeError, describe
 from ._values import check_finite
 from .folding import fold
-from .input_dependent import check_chunk, check_given, check_no_overflow, check_rows, steps_of
+from .input_dependent import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
 from .kernels import overflow_ignored
 from .modes.job import steps_within
 from .packing import check_cu_seqlens, resets_of, side_by_side
@@ -105,6 +105,7 @@ def ssd(
     check_given(operation, {"dt": dt, "A": A, **given}, wanted, shapes)
     check_masks(operation, shapes, reset, lengths, None)
     check_chunk(operation, chunk)
+    check_limit(operation, dt_limit)
     check_finite(operation, xp, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
     check_lengths(operation, lengths, L)
 

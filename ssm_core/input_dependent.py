@@ -13,16 +13,29 @@ from .special import softplus
 
 
 def steps_of(
-    operation: str, dt: Any, bias: Any, with_softplus: bool, limit: tuple[float, float], shapes: object, xp: Namespace
+    operation: str,
+    dt: Any,
+    bias: Any,
+    with_softplus: bool,
+    limit: tuple[float, float],
+    shapes: object,
+    xp: Namespace,
+    *,
+    advice: str = "Use dt_softplus=True.",
 ) -> Array:
     """dt + bias, softplus of it if asked for, clipped to the limits; negative steps of host arrays are refused."""
     dt = dt if bias is None else dt + bias
     dt = softplus(dt) if with_softplus else dt
     if isinstance(dt, np.ndarray) and bool((dt < 0).any()):
-        raise DomainError(
-            f"{operation}: dt is negative at {int((dt < 0).sum())} steps ({shapes}). Use dt_softplus=True."
-        )
+        raise DomainError(f"{operation}: dt is negative at {int((dt < 0).sum())} steps ({shapes}). {advice}")
     return dt if tuple(limit) == (0.0, math.inf) else xp.clip(dt, limit[0], limit[1])
+
+
+def check_limit(operation: str, limit: Any) -> None:
+    """Raise unless dt_limit is a pair of numbers."""
+    pair = isinstance(limit, tuple | list) and len(limit) == 2
+    if not pair or not all(isinstance(d, int | float) for d in limit) or not 0 <= limit[0] <= limit[1]:
+        raise OptionError(f"{operation}: dt_limit = {limit!r} must be two numbers, 0 <= low <= high.")
 
 
 def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H: int, shapes: object) -> None:
@@ -58,6 +71,6 @@ def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes:
     others = tuple(i for i in range(y.ndim) if i != axis % y.ndim)
     step = int(np.argmin(np.isfinite(y).all(axis=others)))
     raise DomainError(
-        f"{operation}: the state overflows at step {step}, where dt A > 0 lets it grow ({shapes}). "
-        "Keep A negative, as A = -exp(A_log) does."
+        f"{operation}: the state overflows at step {step}: dt A > 0 lets it grow, or the inputs are too large "
+        f"({shapes}). Keep A negative, as A = -exp(A_log) does."
     )

@@ -95,11 +95,14 @@ def mamba3_scan(
     """
     operation = "mamba3_scan"
     require_arrays(operation, x=x, dt=dt, A=A, B=B, C=C, trap=trap, angles=angles)
+    _check_tuples(operation, {"rank_maps": (rank_maps, 3), "initial": (initial, 4)})
+    entering = dict(zip(("t", "S", "K", "before"), initial or (), strict=False))
+    require_arrays(operation, **entering)
     optional = {
         "B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, "reset": reset, "lengths": lengths,
         "cu_seqlens": cu_seqlens,
         **dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False)),
-        **dict(zip(("t", "S", "K", "before"), initial or (), strict=False)),
+        **entering,
     }  # fmt: skip
     given = {name: v for name, v in optional.items() if v is not None}
     require_arrays(operation, **given)
@@ -114,7 +117,7 @@ def mamba3_scan(
     several = B.ndim == 5
     R = B.shape[2] if several else 1
     check_rows(operation, {"B": B, "C": C}, (batch, L, R) if several else (batch, L), H, shapes)
-    _check_rank(operation, several, rank_maps, z, initial, shapes)
+    _check_rank(operation, several, rank_maps, z, shapes)
     N, M, n = B.shape[-1], angles.shape[-1] if angles.ndim else 0, batch
     if cu_seqlens is not None:
         check_cu_seqlens(operation, cu_seqlens, batch, L, reset=reset, lengths=lengths)
@@ -137,7 +140,8 @@ def mamba3_scan(
 
     dtype = compute_dtype(xp, *(v for name, v in arrays.items() if name not in whole))
     v = {name: a if name in whole else xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
-    v["dt"] = steps_of(operation, v["dt"], None, False, (0.0, math.inf), shapes, xp)
+    advice = "Use ssm_core.special.softplus(dt)."
+    v["dt"] = steps_of(operation, v["dt"], None, False, (0.0, math.inf), shapes, xp, advice=advice)
     share = sigmoid(v["trap"])
     inputs = v["x"][:, :, None, ...]  # (batch, L, R, H, P)
     if rank_maps is not None:
@@ -146,7 +150,7 @@ def mamba3_scan(
     biases = [None if b not in v else _rank_first(v[b], xp, several) for b in ("B_bias", "C_bias")]
     signals = (inputs, v["dt"] * v["A"], share * v["dt"], (1 - share) * v["dt"], rows["B"], rows["C"],
                math.pi * xp.tanh(v["angles"]) * v["dt"][..., None])  # fmt: skip
-    first = None if initial is None else _inner(tuple(v[name] for name in ("t", "S", "K", "before")), several, xp)
+    first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
     with overflow_ignored(x):
         if cu_seqlens is not None and (return_state or initial is not None):
 
@@ -298,15 +302,21 @@ def _outer(state: Mamba3State, several: bool, xp: Namespace) -> Mamba3State:
     return angle, S, K[:, 0, ...], x[:, 0, ...]
 
 
-def _check_rank(operation: str, several: bool, rank_maps: Any, z: Any, initial: Any, shapes: object) -> None:
+def _check_tuples(operation: str, given: dict[str, tuple[Any, int]]) -> None:
+    """Raise for what should be None or a tuple of so many arrays."""
+    for name, (found, n) in given.items():
+        several = isinstance(found, tuple | list)
+        if found is not None and (not several or len(found) != n):
+            what = f"{len(found)} of them" if several else f"a {type(found).__name__}"
+            raise ShapeError(f"{operation}: {name} must be a tuple of {n} arrays, not {what}.")
+
+
+def _check_rank(operation: str, several: bool, rank_maps: Any, z: Any, shapes: object) -> None:
     if several != (rank_maps is not None):
         raise OptionError(
             f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with rank_maps, and without them they "
             f"are (batch, L, G, N) ({shapes})."
         )
-    for name, found, n in (("rank_maps", rank_maps, 3), ("initial", initial, 4)):
-        if found is not None and (not isinstance(found, tuple | list) or len(found) != n):
-            raise ShapeError(f"{operation}: {name} must be a tuple of {n} arrays ({shapes}).")
     if rank_maps is not None and (
         rank_maps[0] is None or rank_maps[2] is None or (rank_maps[1] is None) != (z is None)
     ):

@@ -54,7 +54,7 @@ def rms_norm(
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1 or H % groups:
         raise OptionError(f"rms_norm: groups = {groups!r} must divide the {H} features ({shapes}).")
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < math.inf:
-        raise OptionError(f"rms_norm: epsilon = {epsilon!r} must be at least 0.")
+        raise OptionError(f"rms_norm: epsilon = {epsilon!r} must be a finite number of at least 0 ({shapes}).")
     dtype = compute_dtype(xp, x, weight, gate)
     wide = [None if v is None else xp.astype(v, dtype, copy=False) for v in (x, weight, gate)]
     return in_dtype_of(x, normed(wide[0], wide[1], wide[2], groups, epsilon, gate_first, xp), xp)

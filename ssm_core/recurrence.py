@@ -120,7 +120,7 @@ def check_lengths(operation: str, lengths: Any, length: int) -> None:
     """Raise for lengths that may be read and lie outside the sequence."""
     if isinstance(lengths, np.ndarray) and lengths.size and not 0 <= lengths.min() <= lengths.max() <= length:
         raise DomainError(
-            f"{operation}: lengths must lie in [0, {length}], the steps of u (smallest: {lengths.min()}, "
+            f"{operation}: lengths must lie in [0, {length}], the steps given (smallest: {lengths.min()}, "
             f"largest: {lengths.max()})."
         )
 

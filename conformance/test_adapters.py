@@ -192,8 +192,9 @@ def test_weights_travel(writer: str, name: str, backend: Backend, torch_too: Bac
     u = inputs(name, Draw(1), 20)
     plain = loaded.apply({n: p.astype(np.float64) for n, p in params.items()}, u)
     function = f"layers.{definition.name}"
+    run_flax = compiled(backend, lambda module, x: module(x))
     for result, framework in (
-        (in_torch(placed(torch_too, u, dtype)), torch_too), (in_flax(placed(backend, u, dtype)), backend)
+        (in_torch(placed(torch_too, u, dtype)), torch_too), (run_flax(in_flax, placed(backend, u, dtype)), backend)
     ):  # fmt: skip
         assert_close(result, plain, framework, dtype, function=function, terms=64 * 20)
 

@@ -11,7 +11,7 @@ import pytest
 import ssm_core
 from ssm_core import special
 
-from . import backends, cases, cases_of_layers, cases_of_systems, examples
+from . import backends, cases, cases_of_duality, cases_of_layers, cases_of_systems, examples
 from .backends import HALF, Backend
 from .cases import Case
 from .examples import MIMO, PAIRS, UNPAIRED, Draw
@@ -22,6 +22,8 @@ pytestmark = pytest.mark.dtypes("float64")
 ALL = (*cases.ALL, *cases_of_systems.ALL, *cases_of_layers.ALL)
 # Writes must be impossible or be noticed; one case of each function is enough for what depends on memory only.
 ONE_EACH = tuple({case.function: case for case in reversed(ALL)}.values())
+GATED = (*cases_of_systems.SELECTIVE, *cases_of_systems.DUALITY)
+WITH_LENGTHS = tuple(case for case in GATED if "lengths" in case.name)
 MODES = ("conv", "chunk", "scan")
 
 
@@ -232,3 +234,21 @@ def test_padding_may_hold_anything(mode: str, backend: Backend, dtype: str):
     assert_close(y[1, :13], backend.to_numpy(wanted[1, :13]), backend, dtype, function="scan")
     assert_close(y[0, :], backend.to_numpy(wanted[0, :]), backend, dtype, function="scan")
     assert_close(state, backend.to_numpy(last), backend, dtype, function="scan")
+
+
+@pytest.mark.cases(WITH_LENGTHS)
+@pytest.mark.backends("array_api_strict", "strictest", "torch", "jax", "cupy")
+def test_padding_of_inputs_that_set_the_gates_may_hold_anything(case: Case, backend: Backend, dtype: str):
+    """Where values are not checked, NaN beyond a length comes through no product of matrices."""
+    arrays, values = case.inputs(backend, dtype)
+    dirty = {}
+    for name, x in vars(values).items():
+        if name != "reset" and hasattr(x, "shape") and cases_of_duality.L in x.shape:
+            axis = x.shape.index(cases_of_duality.L)
+            beyond = np.arange(cases_of_duality.L) >= values.lengths[:, None]
+            beyond = beyond.reshape(len(beyond), *(1,) * (axis - 1), -1, *(1,) * (x.ndim - axis - 1))
+            dirty[name] = np.where(beyond, np.nan, x)
+    assert dirty
+    given = SimpleNamespace(**vars(arrays) | vars(examples.as_arrays(backend, dtype, dirty)))
+    for actual, expected in zip(case.results(backend, given), case.expected(values), strict=True):
+        assert_close(actual, expected, backend, dtype, function=case.function, terms=case.terms)

@@ -105,8 +105,9 @@ def selective_scan(
         n = cu_seqlens.shape[0] - 1
     state_shape = (n, u.shape[1], A.shape[1] * (2 if discretization == "trapezoidal" else 1))
     _check_states(u, A, initial, state_shape, reset, lengths, shapes)
-    if is_complex(B) != is_complex(A) and is_complex(B):
-        raise DTypeError(f"{name}: B is complex but A is real ({shapes}). A complex A makes complex states.")
+    for row, x in (("B", B), ("C", C)):
+        if is_complex(x) and not is_complex(A):
+            raise DTypeError(f"{name}: {row} is complex but A is real ({shapes}). A complex A makes complex states.")
     if chunk is not None:
         check_chunk(name, chunk)
     check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)

@@ -185,6 +185,7 @@ REFUSED: dict[str, list[Row]] = {
         (selective(D=nan * ones(4)), DomainError, "D holds NaN"),
         (selective(z=nan * ones((2, 4, 17))), DomainError, "z holds NaN"),
         (selective(dt_bias=nan * ones(4)), DomainError, "dt_bias holds NaN"),
+        (selective(C=1j * ones((2, 2, 5, 17))), DTypeError, r"C is complex but A is real \(u: .*A complex A makes"),
         (selective(discretization="Zoh"), OptionError, "unknown discretization 'Zoh'. Known: .*'trapezoidal'"),
         (selective(initial=ones((2, 4, 10))), ShapeError, r"initial must be \(2, 4, 5\) \(.*initial: \(2, 4, 10\)"),
         (trapezoidal(initial=ones((2, 4, 5))), ShapeError, r"initial must be \(2, 4, 10\) \(.*initial: \(2, 4, 5\)"),

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssm_core import adapters
+
 from .backends import HALF, Backend
 from .examples import Draw
 from .test_adapters import BUILDS, LANGUAGE, flax_module, inputs, placed, torch_module
@@ -29,8 +31,13 @@ def test_gradients_of_language_models_agree(name: str, backend: Backend, torch_t
     torch.load_state_dict({n: torch_too.asarray(np.asarray(x)) for n, x in flax.arrays().items()})
     ids = inputs(name, Draw(1), 9)
     torch_too.module.sin(10 * torch(torch_too.asarray(ids))).sum().backward()
-    gradients = nnx.jit(nnx.grad(lambda m, ids: backend.xp.sin(10 * m(ids)).sum()))(flax, backend.asarray(ids))
-    found = nnx.merge(nnx.graphdef(flax), gradients).arrays()
+    definition, state = nnx.split(flax)
+
+    def loss(state: Any, ids: Any) -> Any:
+        return backend.xp.sin(10 * nnx.merge(definition, state)(ids)).sum()
+
+    gradients = backend.jit(backend.module.grad(loss))(state, backend.asarray(ids))
+    found = nnx.merge(definition, gradients).arrays()
     for n, p in torch.named_parameters():
         wanted = torch_too.to_numpy(p.grad)
         compare(backend.to_numpy(found[n]), wanted, backend, dtype, function=f"layers.{BUILDS[name][0]}", terms=64 * 9)
@@ -56,6 +63,29 @@ def test_gradients_of_every_sample_agree(name: str, backend: Backend, torch_too:
         expected, function = torch_too.to_numpy(g), f"layers.{name}"
         compare(torch_too.to_numpy(alone[n]), expected[1], torch_too, dtype, function=function, terms=64 * 20)
         compare(backend.to_numpy(found[n]), expected, backend, dtype, function=function, terms=64 * 20)
+
+
+# In models -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("pool", ["mean", "last", None])
+@pytest.mark.parametrize("name", GATED)
+def test_sequence_models_in_pieces_and_steps(name: str, pool: str | None, backend: Backend, dtype: str):
+    torch, options = backend.module, {k: v for k, v in BUILDS[name][1].items() if k != "d_model"}
+    torch.manual_seed(0)
+    made = adapters.torch.SequenceModel(4, 3, 4, 2, layer=name, layer_options=options, pool=pool, device=backend.device)
+    u = backend.asarray(Draw(1).real(2, 20, 4), dtype)
+    params = {n: backend.to_numpy(p) for n, p in made.arrays().items()}
+    wanted = made.definition.apply(params, backend.to_numpy(u))
+    _, state = made(u[:, :7], return_state=True)
+    _, state = made(u[:, 7:18], state=state, return_state=True)
+    step = made.stepper()
+    for k in (18, 19):
+        y, state = step(u[:, k], state)
+    function = "layers.SequenceModel"
+    assert_close(made(u), wanted, backend, dtype, function=function, terms=64 * 20)
+    assert_close(y, wanted if pool else wanted[:, -1], backend, dtype, function=function, terms=64 * 20)
 
 
 # PyTorch's transformations -------------------------------------------------------------------------------------------

@@ -254,6 +254,20 @@ def test_rate_step_scale_and_resets(name: str):
 
 
 @each_layer
+@pytest.mark.parametrize("rate", [2, np.float64(2.0)], ids=repr)
+def test_rates_that_are_numbers(rate: Any, name: str, xp: Any):
+    """Of whatever type: the results stay in single precision, for sequences and for steps."""
+    layer = SMALL[name]
+    params = {n: xp.asarray(p) for n, p in layer.initial_parameters().items()}
+    u, state = xp.asarray(signal(1).astype(np.float32)), layer.initial_state(params, B)
+    wanted = layer.apply(params, u, state=state, return_state=True, rate=2.0)
+    y, last = layer.step(params, u[:, 0, :], state, rate=rate)
+    close((y, last), (wanted[0][:, 0, :], wanted[1]), 1e-6)
+    for x in (y, *last, layer.apply(params, u, rate=rate)):
+        assert x.dtype == xp.float32
+
+
+@each_layer
 def test_lengths_of_nothing_keep_the_state(name: str):
     layer, u = SMALL[name], signal()
     params, first = parameters(layer), state_of(layer)

@@ -130,6 +130,7 @@ class InputDependent(Layer):
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state)."""
         check_rate(self.name, rate, None)
+        rate = rate.item() if isinstance(rate, np.generic) else rate
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         advance, check = self._advance(params, rate, xp), once_per_kind(partial(self._check_step, params))

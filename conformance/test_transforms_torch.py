@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .cases import Case
 from .cases_of_layers import params_of
 from .examples import Draw
 from .tolerances import assert_close
-from .transformed import LAYER, L, agree, layer_inputs, layer_modes, scan_inputs
+from .transformed import LAYER, L, agree, layer_inputs, layer_modes, modes_of, scan_inputs
 
 pytestmark = [
     pytest.mark.backends("torch"),
@@ -49,6 +50,22 @@ def test_torch_compile_of_the_layer(backend: Backend, dtype: str):
     agree(found, wanted, backend, dtype, "layers.S4D")
     gradients = [torch.autograd.grad(sum(y.real.sum() for y in ys), list(params.values())) for ys in (found, wanted)]
     agree(gradients[0], gradients[1], backend, dtype, "layers.S4D")
+
+
+@pytest.mark.parametrize("mode", ["conv", "chunk", "scan"])
+def test_torch_compile_for_lengths_that_vary(mode: str, backend: Backend, dtype: str):
+    """Sizes become symbols with the second length."""
+    torch, v = backend.module, layer_inputs(backend, dtype)
+    torch.compiler.reset()
+    params = params_of(v, LAYER)
+
+    def run(u: Any) -> Any:
+        return LAYER.apply(params, u, mode=mode)
+
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    for length in (L, L - 7, L - 8):
+        u = v.u[:, :length, :]
+        agree(compiled(u), run(u), backend, dtype, "layers.S4D")
 
 
 def test_torch_compile_by_inductor(backend: Backend, dtype: str):
@@ -106,6 +123,17 @@ def test_torch_func_vmap_of_scan(axes: tuple[int | None, int | None], backend: B
 
     wanted = torch.stack([piece(i) for i in range((5, 4, 3)[mapped])])
     agree(torch.func.vmap(scan, in_dims=axes)(*inputs), wanted, backend, dtype, "linear_scan")
+
+
+@pytest.mark.parametrize("example", [examples.PAIRS, examples.MIMO], ids=lambda e: e.label)
+def test_torch_func_vmap_of_modes(example: examples.Example, backend: Backend, dtype: str):
+    """Signals and states mapped together, in every mode."""
+    torch, v = backend.module, scan_inputs(backend, dtype, example, batch=(3,))
+
+    def run(u: Any, state: Any) -> Any:
+        return modes_of(SimpleNamespace(**vars(v) | {"u": u, "state": state}), example)
+
+    agree(torch.func.vmap(run)(v.u, v.state), run(v.u, v.state), backend, dtype, "scan")
 
 
 def test_torch_hessian(backend: Backend, dtype: str):

@@ -113,6 +113,21 @@ def test_torch_compile(name: str, backend: Backend, dtype: str):
 
 
 @pytest.mark.backends("torch")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_torch_compiled_gradient(backend: Backend, dtype: str):
+    """Of Mamba, whose softplus PyTorch traces with strides that it does not have."""
+    torch, module = backend.module, torch_module("Mamba", backend)
+    u = backend.asarray(Draw(1).real(2, 3, 4), dtype).requires_grad_()
+
+    def gradient(function: Any) -> Any:
+        return torch.autograd.grad(function(u).square().sum(), u)[0]
+
+    found, wanted = gradient(torch.compile(module, fullgraph=True, backend="aot_eager")), gradient(module)
+    assert_close(found, backend.to_numpy(wanted), backend, dtype, function="layers.Mamba", terms=64 * 3)
+
+
+@pytest.mark.backends("torch")
 @pytest.mark.parametrize("name", [*GATED, "MambaLM"])
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_torch_export(name: str, backend: Backend, dtype: str):

@@ -74,9 +74,16 @@ def _stored_layer(path: str, entry: str) -> Layer:
     """The layer that a metadata entry describes; it may be of a foreign hand."""
     try:
         stored = json.loads(entry)
-        return make(stored["layer"], dict(stored["options"]))
+        return make(stored["layer"], _with_tuples(dict(stored["options"])))
     except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
         raise OptionError(f"load: the {KEY!r} entry of {path!r} describes no layer: {error} ({entry}).") from error
+
+
+def _with_tuples(option: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    if isinstance(option, dict):
+        return {name: _with_tuples(x) for name, x in option.items()}
+    return tuple(map(_with_tuples, option)) if isinstance(option, list) else option
 
 
 def check_parameters(operation: str, layer: Layer, params: Parameters) -> None:

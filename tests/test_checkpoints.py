@@ -226,3 +226,11 @@ def test_without_safetensors(path: Path, monkeypatch: pytest.MonkeyPatch):
     for call in (lambda: ssm_core.save(LAYER, PARAMS, path), lambda: ssm_core.load(path)):
         with pytest.raises(ssm_core.MissingPackageError, match=r"safetensors is not installed.* pip install "):
             call()
+
+
+def test_options_of_blocks_come_back_as_they_were(tmp_path: Path):
+    """A tuple among them too, which JSON makes a list."""
+    options = {"d_state": 4, "head_dim": 4, "dt_limit": (0.01, 0.5)}
+    model = ssm_core.layers.Mamba2LM(vocab_size=5, d_model=4, n_layers=1, layer_options=options)
+    ssm_core.save(model, model.initial_parameters(), tmp_path / "model.safetensors")
+    assert ssm_core.load(tmp_path / "model.safetensors")[0] == model

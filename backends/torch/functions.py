@@ -46,7 +46,9 @@ def sigmoid(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-def softplus(x: Tensor) -> Tensor:
+def softplus(x: Tensor) -> Any:
+    if torch.compiler.is_compiling():
+        return NotImplemented  # its traced backward claims strides that it does not have
     # Where PyTorch takes x for softplus(x): e^-20 is lost in float32, not in float64.
     return torch.nn.functional.softplus(x, threshold=40.0 if x.dtype == torch.float64 else 20.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ pytest.importorskip("triton", reason="triton is not installed")
 if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU: run `nox -s triton`, which uses Triton's interpreter", allow_module_level=True)
 
-from ssm_core.backends.torch import scans, triton_scans  # noqa: E402
+import ssm_core  # noqa: E402
+from ssm_core.backends.torch import gpu_kernels, scans, triton_scans  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -60,12 +62,33 @@ def test_no_steps_and_no_columns():
 
 
 def test_probe():
-    """It agrees with the steps; a kernel that does not is turned off with a warning."""
-    assert triton_scans.usable(DEVICE, scans._scan)
+    """The kernel agrees with the steps; one that does not, or does not run, is turned off with a warning."""
+    assert gpu_kernels.disagreement(triton_scans.probe, DEVICE) is None
 
-    def wrong(*arguments: object) -> None:
-        scans._scan(*arguments)  # type: ignore[arg-type]
-        arguments[-1][0].add_(1)  # type: ignore[index]
+    def wrong(device: torch.device) -> Any:
+        return ((found + 1, wanted) for found, wanted in triton_scans.probe(device))
 
-    with pytest.warns(UserWarning, match="disagrees with the steps"):
-        assert not triton_scans.usable(DEVICE, wrong)
+    def broken(device: torch.device) -> Any:
+        raise RuntimeError("no such instruction")
+
+    assert gpu_kernels.disagreement(wrong, DEVICE) == "the kernel disagrees with the generic body"
+    assert gpu_kernels.disagreement(broken, DEVICE) == "the kernel fails (RuntimeError: no such instruction)"
+
+
+def test_a_kernel_that_disagrees_is_turned_off_with_a_warning(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triton_scans, "probe", lambda device: [(torch.ones(1), torch.zeros(1))])
+    gpu_kernels._checked.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="disagrees with the generic body"):
+            assert gpu_kernels.kernels("triton_scans", DEVICE) is None
+    finally:
+        gpu_kernels._checked.cache_clear()
+
+
+def test_the_public_function_takes_the_kernel(monkeypatch: pytest.MonkeyPatch):
+    called = []
+    scan = triton_scans.scan
+    monkeypatch.setattr(triton_scans, "scan", lambda *arguments: called.append(1) or scan(*arguments))
+    b = draw(70, 4, dtype=torch.float32, seed=0).to(DEVICE).requires_grad_()
+    ssm_core.linear_scan(0.5, b, axis=0).sum().backward()
+    assert called

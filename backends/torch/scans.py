@@ -10,12 +10,12 @@ running). The adjoint of a delayed scan is one that is not, so the backward call
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .gpu_kernels import kernels
 from .transforms import forward_mode, reduced, transformed
 
 NARROW = 2048  # numbers a step below which launching a step costs more than its arithmetic
@@ -37,9 +37,14 @@ def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) ->
 
 @torch.library.custom_op("ssm_core::linear_scan", mutates_args=())
 def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
-    kernel = _kernel(b.device) if b.is_cuda else None
-    if kernel is not None:
-        return kernel(a, b, first, reverse, delayed)
+    triton = kernels("triton_scans", b.device)
+    if triton is not None:
+        return triton.scan(a, b, first, reverse, delayed)  # type: ignore[no-any-return]
+    return steps(a, b, first, reverse, delayed)
+
+
+def steps(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
+    """Launched one after another, or in blocks."""
     a, first = a.resolve_conj(), first.resolve_conj()
     b = b.contiguous() if b.ndim > 1 and b.shape[-1] > 1 and b.stride(-1) > 1 else b.resolve_conj()
     out = torch.empty(b.shape, dtype=b.dtype, device=b.device)
@@ -50,16 +55,6 @@ def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool)
     else:
         _scan(a.unbind(0), b.unbind(0), first, reverse, delayed, out.unbind(0))
     return out
-
-
-@cache
-def _kernel(device: torch.device) -> Any:
-    """The Triton kernel, where Triton is installed and the kernel agrees with the loop."""
-    try:
-        from . import triton_scans
-    except ImportError:
-        return None
-    return triton_scans.scan if triton_scans.usable(device, _scan) else None
 
 
 @_operator.register_fake

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 from pathlib import Path
 
-from . import floor, harness, jobs, peers, sweep
+from . import accuracy, floor, harness, peers, place, sweep
+from .jobs import JOBS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"{', '.join(jobs.JOBS)}, accuracy; all by default")
-    parser.add_argument("--peers", type=Path, metavar="DIR", help="folder with clones of s4 and annotated-s4")
-    parser.add_argument("--sweep", type=Path, metavar="PNG", help="times over the length instead, drawn there")
-    parser.add_argument("--json", metavar="PATH", help="write the results to a JSON file")
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--sweep-memory-of", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments()
+    place.choose(options.device)
     peers.folder = options.peers
     if options.memory_of:
         print(memory_of(*options.memory_of))
@@ -24,45 +20,96 @@ def main() -> None:
     if options.sweep_memory_of:
         print(sweep.memory_of(*options.sweep_memory_of))
         return
-    unknown = set(options.jobs) - {*jobs.JOBS, "accuracy"}
-    if unknown:
-        parser.error(f"unknown jobs {sorted(unknown)}. Known: {', '.join([*jobs.JOBS, 'accuracy'])}")
+    if options.list:
+        print("\n".join([*JOBS, "accuracy"]))
+        return
+    names = chosen(options.jobs)
     best = floor.measure()
     print(floor.describe(best), flush=True)
-    rows, curves = [], []
+    rows: list[harness.Row] = []
+    curves: list[dict[str, object]] = []
+    errors: dict[str, float] = {}
     if options.sweep:
         curves = sweep.run(best)
         sweep.draw(curves, options.sweep)
     else:
-        for name in options.jobs or jobs.JOBS:
+        for name in names:
             if name != "accuracy":
                 rows += run(name)
-        if not options.jobs or "accuracy" in options.jobs:
-            for name, error in jobs.accuracy().items():
-                print(f"accuracy 2^20  {name:14s} {error:.1e} of the largest value")
+        if "accuracy" in names:
+            errors = accuracy.measure()
+            for what, error in errors.items():
+                print(f"accuracy 2^20  {what:14s} {error:.1e} of the largest value")
     if options.json:
-        harness.write_json(rows, options.json, machine=floor.machine(), floor=vars(best), curves=curves)
+        harness.write_json(
+            rows, options.json, machine=floor.machine(), floor=vars(best), curves=curves, accuracy=errors
+        )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="a name or a pattern such as 'scan-*'; all by default")
+    parser.add_argument("--list", action="store_true", help="print the names of the jobs")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the jobs run")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="folder with clones of other implementations")
+    parser.add_argument("--sweep", type=Path, metavar="PNG", help="times over the length instead, drawn there")
+    parser.add_argument("--json", metavar="PATH", help="write the results to a JSON file")
+    parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--sweep-memory-of", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    for pattern in options.jobs:
+        if not fnmatch.filter([*JOBS, "accuracy"], pattern):
+            parser.error(f"no job is named {pattern!r}. `--list` prints the names.")
+    return options
+
+
+def chosen(patterns: list[str]) -> list[str]:
+    """The names that the patterns match, in the order of the registry; all where there are none."""
+    names = [*JOBS, "accuracy"]
+    return [name for name in names if not patterns or any(fnmatch.fnmatch(name, p) for p in patterns)]
 
 
 def run(name: str) -> list[harness.Row]:
     """Measure one job and print its rows."""
-    case = jobs.JOBS[name]()
-    rows = harness.measure(case)
-    if name in jobs.MEMORY:
-        where = () if peers.folder is None else ("--peers", str(peers.folder))
-        for row in rows:
-            row.memory = harness.peak_memory(*where, "--memory-of", name, row.variant)
-    harness.print_rows(rows)
-    for peer, reason in case.missing.items():
-        print(f"{case.name:28s} {peer:24s} not run: {reason}", flush=True)
+    job, rows = JOBS[name], []
+    reason = place.absence(job.framework)
+    if reason is not None:
+        print(f"{name:40s} not run: {reason}", flush=True)
+        return []
+    where = () if peers.folder is None else ("--peers", str(peers.folder))
+    for number, case in enumerate(job.cases()):
+        found = harness.measure(case)
+        if job.memory:
+            harness.add_memory(
+                found, lambda row, i=number: harness.peak_memory(*where, "--memory-of", name, str(i), row.variant)
+            )
+        harness.print_rows(found)
+        for peer, why in case.missing.items():
+            print(f"{case.name:40s} {peer:24s} not run: {why}", flush=True)
+        rows += found
+    for row in rows:
+        row.job = name
     return rows
 
 
-def memory_of(name: str, variant: str) -> int:
+def memory_of(name: str, number: str, variant: str) -> int:
     """The peak that one variant adds in this process."""
-    jobs.warm_up()
-    case = jobs.JOBS[name]()
-    return harness.added_to_peak(case.ours if variant == "ours" else case.others[variant])
+    job = JOBS[name]
+    if job.framework == "torch":
+        warm_up()
+    return harness.added_to_peak(job.cases()[int(number)].works[variant])
+
+
+def warm_up() -> None:
+    """Small layers forward and backward, so that libraries have loaded what they load at first use."""
+    import torch
+
+    import ssm_core
+
+    for layer in (ssm_core.adapters.torch.S4D(8, d_state=64), ssm_core.adapters.torch.Mamba(8)):
+        layer(torch.zeros(1, 256, 8)).sum().backward()
+    x = torch.zeros(8, 64, requires_grad=True)
+    torch.fft.irfft(torch.fft.rfft(x, 128) * torch.fft.rfft(x, 128), 128).sum().backward()
 
 
 if __name__ == "__main__":

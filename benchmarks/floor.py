@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import place
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -23,7 +25,7 @@ class Floor:
 
 
 def measure() -> Floor:
-    """By PyTorch, which uses all cores."""
+    """By PyTorch, which uses all cores, or the GPU."""
     import torch
 
     x = torch.ones(2**25)
@@ -36,8 +38,10 @@ def _median(work: Callable[[], object], repeats: int = 9) -> float:
     work()
     times = []
     for _ in range(repeats):
+        place.wait()
         start = time.perf_counter()
         work()
+        place.wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
@@ -55,7 +59,7 @@ def machine() -> dict[str, object]:
 
     found: dict[str, object] = {
         "python": platform.python_version(), "machine": platform.machine(), "system": platform.system(),
-        "cores": os.cpu_count(), "numpy": np.__version__,
+        "cores": os.cpu_count(), "processor": _processor(), "numpy": np.__version__,
     }  # fmt: skip
     for name in ("torch", "jax"):
         try:
@@ -63,3 +67,18 @@ def machine() -> dict[str, object]:
         except ImportError:
             found[name] = "not installed"
     return found
+
+
+def _processor() -> str:
+    """The name of the processor, or of the GPU that the jobs run on."""
+    import platform
+    from pathlib import Path
+
+    if place.name != "cpu":
+        import torch
+
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -31,11 +31,11 @@ def s4_kernel(length: int) -> Any:
 
 
 def einsum_kernel(length: int) -> Any:
-    from .jobs import NaiveKernelTorch
+    from .jobs.kernels import EinsumKernel
 
     if CHANNELS * D_STATE // 2 * length * 8 > LARGEST:
         return None
-    naive = NaiveKernelTorch(_layer("S4D"))
+    naive = EinsumKernel(_layer("S4D"))
     return lambda: naive(length)
 
 

@@ -59,9 +59,10 @@ def check_given(operation: str, given: dict[str, Any], wanted: dict[str, Any], s
             raise ShapeError(f"{operation}: {name} must be {known} ({shapes}).")
 
 
-def check_chunk(operation: str, chunk: Any) -> None:
+def check_chunk(operation: str, chunk: Any, option: str = "chunk") -> None:
+    """Raise unless an option that counts steps is a whole number."""
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise OptionError(f"{operation}: chunk = {chunk!r} must be a whole number of at least 1.")
+        raise OptionError(f"{operation}: {option} = {chunk!r} must be a whole number of at least 1.")
 
 
 def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ._arrays import Array, Namespace, compute_dtype, in_dtype_of, namespace, real_floating, require_arrays
 from ._dispatch import dispatched
@@ -66,16 +65,18 @@ def normed(
     """`rms_norm` of arrays that are known to fit."""
     factor = None if gate is None else activation("silu")(gate)
     x = x * factor if gate_first and factor is not None else x
-    shape = tuple(x.shape)
-    if groups > 1:
-        x = xp.reshape(x, (*shape[:-1], groups, shape[-1] // groups))
-    y: Any = xp.reshape(_rms_norm(x, epsilon=epsilon), shape)
-    y = y if weight is None else y * weight
+    if groups == 1:
+        y = _rms_norm(x, weight, epsilon=epsilon)
+    else:
+        shape = tuple(x.shape)
+        y = _rms_norm(xp.reshape(x, (*shape[:-1], groups, shape[-1] // groups)), None, epsilon=epsilon)
+        y = xp.reshape(y, shape) if weight is None else xp.reshape(y, shape) * weight
     return y if gate_first or factor is None else y * factor
 
 
 @dispatched
-def _rms_norm(x: Array, *, epsilon: float) -> Array:
+def _rms_norm(x: Array, weight: Array | None, *, epsilon: float) -> Array:
     xp = namespace("rms_norm", x=x)
     squares = xp.sum(x * x, axis=-1, keepdims=True) / max(1, x.shape[-1])
-    return x / xp.sqrt(squares + epsilon)
+    y = x / xp.sqrt(squares + epsilon)
+    return y if weight is None else y * weight

@@ -77,23 +77,37 @@ def short_convolution(
 ) -> tuple[Array, Array]:
     """y (batch, L, H) of u (batch, L, H), features last, and the state (batch, H, K - 1)."""
     batch, L, H = u.shape
-    K = weight.shape[1]
+    n = weight.shape[1] - 1
     if before is None:
-        before = xp.zeros((batch, H, K - 1), dtype=u.dtype, device=device(u))
-    x = xp.concat([xp.permute_dims(before, (0, 2, 1)), u], axis=1) if K > 1 else u
+        before = xp.zeros((batch, H, n), dtype=u.dtype, device=device(u))
+    before = xp.permute_dims(before, (0, 2, 1))
     segment = None
     if reset is not None:  # inputs are seen by the steps of their own segment
         count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
-        segment = xp.concat([xp.zeros((batch, K - 1), dtype=count.dtype, device=device(u)), count], axis=1)
-    y: Any = weight[:, K - 1] * u
+        segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
+    # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
+    y = _weighted(xp.concat([before, u[:, :n, :]], axis=1), segment, weight, bias, xp)
+    if n < L:
+        rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
+        y = xp.concat([y, rest], axis=1) if n else rest
+    if lengths is None and n <= L:
+        return y, _last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
+    return y, _last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
+
+
+def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:
+    """The steps of x (batch, n + T, H) but for its first n, which are only seen; segment (batch, n + T) or longer."""
+    n = weight.shape[1] - 1
+    T = x.shape[1] - n
+    y: Any = weight[:, n] * x[:, n:, :]
     y = y if bias is None else y + bias
-    for j in range(K - 1):
-        shifted = x[:, j : j + L, :]
+    for j in range(n):
+        shifted = x[:, j : j + T, :]
         if segment is not None:
-            same = segment[:, j : j + L] == segment[:, K - 1 :]
+            same = segment[:, j : j + T] == segment[:, n : n + T]
             shifted = xp.where(same[..., None], shifted, xp.zeros_like(shifted))
         y = y + weight[:, j] * shifted
-    return y, _last_inputs(x, segment, K - 1, lengths, xp)
+    return y
 
 
 def _last_inputs(x: Array, segment: Array | None, n: int, lengths: Array | None, xp: Namespace) -> Array:

@@ -242,6 +242,7 @@ def _gelu(x: Array, *, approximate: str) -> Array:
     return 0.5 * x * (1 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
+@dispatched
 def _silu(x: Array) -> Array:
     return x * _sigmoid(x)
 

@@ -32,11 +32,12 @@ class InputDependentModule(SSMModule):
         rate: Any = 1.0,
         step_scale: jax.Array | None = None,
         mode: str = "auto",
+        recompute: int | None = None,
     ) -> Any:
         """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`."""
         return self.definition.apply(
             self.arrays(), u, state=state, return_state=return_state, lengths=lengths, reset=reset,
-            cu_seqlens=cu_seqlens, rate=rate, step_scale=step_scale, mode=mode,
+            cu_seqlens=cu_seqlens, rate=rate, step_scale=step_scale, mode=mode, recompute=recompute,
         )  # fmt: skip
 
 

@@ -92,12 +92,13 @@ class LanguageModule(nn.Module):
         reset: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
         mode: str = "auto",
+        recompute: int | None = None,
     ) -> Any:
         """Logits (B, L, V) from ids (B, L); with return_state (logits, state). Options as the definition's `apply`."""
         namespace(self.definition.name, ids=ids, embeddings=self.backbone.embeddings.weight)
         return self.definition.compose(
             ids, *self._parts(), state=state, return_state=return_state, lengths=lengths, reset=reset,
-            cu_seqlens=cu_seqlens, mode=mode,
+            cu_seqlens=cu_seqlens, mode=mode, recompute=recompute,
         )  # fmt: skip
 
     def arrays(self) -> dict[str, Tensor]:

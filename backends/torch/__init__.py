@@ -16,7 +16,9 @@ from .functions import (
     gelu,
     glu,
     is_traced,
+    rms_norm,
     sigmoid,
+    silu,
     softplus,
     to_numpy,
 )
@@ -25,8 +27,8 @@ from .scans import linear_scan
 
 NAMESPACE = compat
 TWINS = (
-    "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu",
-    "affine", "glu",
+    "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "silu", "softplus",
+    "gelu", "affine", "glu", "rms_norm",
 )  # fmt: skip
 
 __all__ = [
@@ -44,7 +46,9 @@ __all__ = [
     "glu",
     "is_traced",
     "linear_scan",
+    "rms_norm",
     "sigmoid",
+    "silu",
     "softplus",
     "to_numpy",
 ]

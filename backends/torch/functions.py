@@ -46,6 +46,10 @@ def sigmoid(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
+def silu(x: Tensor) -> Tensor:
+    return torch.nn.functional.silu(x)
+
+
 def softplus(x: Tensor) -> Any:
     if torch.compiler.is_compiling():
         return NotImplemented  # its traced backward claims strides that it does not have
@@ -61,6 +65,12 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     if x.dtype != weight.dtype or (bias is not None and bias.dtype != x.dtype):
         return NotImplemented
     return torch.nn.functional.linear(x, weight, bias)
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, *, epsilon: float) -> Any:
+    if weight is not None and weight.dtype != x.dtype:
+        return NotImplemented
+    return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, epsilon)
 
 
 def glu(x: Tensor) -> Tensor:

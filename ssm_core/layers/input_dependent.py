@@ -18,12 +18,15 @@ from .._arrays import (
     computable,
     device,
     in_dtype_of,
+    moved,
     namespace,
     real_floating,
     require_arrays,
 )
 from .._errors import OptionError, ShapeError, describe, unknown
 from .._values import check_positive
+from ..folding import fold
+from ..input_dependent import check_chunk
 from ..modes.job import steps_within
 from ..packing import check_cu_seqlens, resets_of, side_by_side
 from ..recurrence import check_lengths, check_masks
@@ -75,6 +78,7 @@ class InputDependent(Layer):
         rate: Any = 1.0,
         step_scale: Array | None = None,
         mode: str = "auto",
+        recompute: int | None = None,
     ) -> Any:
         """y (B, L, H) from u (B, L, H), and the last state with return_state.
 
@@ -85,12 +89,17 @@ class InputDependent(Layer):
         rate        multiplies dt: a number or an array ()
         step_scale  (B, L): multiplies dt step by step
         mode        one of `modes`: the same function
+        recompute   steps of a piece whose inside is computed again in the backward: memory then holds u, y, the states
+                    between pieces, and the inside of one piece. None keeps all of it
         """
         xp = check_signal(self.name, u, self.d_model)
         B, L, _ = u.shape
         check_rate(self.name, rate, None)
         if mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)
+        if recompute is not None:
+            check_chunk(self.name, recompute, "recompute")
+        run = self._run if recompute is None else partial(self._run_in_pieces, recompute)
         n = B
         if cu_seqlens is not None:
             check_cu_seqlens(self.name, cu_seqlens, B, L, reset=reset, lengths=lengths)
@@ -109,17 +118,49 @@ class InputDependent(Layer):
         if cu_seqlens is None or (state is None and not return_state):
             reset = reset if cu_seqlens is None else resets_of(cu_seqlens, L, xp)
             first = self._zeros(params, B, xp) if cu_seqlens is not None else first
-            y, last = self._run(params, x, first, reset, lengths, rate if scale is None else rate * scale, mode, xp)
+            y, last = run(params, x, first, reset, lengths, rate if scale is None else rate * scale, mode, xp)
         else:
 
             def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Any]:
                 x, scale = signals
                 scale = rate if scale is None else rate * scale
-                return self._run(params, x, first, None, lengths, scale, mode, xp)
+                return run(params, x, first, None, lengths, scale, mode, xp)
 
             y, last = side_by_side(self.name, one_each, (x, scale), cu_seqlens, 1)
         y = in_dtype_of(u, y, xp)
         return (y, last) if return_state else y
+
+    def _run_in_pieces(
+        self,
+        steps: int,
+        params: Parameters,
+        u: Array,
+        state: State,
+        reset: Array | None,
+        lengths: Array | None,
+        scale: Any,
+        mode: str,
+        xp: Namespace,
+    ) -> tuple[Array, State]:
+        """`_run` by pieces of so many steps, one after another, each computed again in the backward."""
+        if 0 in u.shape:
+            return self._run(params, u, state, reset, lengths, scale, mode, xp)
+        named = {"u": u, "k": xp.arange(u.shape[1], device=device(u))[None, :]}
+        if reset is not None:
+            named["reset"] = reset
+        if len(getattr(scale, "shape", ())) == 2:
+            named["scale"] = scale
+
+        def body(state: State, *pieces: Array) -> tuple[State, Array]:
+            v = {name: moved(x, 0, 1, xp) for name, x in zip(named, pieces, strict=True)}
+            left = None
+            if lengths is not None:
+                left = xp.clip(lengths - xp.astype(v["k"][:, 0], lengths.dtype), 0, v["u"].shape[1])
+            y, state = self._run(params, v["u"], state, v.get("reset"), left, v.get("scale", scale), mode, xp)
+            return state, moved(y, 1, 0, xp)
+
+        y, state = fold(body, state, tuple(moved(x, 1, 0, xp) for x in named.values()), chunk=steps)
+        return moved(y, 0, 1, xp), state
 
     def initial_state(self, params: Parameters, batch: int) -> State:
         """Zeros."""

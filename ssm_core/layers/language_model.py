@@ -81,16 +81,18 @@ class LanguageModel(Layer):
         reset: Array | None = None,
         cu_seqlens: Array | None = None,
         mode: str = "auto",
+        recompute: int | None = None,
     ) -> Any:
         """Logits (B, L, V) of the token after each of ids (B, L), and with return_state the states of all blocks.
 
         lengths (B,) are those of right-padded sequences, reset (B, L) bool begins anew at a step (True at the first
-        token of a left-padded sequence), cu_seqlens (n + 1,) with B = 1 is for sequences packed one after another.
+        token of a left-padded sequence), cu_seqlens (n + 1,) with B = 1 is for sequences packed one after another,
+        recompute the steps of a piece whose inside the backward computes again, as in the layers.
         """
         params = self.prepared(params, ids=ids)
         return self.compose(
             ids, *self._parts(params), state=state, return_state=return_state, lengths=lengths, reset=reset,
-            cu_seqlens=cu_seqlens, mode=mode,
+            cu_seqlens=cu_seqlens, mode=mode, recompute=recompute,
         )  # fmt: skip
 
     def compose(
@@ -107,6 +109,7 @@ class LanguageModel(Layer):
         reset: Array | None = None,
         cu_seqlens: Array | None = None,
         mode: str = "auto",
+        recompute: int | None = None,
     ) -> Any:
         """The model from its parts, whichever framework they are of. A block maps x, with the options of a layer, to
         what is added to x; with return_state to (that, its state)."""
@@ -115,7 +118,10 @@ class LanguageModel(Layer):
         blocks = tuple(blocks)
         if cu_seqlens is not None:
             check_cu_seqlens(self.name, cu_seqlens, ids.shape[0], ids.shape[1], reset=reset, lengths=lengths)
-        run = partial(self._hidden, embed=embed, blocks=blocks, norm=norm, return_state=return_state, mode=mode)
+        run = partial(
+            self._hidden, embed=embed, blocks=blocks, norm=norm, return_state=return_state, mode=mode,
+            recompute=recompute,
+        )  # fmt: skip
         if state is not None:
             self._check_state(state)
         if cu_seqlens is None or (state is None and not return_state):

@@ -10,8 +10,9 @@ from typing import Any
 
 import ssm_core
 
-from . import peers
-from .harness import Case
+from .. import peers
+from ..harness import Case, Job
+from .common import close, in_torch, passes
 
 BATCH, L, D_MODEL, INNER, N = 2, 1024, 256, 512, 16
 
@@ -54,17 +55,15 @@ def loop(u: Any, dt: Any, A: Any, B: Any, C: Any) -> Any:
 
 def selective_scan_torch(name: str, make: Callable[[], Any], wanted: str, repeats: int) -> Case:
     """selective_scan forward and backward."""
-    from .jobs import close
-
     inputs = scan_inputs()
     references, missing = peers.those_here({name: make})
 
     def run(scan: Callable[..., Any]) -> Callable[[], Any]:
-        return lambda: scan(*inputs).sum().backward()
+        return in_torch(lambda: scan(*inputs), True)
 
     def check() -> None:
         for reference in references.values():
-            close(ssm_core.selective_scan(*inputs).detach().numpy(), reference(*inputs).detach().numpy(), 1e-4)
+            close(ssm_core.selective_scan(*inputs), reference(*inputs), 1e-4)
 
     others = {name: run(reference) for name, reference in references.items()}
     ours = run(ssm_core.selective_scan)
@@ -75,24 +74,20 @@ def block(kind: str, backward: bool, repeats: int, wanted: str) -> Case:
     """A whole block, hidden size 256."""
     import torch
 
-    from .jobs import close
-
     torch.manual_seed(0)
     ours: Any = getattr(ssm_core.adapters.torch, kind)(D_MODEL)
     u = torch.randn(BATCH, L, D_MODEL, requires_grad=True)
     theirs, missing = peers.those_here({"transformers": lambda: published(ours)})
 
     def run(layer: Any) -> Callable[[], Any]:
-        if backward:
-            return lambda: layer(u).sum().backward()
-        return torch.no_grad()(lambda: layer(u))
+        return in_torch(lambda: layer(u), backward)
 
     def check() -> None:
         for layer in theirs.values():
-            close(ours(u).detach().numpy(), layer(u).detach().numpy(), 1e-4)
+            close(ours(u), layer(u), 1e-4)
 
     others = {name: run(layer) for name, layer in theirs.items()}
-    name = f"{kind} block {'fwd+bwd' if backward else 'fwd'}"
+    name = f"{kind} block torch {passes(backward)}"
     return Case(name, run(ours), others, check, wanted, repeats=repeats, missing=missing)
 
 
@@ -143,14 +138,13 @@ def generation(kind: str, layers: int = 4, tokens: int = 32) -> Case:
     return Case(name, lambda: ours.generate(prompt, tokens), others, None, wanted, repeats=5, missing=missing)
 
 
-JOBS: dict[str, Callable[[], Case]] = {
-    "selective-scan": lambda: selective_scan_torch("mamba.py", parallel_scan, "wanted: 3x", 5),
-    "selective-scan-loop": lambda: selective_scan_torch("loop under autograd", lambda: loop, "wanted: 50x", 1),
-    "mamba-forward": lambda: block("Mamba", False, 3, "wanted: 1x"),
-    "mamba-backward": lambda: block("Mamba", True, 1, "wanted: 50x"),
-    "mamba2-forward": lambda: block("Mamba2", False, 5, "wanted: 1x"),
-    "mamba2-backward": lambda: block("Mamba2", True, 5, "wanted: 1x"),
-    "generate-mamba": lambda: generation("Mamba"),
-    "generate-mamba2": lambda: generation("Mamba2"),
+JOBS = {
+    "selective-scan": Job(lambda: selective_scan_torch("mamba.py", parallel_scan, "wanted: 3x", 5), memory=True),
+    "selective-scan-loop": Job(lambda: selective_scan_torch("loop under autograd", lambda: loop, "wanted: 50x", 1)),
+    "mamba-torch": Job(lambda: block("Mamba", False, 3, "wanted: 1x"), memory=True),
+    "mamba-torch-backward": Job(lambda: block("Mamba", True, 1, "wanted: 50x")),
+    "mamba2-torch": Job(lambda: block("Mamba2", False, 5, "wanted: 1x"), memory=True),
+    "mamba2-torch-backward": Job(lambda: block("Mamba2", True, 5, "wanted: 1x"), memory=True),
+    "generate-mamba": Job(lambda: generation("Mamba")),
+    "generate-mamba2": Job(lambda: generation("Mamba2")),
 }
-MEMORY = ("selective-scan", "mamba2-backward")

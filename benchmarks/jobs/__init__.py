@@ -1,0 +1,17 @@
+"""The jobs, by name. H = 256 channels, 64 real states (32 conjugate pairs) and float32 where nothing else is said."""
+
+from __future__ import annotations
+
+from ..harness import Job
+from . import convolutions, kernels, layers, mamba, memory, scans, starting, steps
+
+JOBS: dict[str, Job] = {
+    **kernels.JOBS,
+    **convolutions.JOBS,
+    **scans.JOBS,
+    **layers.JOBS,
+    **mamba.JOBS,
+    **memory.JOBS,
+    **steps.JOBS,
+    **starting.JOBS,
+}

@@ -122,6 +122,6 @@ def triton(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time and memory beside other ways to compute the same, in one run."""
-    install(session, "-e", f".[{FRAMEWORKS}]")
+    """Time and memory beside other ways to compute the same, in one run. `nox -s bench -- --list` names the jobs."""
+    install(session, "-e", ".[demo]", "scipy", "transformers", "mambapy")
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -25,6 +25,7 @@ from ._arrays import (
     real_floating,
     require_arrays,
 )
+from ._dispatch import dispatched
 from ._errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
 from ._values import check_finite, check_positive
 from .conversions import halved, joined
@@ -35,7 +36,6 @@ from .shapes import broadcast
 from .systems import DPLR, Diagonal
 
 MODES = ("auto", "conv", "chunk", "scan")
-SHORTEST_CONVOLUTION = 128
 
 
 def scan(
@@ -154,7 +154,7 @@ def run(
     u = xp.astype(u, dtype if is_complex(u) else real_dtype(dtype, xp), copy=False)
     batch = _batch(operation, system, u, initial, reset, lengths, step_scale)
     options = {"reset": reset, "step_scale": step_scale}
-    mode = choose_mode(operation, system, mode, u.shape[-1], **options)
+    mode = choose_mode(operation, system, mode, u, **options)
     axes = len(batch)
     reset, step_scale = (_with_axes(x, axes + 1, xp) for x in (reset, step_scale))
     lengths = None if lengths is None else xp.clip(_with_axes(lengths, axes, xp), 0, u.shape[-1])
@@ -188,7 +188,7 @@ def run(
 _MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}
 
 
-def choose_mode(operation: str, system: Any, mode: str, length: int, **options: Any) -> str:
+def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any) -> str:
     """The mode to run in; raises where the one asked for cannot do what the options ask."""
     if mode not in MODES:
         raise unknown(operation, "mode", mode, MODES)
@@ -209,7 +209,13 @@ def choose_mode(operation: str, system: Any, mode: str, length: int, **options: 
         return mode
     if isinstance(system, Diagonal) and systems.inputs(system, systems.batch_rank(system)) is not None:
         return "scan"
-    return "chunk" if options["reset"] is not None or length < SHORTEST_CONVOLUTION else "conv"
+    return "chunk" if options["reset"] is not None or u.shape[-1] < _shortest_convolution(u) else "conv"
+
+
+@dispatched
+def _shortest_convolution(u: Array) -> float:
+    """Steps from which the FFT is faster than chunks. Backends keep what was measured for them: docs/performance.md."""
+    return 128
 
 
 def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:

@@ -17,9 +17,10 @@ LAYERS: dict[str, dict[str, Any]] = {
     "S4D": {}, "S4": {}, "DSS": {"length": LENGTH}, "SSM": {}, "LMU": {}, "S5": {}, "LRU": {}, "RTF": {}, "LinOSS": {},
     "Mamba": {}, "Mamba2": {}, "Mamba3": {},
 }  # fmt: skip
+PIECE = 1024  # steps
 
 
-def of_layer(kind: str) -> Case:
+def of_layer(kind: str, **given: Any) -> Case:
     """Not timed: each runs once in a process of its own."""
     import torch
 
@@ -34,7 +35,16 @@ def of_layer(kind: str) -> Case:
 
     others = {"plain FFT convolution": in_torch(plain, True)}
     wanted = "wanted: at least 0.67x"
-    return Case(f"memory of {kind}", in_torch(lambda: layer(u), True), others, None, wanted, repeats=0)
+    name = ", ".join([f"memory of {kind}", *(f"{option}={value}" for option, value in given.items())])
+    return Case(name, in_torch(lambda: layer(u, **given), True), others, None, wanted, repeats=0)
 
 
-JOBS = {f"memory-{kind.lower()}": Job(lambda kind=kind: of_layer(kind), memory=True) for kind in LAYERS}
+def by_pieces(kind: str) -> Job:
+    """Of a layer whose backward computes pieces again."""
+    return Job(lambda: of_layer(kind, recompute=PIECE), memory=True)
+
+
+JOBS = {
+    **{f"memory-{kind.lower()}": Job(lambda kind=kind: of_layer(kind), memory=True) for kind in LAYERS},
+    **{f"memory-{kind.lower()}-pieces": by_pieces(kind) for kind in ("Mamba", "Mamba2", "Mamba3")},
+}

@@ -39,7 +39,7 @@ def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) ->
 def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
     triton = kernels("triton_scans", b.device)
     if triton is not None:
-        return triton.scan(a, b, first, reverse, delayed)  # type: ignore[no-any-return]
+        return triton.scan(a, b, first, reverse, delayed)
     return steps(a, b, first, reverse, delayed)
 
 

@@ -158,11 +158,10 @@ def in_chunks(
     xp: Namespace,
 ) -> tuple[Array, Array]:
     """C x for all steps, and the last state, of arrays that are known to fit."""
-    batch, H, L = u.shape
     if initial is None:
         dtype = xp.result_type(A.dtype, u.dtype)
         width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)
-        initial = xp.zeros((batch, H, width), dtype=dtype, device=device(u))
+        initial = xp.zeros((*u.shape[:2], width), dtype=dtype, device=device(u))
     if 0 in u.shape:
         return xp.zeros_like(u), initial
     B, C = (x[:, None, :, :] if x.ndim == 3 else x for x in (B, C))  # (batch, G, N, L), or constant (H, N)

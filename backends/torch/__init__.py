@@ -22,11 +22,12 @@ from .functions import (
 )
 from .pytrees import register
 from .scans import linear_scan
+from .selective import selective_scan
 
 NAMESPACE = compat
 TWINS = (
     "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu",
-    "affine", "glu",
+    "affine", "glu", "selective_scan",
 )  # fmt: skip
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "glu",
     "is_traced",
     "linear_scan",
+    "selective_scan",
     "sigmoid",
     "softplus",
     "to_numpy",

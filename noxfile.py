@@ -117,7 +117,8 @@ def language(session: nox.Session) -> None:
 def triton(session: nox.Session) -> None:
     """The Triton kernels, on small arrays through Triton's interpreter: no GPU is needed."""
     install(session, "-e", ".[torch,test]", "triton")
-    session.run("pytest", "tests/test_triton.py", *session.posargs, env={"TRITON_INTERPRET": "1"})
+    tests = sorted(str(path) for path in Path("tests").glob("test_triton*.py"))
+    session.run("pytest", *tests, *session.posargs, env={"TRITON_INTERPRET": "1"})
 
 
 @nox.session

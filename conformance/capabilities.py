@@ -21,10 +21,13 @@ TWINS: dict[str, tuple[str, ...]] = {
         "eigvals",
         "erf",
         "sigmoid",
+        "silu",
         "softplus",
         "gelu",
         "affine",
         "glu",
+        "rms_norm",
+        "selective_scan",
     ),
     "jax": ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu"),
     "cupy": ("linear_scan", "erf"),
@@ -65,7 +68,7 @@ class Row:
 _SCAN = ("linear_scan", "fold")
 _MODES = ("convolve", "linear_scan", "fold", "expm")
 _MIXING = ("sigmoid", "gelu", "affine", "glu")
-_GATES = ("sigmoid", "softplus", "affine")
+_GATES = ("sigmoid", "silu", "softplus", "affine", "rms_norm")
 
 ROWS: tuple[Row, ...] = (
     Row("hippo"),
@@ -80,12 +83,12 @@ ROWS: tuple[Row, ...] = (
     Row("linear_scan", ("linear_scan",)),
     Row("chunk_summary", ("linear_scan",)),
     Row("diagonal_scan", _SCAN),
-    Row("selective_scan", _SCAN),
+    Row("selective_scan", ("selective_scan", *_SCAN)),
     Row("ssd", ("fold",)),
     Row("mamba3_scan", (*_SCAN, "sigmoid")),
-    Row("selective_state_update", ("sigmoid", "softplus")),
+    Row("selective_state_update", ("sigmoid", "silu", "softplus")),
     Row("causal_conv1d"),
-    Row("rms_norm", ("sigmoid",)),
+    Row("rms_norm", ("rms_norm", "sigmoid", "silu")),
     Row("scan", _MODES, ("fft", "linalg")),
     Row("step", _MODES, ("linalg",)),
     Row("frequency_response", (), ("linalg",)),
@@ -103,7 +106,7 @@ ROWS: tuple[Row, ...] = (
     Row("special.sigmoid", ("sigmoid",)),
     Row("special.softplus", ("softplus",)),
     Row("special.gelu", ("gelu",)),
-    Row("special.silu", ("sigmoid",)),
+    Row("special.silu", ("silu", "sigmoid")),
     Row("special.relu"),
     Row("special.tanh"),
     Row("layers.S4D", ("convolve", *_SCAN, *_MIXING), ("fft",)),
@@ -115,10 +118,10 @@ ROWS: tuple[Row, ...] = (
     Row("layers.LRU", (*_SCAN, *_MIXING), ("fft",)),
     Row("layers.RTF", (*_MODES, *_MIXING), ("fft",)),
     Row("layers.LinOSS", ("convolve", *_SCAN, *_MIXING), ("fft",)),
-    Row("layers.Mamba", (*_SCAN, *_GATES)),
+    Row("layers.Mamba", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2", ("fold", *_GATES)),
     Row("layers.Mamba3", (*_SCAN, *_GATES)),
-    Row("layers.MambaLM", (*_SCAN, *_GATES)),
+    Row("layers.MambaLM", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2LM", ("fold", *_GATES)),
     Row("layers.Mamba3LM", (*_SCAN, *_GATES)),
     Row("layers.SequenceModel", ("convolve", *_SCAN, *_MIXING), ("fft",)),

@@ -21,6 +21,7 @@ from ._arrays import (
     require_arrays,
     to_complex,
 )
+from ._dispatch import dispatched
 from ._errors import DTypeError, ShapeError, describe, unknown
 from ._values import check_finite
 from .folding import fold
@@ -156,21 +157,37 @@ def in_chunks(
     chunk: int | None,
     xp: Namespace,
 ) -> tuple[Array, Array]:
-    """C x for all steps, and the last state, of arrays that are known to fit; states of one chunk at a time."""
-    batch, H, L = u.shape
-    N, trapezoidal = A.shape[1], discretization == "trapezoidal"
-    state = initial
-    if state is None:
+    """C x for all steps, and the last state, of arrays that are known to fit."""
+    if initial is None:
         dtype = xp.result_type(A.dtype, u.dtype)
-        state = xp.zeros((batch, H, 2 * N if trapezoidal else N), dtype=dtype, device=device(u))
+        width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)
+        initial = xp.zeros((*u.shape[:2], width), dtype=dtype, device=device(u))
     if 0 in u.shape:
-        return xp.zeros_like(u), state
-    named, fixed = {"u": u, "dt": dt}, {}
+        return xp.zeros_like(u), initial
+    B, C = (x[:, None, :, :] if x.ndim == 3 else x for x in (B, C))  # (batch, G, N, L), or constant (H, N)
+    return _selective_scan(u, dt, A, B, C, initial, reset, lengths, discretization=discretization, chunk=chunk)
+
+
+@dispatched
+def _selective_scan(
+    u: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    C: Array,
+    state: Array,
+    reset: Array | None,
+    lengths: Array | None,
+    *,
+    discretization: str,
+    chunk: int | None,
+) -> tuple[Array, Array]:
+    """States of one chunk at a time."""
+    xp, L = namespace("selective_scan", u=u), u.shape[-1]
+    named: dict[str, Array] = {"u": u, "dt": dt}
+    fixed: dict[str, Array] = {}
     for name, x in (("B", B), ("C", C)):
-        if x.ndim == 2:
-            fixed[name] = x  # (H, N)
-        else:
-            named[name] = x if x.ndim == 4 else x[:, None, :, :]  # (batch, G, N, L)
+        (fixed if x.ndim == 2 else named)[name] = x
     if reset is not None:
         named["reset"] = reset[:, None, :]
     if lengths is not None:
@@ -181,7 +198,7 @@ def in_chunks(
         reset, valid = v.get("reset"), v.get("valid")
         w = v["dt"][..., None] * A  # (T, batch, H, N)
         gate, before = xp.exp(w), None
-        if trapezoidal:
+        if discretization == "trapezoidal":
             state, drive, before = _trapezoid(v, gate, state, xp)
         else:
             drive = _times_rows(v["dt"] * v["u"], v["B"], xp)
@@ -191,7 +208,7 @@ def in_chunks(
         return last if before is None else xp.concat([last, before], axis=-1), _read(states, v["C"], xp)
 
     time_first = tuple(moved(x, -1, 0, xp) for x in named.values())
-    count = steps_at_once(batch * H * N, L) if chunk is None else chunk
+    count = steps_at_once(math.prod(u.shape[:2]) * A.shape[1], L) if chunk is None else chunk
     y, state = fold(body, state, time_first, chunk=count)
     return moved(y, 0, -1, xp), state
 

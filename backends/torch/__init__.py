@@ -24,11 +24,12 @@ from .functions import (
 )
 from .pytrees import register
 from .scans import linear_scan
+from .selective import selective_scan
 
 NAMESPACE = compat
 TWINS = (
     "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "silu", "softplus",
-    "gelu", "affine", "glu", "rms_norm",
+    "gelu", "affine", "glu", "rms_norm", "selective_scan",
 )  # fmt: skip
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "is_traced",
     "linear_scan",
     "rms_norm",
+    "selective_scan",
     "sigmoid",
     "silu",
     "softplus",

@@ -1,0 +1,140 @@
+"""The selective scan for PyTorch on a GPU, where its kernels run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .gpu_kernels import kernels
+from .transforms import forward_mode, transformed
+
+STATES = 64  # beyond, the states that a program keeps between tiles outgrow what the kernel saves
+
+
+def selective_scan(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    state: Tensor,
+    reset: Tensor | None,
+    lengths: Tensor | None,
+    *,
+    discretization: str,
+    chunk: int | None,
+) -> tuple[Tensor, Tensor]:
+    """The twin of `ssm_core.selective._selective_scan`."""
+    arrays = (u, dt, A, B, C, state)
+    fits = u.dtype in (torch.float32, torch.float64) and all(x.dtype == u.dtype for x in arrays)
+    if discretization != "mamba" or not fits or not 1 <= A.shape[1] <= STATES:
+        return NotImplemented
+    mapped = torch._C._are_functorch_transforms_active()  # which, unlike `transformed`, sees what is compiled too
+    if mapped or transformed(u) or forward_mode() or kernels("triton_selective", u.device) is None:
+        return NotImplemented
+    if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
+        y, last, _ = _SelectiveScan.apply(*arrays, reset, lengths, chunk)
+    else:
+        y, last, _ = _forward(*arrays, reset, lengths, False)
+    return y, last
+
+
+def tile(states: int, channels: int) -> tuple[int, int, int, int]:
+    """Steps T, channels D, states N in powers of two, and the warps of a program, for so many channels side by side.
+
+    The parts of the gradients of B and of C have N / D times the size of u, and the states kept between tiles N / T
+    times. A thread holds T D N / 32 warps = 16 numbers of a tile: the backward, where about twelve such live at once,
+    takes 212 registers a thread on Hopper for N = 16, and spills a little with the 16 warps of N beyond.
+    """
+    N = _power(states)
+    D = min(_power(channels), max(16, min(64, 256 // N)))
+    return (16 if D * N <= 512 else 8), D, N, max(1, min(16, D * N // 32))
+
+
+def groups(B: Tensor, C: Tensor) -> int:
+    """Groups of channels that share their rows of both."""
+    return math.lcm(*(1 if x.ndim == 2 else int(x.shape[1]) for x in (B, C)))
+
+
+def _power(n: int) -> int:
+    """The next power of two."""
+    return 1 << (int(n) - 1).bit_length()
+
+
+@torch.library.custom_op("ssm_core::selective_scan", mutates_args=())
+def _forward(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None,
+    lengths: Tensor | None, keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return kernels("triton_selective", u.device).forward(u, dt, A, B, C, first, reset, lengths, keep)
+
+
+@_forward.register_fake
+def _(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None,
+    lengths: Tensor | None, keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    (batch, H, length), N = u.shape, A.shape[1]
+    T = tile(N, H // groups(B, C))[0]
+    starts = u.new_empty((batch, (length + T - 1) // T, H, N) if keep else (0,))
+    return torch.empty_like(u), u.new_empty(first.shape), starts
+
+
+@torch.library.custom_op("ssm_core::selective_scan_backward", mutates_args=())
+def _backward(
+    g: Tensor, g_last: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor,
+    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    triton = kernels("triton_selective", u.device)
+    return triton.backward(g, g_last, u, dt, A, B, C, starts, reset, lengths, want_B, want_C)
+
+
+@_backward.register_fake
+def _(
+    g: Tensor, g_last: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor,
+    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    of_B, of_C = (
+        u.new_empty((0,) if not wanted else x.shape if x.ndim == 2 else x.mT.shape)
+        for x, wanted in ((B, want_B), (C, want_C))
+    )
+    return torch.empty_like(u), torch.empty_like(dt), u.new_empty(A.shape), of_B, of_C, u.new_empty(g_last.shape)
+
+
+class _SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _forward(*arguments[:-1], True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.chunk = inputs[-1]
+        ctx.save_for_backward(*inputs[:-1], output[2])
+        ctx.mark_non_differentiable(output[2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        *arrays, reset, lengths, starts = ctx.saved_tensors
+        needed = ctx.needs_input_grad[: len(arrays)]
+        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or transformed(grads[0])):
+            return *_differentiable(arrays, needed, (reset, lengths, ctx.chunk), grads[:2]), None, None, None
+        want_B, want_C = needed[3:5]
+        found = _backward(*grads[:2], *arrays[:5], starts, reset, lengths, want_B, want_C)
+        found = [x.mT if x.ndim == 4 else x for x in found]
+        return *(x if need else None for x, need in zip(found, needed, strict=True)), None, None, None
+
+
+def _differentiable(arrays: Any, needed: Any, options: Any, grads: Any) -> tuple[Tensor | None, ...]:
+    """Gradients by differentiating the generic body, which can be differentiated again."""
+    from ...selective import _selective_scan  # which loads this module
+
+    *masks, chunk = options
+    with torch.enable_grad():
+        apart = [x.view_as(x) for x in arrays]  # one may depend on another, or be it
+        results = _selective_scan(*apart, *masks, discretization="mamba", chunk=chunk, backend="generic")
+        wanted = [x for x, need in zip(apart, needed, strict=True) if need]
+        found = iter(torch.autograd.grad(results, wanted, grads, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)

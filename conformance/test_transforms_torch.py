@@ -82,6 +82,25 @@ def test_torch_compile_by_inductor(backend: Backend, dtype: str):
     agree(gradients[0], gradients[1], backend, dtype, "layers.S4D")
 
 
+def test_torch_compiled_forward_mode(backend: Backend, dtype: str):
+    """Right where the generic body can be traced; beyond, refused rather than silently zero."""
+    torch = backend.module
+
+    def scan(b: Any) -> Any:
+        return ssm_core.linear_scan(0.5, b, axis=0)
+
+    def convolve(u: Any) -> Any:
+        return ssm_core.convolve(u, u[..., :4])
+
+    short, long = (backend.asarray(np.ones((n, 12)), dtype) for n in (12, 100))
+    for f in (scan, convolve):
+        run = lambda x, f=f: torch.func.jvp(f, (x,), (x,))[1]  # noqa: E731
+        compiled = torch.compile(run, fullgraph=True, backend="eager")
+        agree(compiled(short), run(short), backend, dtype, "linear_scan")
+    with pytest.raises(Exception, match="compile no forward-mode derivatives"):
+        torch.compile(lambda x: torch.func.jvp(scan, (x,), (x,))[1], fullgraph=True, backend="eager")(long)
+
+
 @pytest.mark.parametrize("mode", ["conv", "chunk", "scan"])
 def test_torch_export(mode: str, backend: Backend, dtype: str):
     torch, v = backend.module, layer_inputs(backend, dtype)

@@ -97,7 +97,8 @@ def _linear_scan(a: Array, b: Array, initial: Array | None, *, axis: int, revers
     if length > LONGEST_TRACED_LOOP and is_traced(b):
         raise OptionError(
             f"linear_scan: the generic loop is being traced over {length} steps, which would unroll them all "
-            f"(limit {LONGEST_TRACED_LOOP}). Use the framework's own scan: leave out backend='generic'."
+            f"(limit {LONGEST_TRACED_LOOP}). Use the framework's own scan: leave out backend='generic', and compile no "
+            "forward-mode derivatives in PyTorch."
         )
     gates = xp.unstack(a, axis=axis) if a.shape[axis] == length else (xp.squeeze(a, axis=axis),) * length
     drives = xp.unstack(b, axis=axis)

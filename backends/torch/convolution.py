@@ -9,13 +9,15 @@ from torch import Tensor
 
 from ssm_core.convolution import padded_length
 
-from .transforms import conjugated, reduced
+from .transforms import conjugated, forward_mode, reduced
 
 
 def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
     """The twin of `ssm_core.convolution._convolve`, for real signals."""
     if u.is_complex() or 0 in (*u.shape, *k.shape) or (reverse is not None and reverse.shape[-1] == 0):
         return NotImplemented
+    if torch.compiler.is_compiling() and forward_mode():
+        return NotImplemented  # the traced function has no tangents
     function = _Convolve if torch.compiler.is_compiling() else _ConvolveForward
     return function.apply(u, k, reverse)
 

@@ -21,8 +21,10 @@ from .transforms import forward_mode, reduced, transformed
 NARROW = 2048  # numbers a step below which launching a step costs more than its arithmetic
 
 
-def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reverse: bool) -> Tensor:
+def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reverse: bool) -> Any:
     """The twin of `ssm_core.scans._linear_scan`."""
+    if torch.compiler.is_compiling() and forward_mode():
+        return NotImplemented  # the traced operator has no tangents
     a, b = a.movedim(axis, 0), b.movedim(axis, 0)
     if b.shape[0] == 0:
         return b.movedim(0, axis)

@@ -13,6 +13,7 @@ TWINS: dict[str, tuple[str, ...]] = {
     "numpy": ("linear_scan", "diagonal_stepper", "erf", "gelu", "sigmoid", "affine", "glu"),
     "array_api_strict": (),
     "torch": (
+        "chunks",
         "convolve",
         "linear_scan",
         "diagonal_stepper",

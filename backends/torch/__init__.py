@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array_api_compat import torch as compat
 
+from .chunks import chunks
 from .convolution import convolve
 from .folds import fold
 from .functions import (
@@ -25,7 +26,7 @@ from .scans import linear_scan
 
 NAMESPACE = compat
 TWINS = (
-    "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu",
+    "chunks", "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu",
     "affine", "glu",
 )  # fmt: skip
 
@@ -33,6 +34,7 @@ __all__ = [
     "NAMESPACE",
     "TWINS",
     "affine",
+    "chunks",
     "convolve",
     "devices",
     "diagonal_stepper",

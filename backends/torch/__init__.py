@@ -26,8 +26,8 @@ from .scans import linear_scan
 
 NAMESPACE = compat
 TWINS = (
-    "chunks", "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu",
-    "affine", "glu",
+    "chunks", "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus",
+    "gelu", "affine", "glu",
 )  # fmt: skip
 
 __all__ = [

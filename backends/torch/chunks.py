@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ssm_core.modes.chained import chain, run_chained
-from ssm_core.modes.chunked import CHUNK
 from ssm_core.modes.job import Run
 from ssm_core.vandermonde import DiagonalPropagator
 
@@ -18,25 +17,24 @@ from .transforms import forward_mode, transformed
 
 def chunks(u: Tensor, run: Run) -> Any:
     """The twin of `ssm_core.modes.chunked._chunks`, for real signals through diagonal systems in single precision."""
-    if not _fits(u, run):
+    if run.reset is not None or not _is_real_and_diagonal(u, run) or transformed(u) or forward_mode():
         return NotImplemented
-    return run_chained(run, CHUNK, _Chain.apply)
+    triton = kernels("triton_convolution", u.device)
+    if triton is None:
+        return NotImplemented
+    states = run.zero_state()
+    fits = states.numel() > 0 and states.shape[-1] * (2 if states.is_complex() else 1) <= triton.STATES
+    return run_chained(run, triton.STEPS, _Chain.apply) if fits else NotImplemented
 
 
-def _fits(u: Tensor, run: Run) -> bool:
-    propagator, system = run.propagator, run.system
+def _is_real_and_diagonal(u: Tensor, run: Run) -> bool:
+    """Whether the outputs to u are real, the propagator one of poles, and everything in single precision."""
+    system, propagator = run.system, run.propagator
     if not isinstance(propagator, DiagonalPropagator) or propagator.several_inputs or propagator.several_outputs:
         return False
     given = [system.poles, system.B, system.C] + ([] if run.initial is None else [run.initial])
-    single = u.dtype == torch.float32 and all(x.dtype in (torch.float32, torch.complex64) for x in given)
     real = system.conj_pairs or not any(x.is_complex() for x in given)
-    if run.reset is not None or not (single and real) or 0 in (*run.batch, system.poles.shape[-1]):
-        return False
-    if transformed(u) or forward_mode():
-        return False
-    triton = kernels("triton_convolution", u.device)
-    halves = 2 if any(x.is_complex() for x in given) else 1
-    return triton is not None and halves * system.poles.shape[-1] <= triton.STATES
+    return real and u.dtype == torch.float32 and all(x.dtype in (torch.float32, torch.complex64) for x in given)
 
 
 @torch.library.custom_op("ssm_core::chain", mutates_args=())
@@ -44,7 +42,7 @@ def _forward(
     u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
     triton = kernels("triton_convolution", u.device)
-    return triton.forward(u, taps, respond, drive, decay, head, first)  # type: ignore[no-any-return]
+    return triton.forward(u, taps, respond, drive, decay, head, first)
 
 
 @_forward.register_fake
@@ -60,7 +58,7 @@ def _adjoint(
     dlast: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     triton = kernels("triton_convolution", u.device)
-    return triton.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)  # type: ignore[no-any-return]
+    return triton.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
 
 
 @_adjoint.register_fake
@@ -77,7 +75,7 @@ def _slopes(
     u: Tensor, dy: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     triton = kernels("triton_convolution", u.device)
-    return triton.slopes(u, dy, respond, drive, decay, head, first, dlast)  # type: ignore[no-any-return]
+    return triton.slopes(u, dy, respond, drive, decay, head, first, dlast)
 
 
 @_slopes.register_fake
@@ -117,8 +115,7 @@ def _differentiated(inputs: tuple[Tensor, ...], needed: tuple[bool, ...], grads:
     """The gradients by autograd, which can be differentiated again."""
     with torch.enable_grad():
         inputs = tuple(x.view_as(x) for x in inputs)  # apart, where one tensor is given twice
-        found = torch.autograd.grad(
-            chain(*inputs), [x for x, wanted in zip(inputs, needed, strict=True) if wanted], grads, create_graph=True
-        )
+        wanted = [x for x, asked in zip(inputs, needed, strict=True) if asked]
+        found = torch.autograd.grad(chain(*inputs), wanted, grads, create_graph=True, materialize_grads=True)
     remaining = iter(found)
-    return tuple(next(remaining) if wanted else None for wanted in needed)
+    return tuple(next(remaining) if asked else None for asked in needed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -34,7 +35,8 @@ def _checked(name: str, device: torch.device) -> Any:
         if error.name is None or error.name.partition(".")[0] != "triton":
             raise
         return None
-    problem = disagreement(module.probe, device)
+    with ThreadPoolExecutor(1) as alone:  # out of the caller's inference mode, checkpoint or transform
+        problem = alone.submit(disagreement, module.probe, device).result()
     if problem is None:
         return module
     warnings.warn(f"{name}: on {device} {problem}. The generic body is used instead.", stacklevel=2)
@@ -44,9 +46,10 @@ def _checked(name: str, device: torch.device) -> Any:
 def disagreement(probe: Any, device: torch.device) -> str | None:
     """What is wrong with kernels on a device, or None."""
     try:
-        for found, wanted in probe(device):
-            if not _close(found, wanted):
-                return "the kernel disagrees with the generic body"
+        with torch.cuda.device(device if device.type == "cuda" else -1):
+            for found, wanted in probe(device):
+                if not _close(found, wanted):
+                    return "the kernel disagrees with the generic body"
     except Exception as error:  # whatever a compiler of kernels raises
         return f"the kernel fails ({type(error).__name__}: {error})"
     return None

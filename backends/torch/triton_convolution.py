@@ -10,8 +10,8 @@ The adjoint l_c of x_c starts as the gradient of the last state, l_A, and walks 
     du_c = M' dy_c + Q' l_{c+1},     l_c = P' dy_c + conj(d) l_{c+1},
     dQ = sum_c l_{c+1} u_c',         dz^r = l_1 conj(x_0)
 
-The rest meets states, which a second walk forward computes again. dd = sum_{c>0} l_{c+1} conj(x_c) would need l and x of
-one time. The walk carries v = dx/dd instead, which meets what enters l at each chunk:
+The rest meets states, which a second walk forward computes again. dd = sum_{c>0} l_{c+1} conj(x_c) would need l and x
+of one time. The walk carries v = dx/dd instead, which meets what enters l at each chunk:
 
     dM = sum_c dy_c u_c',     dP = sum_c dy_c x_c',
     dd = sum_{c>0} (P' dy_c) conj(v_c) + l_A conj(v_A),     v_1 = 0,     v_{c+1} = d v_c + x_c
@@ -34,16 +34,16 @@ from torch import Tensor
 
 from ssm_core.modes.chained import chain
 
-# Few rows, because there may be no more programs than channels. With 64 steps and 64 numbers of state, the walks keep
-# M or dM, P, Q and two of their gradients, 20K numbers, and 8K or 12K small parts of what is constant, for tf32x3: up to
-# 128 registers a thread of 8 warps.
-ROWS, WARPS = 16, 8
+# A warp has all the columns of a product. With 32 steps, 64 numbers of state and a warp for every 16 steps, M, P and Q
+# take 160 registers a thread, each being two parts for tf32x3, and what meets them 100 more. More warps would do the
+# same work again, and more steps or rows would spill. Few rows, because there may be no more programs than channels.
+STEPS, ROWS, WARPS = 32, 16, 2
 STATES = 64  # numbers of state, both halves, that fit so
 
 
 @triton.jit
 def _place(rows, channels, N, T: tl.constexpr, states: tl.constexpr, R: tl.constexpr, halves: tl.constexpr):
-    """Where the program is in gates (H, halves, N), matrices (H, halves, N, T), states (B, H, halves, N) and signals."""
+    """Where a program is in gates (H, halves, N), matrices (H, halves, N, T) and states (B, H, halves, N)."""
     blocks = tl.cdiv(rows, R)
     channel = (tl.program_id(0) // blocks).to(tl.int64)
     row = (tl.program_id(0) % blocks) * R + tl.arange(0, R)
@@ -52,7 +52,7 @@ def _place(rows, channels, N, T: tl.constexpr, states: tl.constexpr, R: tl.const
     gate = channel * halves * N + n
     entry = gate[:, None] * T + tl.arange(0, T)[None, :]
     state = series[None, :] * (halves * N) + n[:, None]
-    return channel, series, row < rows, gate, entry, state
+    return series, row < rows, gate, entry, state
 
 
 @triton.jit
@@ -84,10 +84,11 @@ def _steps(series, here, start, first, stop, length, T: tl.constexpr):
 
 
 @triton.jit
-def _toeplitz(taps, T: tl.constexpr):
+def _toeplitz(taps, rows, T: tl.constexpr, R: tl.constexpr):
     """M': K[j - i]"""
+    channel = (tl.program_id(0) // tl.cdiv(rows, R)).to(tl.int64)
     lag = tl.arange(0, T)[None, :] - tl.arange(0, T)[:, None]
-    return tl.load(taps + lag, mask=lag >= 0, other=0.0)
+    return tl.load(taps + channel * T + lag, mask=lag >= 0, other=0.0)
 
 
 @triton.jit
@@ -128,10 +129,10 @@ def _forward_kernel(
     paired: tl.constexpr, T: tl.constexpr, states: tl.constexpr, R: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
     halves: tl.constexpr = 2 if paired else 1
-    channel, series, here, gate, entry, state = _place(rows, channels, N, T, states, R, halves)
+    series, here, gate, entry, state = _place(rows, channels, N, T, states, R, halves)
     real = tl.arange(0, states) < N
     inside = real[:, None] & here[None, :]
-    M = tl.trans(_toeplitz(taps + channel * T, T))
+    M = tl.trans(_toeplitz(taps, rows, T, R))
     P, Pi = _load(respond, entry, N * T, real[:, None], paired)
     P, Pi = tl.trans(P), tl.trans(Pi)
     Q, Qi = _load(drive, entry, N * T, real[:, None], paired)
@@ -164,10 +165,10 @@ def _adjoint_kernel(
 ):  # fmt: skip
     """The walk back."""
     halves: tl.constexpr = 2 if paired else 1
-    channel, series, here, gate, entry, state = _place(rows, channels, N, T, states, R, halves)
+    series, here, gate, entry, state = _place(rows, channels, N, T, states, R, halves)
     real = tl.arange(0, states) < N
     inside = real[:, None] & here[None, :]
-    M = _toeplitz(taps + channel * T, T)
+    M = _toeplitz(taps, rows, T, R)
     P, Pi = _load(respond, entry, N * T, real[:, None], paired)
     Q, Qi = _load(drive, entry, N * T, real[:, None], paired)
     Q, Qi = tl.trans(Q), tl.trans(Qi)
@@ -216,7 +217,7 @@ def _slopes_kernel(
 ):  # fmt: skip
     """The second walk forward."""
     halves: tl.constexpr = 2 if paired else 1
-    channel, series, here, gate, entry, state = _place(rows, channels, N, T, states, R, halves)
+    series, here, gate, entry, state = _place(rows, channels, N, T, states, R, halves)
     real = tl.arange(0, states) < N
     inside = real[:, None] & here[None, :]
     P, Pi = _load(respond, entry, N * T, real[:, None], paired)
@@ -326,17 +327,17 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device)
 
-    B, H, L, N, T = 17, 2, 150, 3, 64
+    B, H, L, N, T = 17, 2, 2 * STEPS + 6, 3, STEPS
     for halves in (1, 2):
         maps = [draw(H, T), draw(H, halves, N, T), draw(H, halves, N, T)]
         gates = [0.5 * draw(H, halves, N).tanh() for _ in range(2)]
         arrays = [x.requires_grad_() for x in (draw(B, H, L), *maps, *gates, draw(B, H, halves, N))]
-        wanted = chain(*arrays)
-        grads = [draw(*x.shape) for x in wanted]
+        y, last = chain(*arrays)
+        dy, dlast = draw(*y.shape), draw(*last.shape)
+        wanted = torch.autograd.grad((y, last), arrays, (dy, dlast))
         u, taps, respond, drive, decay, head, first = (x.detach() for x in arrays)
-        found = forward(u, taps, respond, drive, decay, head, first)
-        du, ddrive, dhead, dfirst = adjoint(u, grads[0], taps, respond, drive, decay, head, first, grads[1])
-        dtaps, drespond, ddecay = slopes(u, grads[0], respond, drive, decay, head, first, grads[1])
-        slopes_found = (du, dtaps, drespond, ddrive, ddecay, dhead, dfirst)
-        slopes_wanted = torch.autograd.grad(wanted, arrays, grads)
-        yield from zip((*found, *slopes_found), (*wanted, *slopes_wanted), strict=True)
+        du, ddrive, dhead, dfirst = adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
+        dtaps, drespond, ddecay = slopes(u, dy, respond, drive, decay, head, first, dlast)
+        found = du, dtaps, drespond, ddrive, ddecay, dhead, dfirst
+        outputs = forward(u, taps, respond, drive, decay, head, first)
+        yield from zip((*outputs, *found), (y.detach(), last.detach(), *wanted), strict=True)

@@ -83,7 +83,7 @@ def chain(
 
     x, y = chunk(xp.permute_dims(first, (1, 0, 2, 3)), xp.permute_dims(u[..., :r], (1, 0, 2)), head)
     y = xp.permute_dims(y, (1, 0, 2))
-    if L > r:
+    if r < L:
         chunks = xp.permute_dims(xp.reshape(u[..., r:], (B, H, -1, T)), (2, 1, 0, 3))
 
         def body(x: Array, u: Array) -> tuple[Array, Array]:

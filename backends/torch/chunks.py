@@ -22,7 +22,7 @@ def chunks(u: Tensor, run: Run) -> Any:
     triton = kernels("triton_convolution", u.device)
     if triton is None:
         return NotImplemented
-    states = run.zero_state()
+    states = run.first_state()
     fits = states.numel() > 0 and states.shape[-1] * (2 if states.is_complex() else 1) <= triton.STATES
     return run_chained(run, triton.STEPS, _Chain.apply) if fits else NotImplemented
 
@@ -100,7 +100,7 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         dy, dlast = grads
-        if transformed(dy) or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):
+        if transformed(dy) or transformed(dlast) or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):
             return _differentiated(ctx.saved_tensors, ctx.needs_input_grad, grads)
         u, taps, respond, drive, decay, head, first = ctx.saved_tensors
         u, dy = u.contiguous(), dy.contiguous()  # once for both walks

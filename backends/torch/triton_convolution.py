@@ -244,10 +244,13 @@ def _slopes_kernel(
     x, xi = _dots(Q, Qi, tl.load(u + at, mask=given, other=0.0), x, xi, paired, precision)
 
     a, b = _load(decay, gate, N, real, paired)
-    for start in range(r, length, T):
-        at, given = _steps(series, here, start, 0, length, length, T)
-        now = tl.load(u + at, mask=given, other=0.0)
-        slope = tl.load(dy + at, mask=given, other=0.0)
+    at, given = _steps(series, here, r, 0, length, length, T)
+    now = tl.load(u + at, mask=given, other=0.0)
+    slope = tl.load(dy + at, mask=given, other=0.0)
+    for start in range(r, length, T):  # loads run a chunk ahead: their tiles have too many uses for the pipeliner
+        at, given = _steps(series, here, start + T, 0, length, length, T)
+        u_next = tl.load(u + at, mask=given, other=0.0)
+        dy_next = tl.load(dy + at, mask=given, other=0.0)
         turned = tl.trans(slope)
         dM = tl.dot(now, turned, dM, input_precision=precision)
         dP = tl.dot(x, turned, dP, input_precision=precision)
@@ -260,6 +263,7 @@ def _slopes_kernel(
         v, vi = v + x, vi + xi
         x, xi = _turned(a, b, x, xi, paired)
         x, xi = _dots(Q, Qi, now, x, xi, paired, precision)
+        now, slope = u_next, dy_next
 
     g, gi = _load(dlast, state, N, inside, paired)
     dd, ddi = _products(g, gi, v, vi, dd, ddi, paired)

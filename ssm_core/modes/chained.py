@@ -2,11 +2,11 @@
 
 With z the poles, x the state before a chunk of T steps and K the kernel,
 
-    y_t = sum_{j<=t} K_{t-j} u_j + O_t x,     O_t = C z^(t+1)
-    x'  = z^T x + sum_j I_j u_j,              I_j = z^(T-1-j) B
+    y_t = sum_{j<=t} K_{t-j} u_j + P_t x,     P_t = C z^(t+1)
+    x'  = z^T x + sum_j Q_j u_j,              Q_j = z^(T-1-j) B
 
-The first chunk is the shorter one, of r = L - (A-1) T steps: it takes the first r of O and the last r of I, and z^r.
-Complex states, of real systems, are the halves (Re x, Im x); then O is (Re C z^(t+1), -Im C z^(t+1)).
+The first chunk is the shorter one, of r = L - (A-1) T steps: it takes the first r of P and the last r of Q, and z^r.
+Complex states, of real systems, are the halves (Re x, Im x); then P is (Re C z^(t+1), -Im C z^(t+1)).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def run_chained(run: Run, T: int, chain: Chain) -> tuple[Array, Array]:
 
 
 def _maps(run: Run, T: int, paired: bool) -> tuple[Array, ...]:
-    """K (..., T), O and I (..., halves, N, T), z^T and z^r (..., halves, N)."""
+    """K (..., T), P and Q (..., halves, N, T), z^T and z^r (..., halves, N)."""
     xp, system, C = run.xp, run.system, run.system.C
     powers = run.propagator.powers.table(T + 1)
     respond = (2 * C if system.conj_pairs else C)[..., None] * powers[..., 1:]
@@ -67,7 +67,7 @@ def chain(
 ) -> tuple[Array, Array]:
     """y (B, H, L) and the last state (B, H, halves, N), from u and `first` of these shapes.
 
-    taps K (H, T); respond O and drive I (H, halves, N, T); decay z^T and head z^r (H, halves, N).
+    taps K (H, T); respond P and drive Q (H, halves, N, T); decay z^T and head z^r (H, halves, N).
     """
     xp, (B, H, L), T = namespace("chain", u=u), u.shape, taps.shape[-1]
     r = (L - 1) % T + 1

@@ -35,8 +35,9 @@ from torch import Tensor
 from ssm_core.modes.chained import chain
 
 # A warp has all the columns of a product. With 32 steps, 64 numbers of state and a warp for every 16 steps, M, P and Q
-# take 160 registers a thread, each being two parts for tf32x3, and what meets them 100 more. More warps would do the
-# same work again, and more steps or rows would spill. Few rows, because there may be no more programs than channels.
+# take 160 registers a thread, each being two parts for tf32x3, and what meets them 100 more: all that there are, and
+# the walks of the backward spill some. More warps would do the same work again; more steps or rows would spill more.
+# Rows are few also because there may be no more programs than channels.
 STEPS, ROWS, WARPS = 32, 16, 2
 STATES = 64  # numbers of state, both halves, that fit so
 

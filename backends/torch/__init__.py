@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array_api_compat import torch as compat
 
+from .chunks import chunks
 from .convolution import convolve
 from .folds import fold
 from .functions import (
@@ -28,14 +29,29 @@ from .selective import selective_scan
 
 NAMESPACE = compat
 TWINS = (
-    "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "silu", "softplus",
-    "gelu", "affine", "glu", "rms_norm", "selective_scan",
-)  # fmt: skip
+    "affine",
+    "chunks",
+    "convolve",
+    "diagonal_stepper",
+    "eigvals",
+    "erf",
+    "expm",
+    "fold",
+    "gelu",
+    "glu",
+    "linear_scan",
+    "rms_norm",
+    "selective_scan",
+    "sigmoid",
+    "silu",
+    "softplus",
+)
 
 __all__ = [
     "NAMESPACE",
     "TWINS",
     "affine",
+    "chunks",
     "convolve",
     "devices",
     "diagonal_stepper",

@@ -11,6 +11,7 @@ import math
 from dataclasses import replace
 
 from .._arrays import Array, Namespace, device, matmul_shared, moved
+from .._dispatch import dispatched
 from ..folding import fold
 from .job import Run, last_state, masked_input
 
@@ -20,17 +21,24 @@ ELEMENTS_AT_ONCE = 2**22  # of masked Toeplitz matrices
 
 
 def run_chunks(run: Run) -> tuple[Array, Array | None]:
-    """All whole chunks together, then the rest of the sequence as a shorter chunk."""
-    T = min(CHUNK if run.reset is None else CHUNK_WITH_RESETS, run.length)
-    whole = run.length - run.length % T
+    """The run in chunks of u masked; the state at the lengths is computed by itself."""
     inner = replace(run, u=masked_input(run), lengths=None)
-    y, state = _equal_chunks(_part(inner, 0, whole), T)
-    if whole < run.length:
-        tail, state = _equal_chunks(replace(_part(inner, whole, run.length), initial=state), run.length - whole)
-        y = run.xp.concat([y, tail], axis=-1)
+    y, state = _chunks(inner.u, inner)
     if run.want_state and run.lengths is not None:
         state = last_state(run)
     return y, state if run.want_state else None
+
+
+@dispatched
+def _chunks(u: Array, run: Run) -> tuple[Array, Array]:
+    """All whole chunks together, then the rest of the sequence as a shorter chunk; u is that of the run."""
+    T = min(CHUNK if run.reset is None else CHUNK_WITH_RESETS, run.length)
+    whole = run.length - run.length % T
+    y, state = _equal_chunks(_part(run, 0, whole), T)
+    if whole < run.length:
+        tail, state = _equal_chunks(replace(_part(run, whole, run.length), initial=state), run.length - whole)
+        y = run.xp.concat([y, tail], axis=-1)
+    return y, state
 
 
 def _part(run: Run, start: int, stop: int) -> Run:

@@ -1,0 +1,121 @@
+"""The chunks of time-invariant systems in one walk over the signal, where there is a kernel for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssm_core.modes.chained import chain, run_chained
+from ssm_core.modes.job import Run
+from ssm_core.vandermonde import DiagonalPropagator
+
+from .gpu_kernels import kernels
+from .transforms import forward_mode, transformed
+
+
+def chunks(u: Tensor, run: Run) -> Any:
+    """The twin of `ssm_core.modes.chunked._chunks`, for real signals through diagonal systems in single precision."""
+    if run.reset is not None or not _is_real_and_diagonal(u, run) or transformed(u) or forward_mode():
+        return NotImplemented
+    triton = kernels("triton_convolution", u.device)
+    if triton is None:
+        return NotImplemented
+    states = run.first_state()
+    fits = states.numel() > 0 and states.shape[-1] * (2 if states.is_complex() else 1) <= triton.STATES
+    return run_chained(run, triton.STEPS, _Chain.apply) if fits else NotImplemented
+
+
+def _is_real_and_diagonal(u: Tensor, run: Run) -> bool:
+    """Whether the outputs to u are real, the propagator one of poles, and everything in single precision."""
+    system, propagator = run.system, run.propagator
+    if not isinstance(propagator, DiagonalPropagator) or propagator.several_inputs or propagator.several_outputs:
+        return False
+    given = [system.poles, system.B, system.C] + ([] if run.initial is None else [run.initial])
+    real = system.conj_pairs or not any(x.is_complex() for x in given)
+    return real and u.dtype == torch.float32 and all(x.dtype in (torch.float32, torch.complex64) for x in given)
+
+
+@torch.library.custom_op("ssm_core::chain", mutates_args=())
+def _forward(
+    u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
+) -> tuple[Tensor, Tensor]:
+    triton = kernels("triton_convolution", u.device)
+    return triton.forward(u, taps, respond, drive, decay, head, first)
+
+
+@_forward.register_fake
+def _(
+    u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
+) -> tuple[Tensor, Tensor]:
+    return u.new_empty(u.shape), first.new_empty(first.shape)
+
+
+@torch.library.custom_op("ssm_core::chain_adjoint", mutates_args=())
+def _adjoint(
+    u: Tensor, dy: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    triton = kernels("triton_convolution", u.device)
+    return triton.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
+
+
+@_adjoint.register_fake
+def _(
+    u: Tensor, dy: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    du, ddrive, dhead, dfirst = (x.new_empty(x.shape) for x in (u, drive, head, first))
+    return du, ddrive, dhead, dfirst
+
+
+@torch.library.custom_op("ssm_core::chain_slopes", mutates_args=())
+def _slopes(
+    u: Tensor, dy: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor, dlast: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    triton = kernels("triton_convolution", u.device)
+    return triton.slopes(u, dy, respond, drive, decay, head, first, dlast)
+
+
+@_slopes.register_fake
+def _(
+    u: Tensor, dy: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor, dlast: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    H, T = respond.shape[0], respond.shape[-1]
+    return respond.new_empty((H, T)), respond.new_empty(respond.shape), decay.new_empty(decay.shape)
+
+
+class _Chain(torch.autograd.Function):
+    """`ssm_core.modes.chained.chain`; keeps its inputs and no states."""
+
+    @staticmethod
+    def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return _forward(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        dy, dlast = grads
+        if transformed(dy) or transformed(dlast) or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):
+            return _differentiated(ctx.saved_tensors, ctx.needs_input_grad, grads)
+        u, taps, respond, drive, decay, head, first = ctx.saved_tensors
+        u, dy = u.contiguous(), dy.contiguous()  # once for both walks
+        du, ddrive, dhead, dfirst = _adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
+        dtaps = drespond = ddecay = None
+        if any(ctx.needs_input_grad[i] for i in (1, 2, 4)):
+            dtaps, drespond, ddecay = _slopes(u, dy, respond, drive, decay, head, first, dlast)
+        return du, dtaps, drespond, ddrive, ddecay, dhead, dfirst
+
+
+def _differentiated(inputs: tuple[Tensor, ...], needed: tuple[bool, ...], grads: tuple[Tensor, ...]) -> Any:
+    """The gradients by autograd, which can be differentiated again."""
+    with torch.enable_grad():
+        inputs = tuple(x.view_as(x) for x in inputs)  # apart, where one tensor is given twice
+        wanted = [x for x, asked in zip(inputs, needed, strict=True) if asked]
+        found = torch.autograd.grad(chain(*inputs), wanted, grads, create_graph=True, materialize_grads=True)
+    remaining = iter(found)
+    return tuple(next(remaining) if asked else None for asked in needed)

@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 @torch.compiler.assume_constant_result
 def kernels(name: str, device: torch.device) -> Any:
     """The module of kernels of that name, or None where they do not run or disagree with the generic body."""
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if device.type != "cuda" and not interpreted:
         return None
     return _checked(name, device)
 
@@ -34,7 +36,8 @@ def _checked(name: str, device: torch.device) -> Any:
         if error.name is None or error.name.partition(".")[0] != "triton":
             raise
         return None
-    problem = disagreement(module.probe, device)
+    with _disable_current_modes():  # of a trace, whose tensors have no memory
+        problem = disagreement(module.probe, device)
     if problem is None:
         return module
     warnings.warn(f"{name}: on {device} {problem}. The generic body is used instead.", stacklevel=2)

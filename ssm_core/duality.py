@@ -71,9 +71,10 @@ def ssd(
     chunk       steps of a chunk; the result does not depend on it, and L need not be a multiple
     returns     y (batch, L, H, P) in x's dtype, with return_state (y, the last state (batch, H, P, N))
 
-    Memory is that of inputs, outputs and one chunk; the backward computes a chunk again. Half precision is computed in
-    float32. Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps,
-    an overflow) and MixedArraysError.
+    Memory is that of inputs, outputs and one chunk; the backward computes a chunk again. Triton's kernels, which have
+    chunks of their own, hold the states between all of them while they run. Half precision is computed in float32.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps, an overflow) and
+    MixedArraysError.
     Source: Dao and Gu, Transformers are SSMs, ICML 2024, https://arxiv.org/abs/2405.21060.
 
     >>> import numpy, ssm_core

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array_api_compat import torch as compat
 
 from .convolution import convolve
+from .duality import ssd
 from .folds import fold
 from .functions import (
     affine,
@@ -26,7 +27,7 @@ from .scans import linear_scan
 NAMESPACE = compat
 TWINS = (
     "convolve", "linear_scan", "diagonal_stepper", "fold", "expm", "eigvals", "erf", "sigmoid", "softplus", "gelu",
-    "affine", "glu",
+    "affine", "glu", "ssd",
 )  # fmt: skip
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "linear_scan",
     "sigmoid",
     "softplus",
+    "ssd",
     "to_numpy",
 ]
 

@@ -20,6 +20,7 @@ from ._arrays import (
     real_floating,
     require_arrays,
 )
+from ._dispatch import dispatched
 from ._errors import ShapeError, describe
 from ._values import check_finite
 from .folding import fold
@@ -70,9 +71,10 @@ def ssd(
     chunk       steps of a chunk; the result does not depend on it, and L need not be a multiple
     returns     y (batch, L, H, P) in x's dtype, with return_state (y, the last state (batch, H, P, N))
 
-    Memory is that of inputs, outputs and one chunk; the backward computes a chunk again. Half precision is computed in
-    float32. Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps,
-    an overflow) and MixedArraysError.
+    Memory is that of inputs, outputs and one chunk; the backward computes a chunk again. Triton's kernels, which have
+    chunks of their own, hold the states between all of them while they run. Half precision is computed in float32.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps, an overflow) and
+    MixedArraysError.
     Source: Dao and Gu, Transformers are SSMs, ICML 2024, https://arxiv.org/abs/2405.21060.
 
     >>> import numpy, ssm_core
@@ -120,12 +122,12 @@ def ssd(
 
             def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Array]:
                 drive, log_gates, B, C = signals
-                return in_chunks(drive, log_gates, B, C, initial_, None, lengths, chunk, xp)
+                return in_chunks(drive, log_gates, B, C, initial_, None, lengths, chunk)
 
             y, state = side_by_side(operation, one_each, (drive, log_gates, B_, C_), cu_seqlens, 1)
         else:
             reset = reset if cu_seqlens is None else resets_of(cu_seqlens, L, xp)
-            y, state = in_chunks(drive, log_gates, B_, C_, initial_, reset, lengths, chunk, xp)
+            y, state = in_chunks(drive, log_gates, B_, C_, initial_, reset, lengths, chunk)
     check_no_overflow(operation, y, 1, lengths, shapes)
     if D_ is not None:
         y = y + (D_ if D_.ndim == 2 else D_[:, None]) * x_
@@ -142,9 +144,25 @@ def in_chunks(
     reset: Array | None,
     lengths: Array | None,
     chunk: int,
-    xp: Namespace,
 ) -> tuple[Array, Array]:
     """S_k = exp(log_gates_k) S_{k-1} + drive_k B_k^T and S_k C_k, for arrays that are known to fit."""
+    return _ssd(drive, log_gates, B, C, initial, reset, lengths, chunk=chunk)
+
+
+@dispatched
+def _ssd(
+    drive: Array,
+    log_gates: Array,
+    B: Array,
+    C: Array,
+    initial: Array | None,
+    reset: Array | None,
+    lengths: Array | None,
+    *,
+    chunk: int,
+) -> tuple[Array, Array]:
+    """The chunk bounds memory, and does not change the result: a twin may have one of its own."""
+    xp = namespace("ssd", drive=drive)
     batch, L, H, P = drive.shape
     state = initial
     if state is None:

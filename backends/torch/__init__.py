@@ -6,6 +6,7 @@ from array_api_compat import torch as compat
 
 from .chunks import chunks
 from .convolution import convolve
+from .duality import ssd
 from .folds import fold
 from .functions import (
     affine,
@@ -45,6 +46,7 @@ TWINS = (
     "sigmoid",
     "silu",
     "softplus",
+    "ssd",
 )
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "softplus",
+    "ssd",
     "to_numpy",
 ]
 

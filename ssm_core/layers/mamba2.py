@@ -142,7 +142,7 @@ class Mamba2(InputDependent):
         dt = dt * per_step(scale)
         chunk = 1 if mode == "scan" else self.chunk
         log_gates = dt * -xp.exp(params["A_log"])
-        y, S = in_chunks(dt[..., None] * x, log_gates, B, C, state[1], reset, lengths, chunk, xp)
+        y, S = in_chunks(dt[..., None] * x, log_gates, B, C, state[1], reset, lengths, chunk)
         return self._out(params, y, x, z, xp), (inputs, S)
 
     def _split(self, params: Parameters, u: Array, xp: Namespace) -> tuple[Array, Array, Array]:

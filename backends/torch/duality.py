@@ -1,0 +1,133 @@
+"""The state space dual by Triton kernels, as an operator that torch.compile does not look into, with a backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssm_core.duality import CHUNK, _ssd
+
+from .gpu_kernels import kernels
+from .transforms import forward_mode, transformed
+
+LARGEST = 256  # P and N
+
+
+def ssd(
+    drive: Tensor,
+    log_gates: Tensor,
+    B: Tensor,
+    C: Tensor,
+    initial: Tensor | None,
+    reset: Tensor | None,
+    lengths: Tensor | None,
+    *,
+    chunk: int,
+) -> Any:
+    """The twin of `ssm_core.duality._ssd` on GPUs, in single precision; its chunks are its own."""
+    (batch, _, H, P), N = drive.shape, B.shape[-1]
+    first = drive.new_zeros((batch, H, P, N)) if initial is None else initial
+    arrays = (drive, log_gates, B, C, first)
+    single = all(x.dtype == torch.float32 for x in arrays)
+    if not single or 0 in (*drive.shape, N) or max(P, N) > LARGEST or transformed(drive) or forward_mode():
+        return NotImplemented
+    if kernels("triton_duality", drive.device) is None:
+        return NotImplemented
+    return _Dual.apply(*arrays, reset, lengths)
+
+
+def _kernels(x: Tensor) -> tuple[Any, str]:
+    """The module, and how it multiplies: as torch.matmul does with single precision."""
+    module = kernels("triton_duality", x.device)
+    return module, module.PRECISE if torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
+@torch.library.custom_op("ssm_core::ssd", mutates_args=())
+def _forward(
+    x: Tensor, g: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None, lengths: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    module, precision = _kernels(x)
+    return module.forward(x, g, B, C, first, reset, lengths, precision)
+
+
+@_forward.register_fake
+def _(
+    x: Tensor, g: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None, lengths: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), first.new_empty(first.shape)
+
+
+@torch.library.custom_op("ssm_core::ssd_backward", mutates_args=())
+def _backward(
+    x: Tensor,
+    g: Tensor,
+    B: Tensor,
+    C: Tensor,
+    first: Tensor,
+    reset: Tensor | None,
+    lengths: Tensor | None,
+    dy: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    module, precision = _kernels(x)
+    return module.backward(x, g, B, C, first, reset, lengths, dy, dlast, precision)
+
+
+@_backward.register_fake
+def _(
+    x: Tensor,
+    g: Tensor,
+    B: Tensor,
+    C: Tensor,
+    first: Tensor,
+    reset: Tensor | None,
+    lengths: Tensor | None,
+    dy: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grads = [v.new_empty(v.shape) for v in (x, g, B, C, first)]
+    return grads[0], grads[1], grads[2], grads[3], grads[4]
+
+
+class _Dual(torch.autograd.Function):
+    """(y, last state) of (x, log gates, B, C, first state, reset, lengths)."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, g: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return _forward(x, g, B, C, first, reset, lengths)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[:5]
+        again = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if again or transformed(grads[0]):
+            found = _generic_gradients(inputs, needed, grads)
+        else:
+            found = _backward(*inputs, *grads)
+        return *(g if n else None for g, n in zip(found, needed, strict=True)), None, None
+
+
+def _generic_gradients(inputs: Any, needed: Any, grads: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """Those of the generic body, which can be differentiated again; y is 0 beyond the lengths, as the kernels' is."""
+    create = torch.is_grad_enabled()
+    *arrays, reset, lengths = inputs
+    with torch.enable_grad():
+        leaves = [x.view_as(x) if n else x for x, n in zip(arrays, needed, strict=True)]  # no paths between them
+        x, g, B, C, first = leaves
+        if lengths is not None:
+            steps = torch.arange(x.shape[1], device=x.device)
+            C = C.masked_fill((steps >= lengths[:, None])[..., None, None], 0)
+        outputs = _ssd(x, g, B, C, first, reset, lengths, chunk=CHUNK, backend="generic")
+        varying = [(y, dy) for y, dy in zip(outputs, grads, strict=True) if y.requires_grad]
+        ys, dys = zip(*varying, strict=True)
+        wanted = [x for x, n in zip(leaves, needed, strict=True) if n]
+        found = iter(torch.autograd.grad(ys, wanted, dys, create_graph=create))
+    return tuple(next(found) if n else None for n in needed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+from functools import partial
 from pathlib import Path
 
 from . import accuracy, floor, harness, peers, place, sweep
@@ -77,12 +78,18 @@ def run(name: str) -> list[harness.Row]:
         print(f"{name:40s} not run: {reason}", flush=True)
         return []
     where = () if peers.folder is None else ("--peers", str(peers.folder))
+    known: dict[str, float] = {}  # memory of variants that several cases stand beside
+
+    def memory(number: int, row: harness.Row) -> float:
+        key = f"{number} ours" if row.variant == "ours" else row.variant
+        if key not in known:
+            known[key] = harness.peak_memory(*where, "--memory-of", name, str(number), row.variant)
+        return known[key]
+
     for number, case in enumerate(job.cases()):
         found = harness.measure(case)
         if job.memory:
-            harness.add_memory(
-                found, lambda row, i=number: harness.peak_memory(*where, "--memory-of", name, str(i), row.variant)
-            )
+            harness.add_memory(found, partial(memory, number))
         harness.print_rows(found)
         for peer, why in case.missing.items():
             print(f"{case.name:40s} {peer:24s} not run: {why}", flush=True)

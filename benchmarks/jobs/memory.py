@@ -20,31 +20,37 @@ LAYERS: dict[str, dict[str, Any]] = {
 PIECE = 1024  # steps
 
 
+def layers() -> list[Case]:
+    """Not timed: each runs once in a process of its own, and the convolution once for all."""
+    return [
+        *(of_layer(kind) for kind in LAYERS),
+        *(of_layer(kind, recompute=PIECE) for kind in ("Mamba", "Mamba2", "Mamba3")),
+    ]
+
+
 def of_layer(kind: str, **given: Any) -> Case:
-    """Not timed: each runs once in a process of its own."""
+    """Made when it runs, so that a process holds what it measures alone."""
+
+    def layer() -> Any:
+        import torch
+
+        torch.manual_seed(0)
+        module = getattr(ssm_core.adapters.torch, kind)(H, **LAYERS[kind])
+        return module(torch.randn(BATCH, LENGTH, H, requires_grad=True), **given)
+
+    name = ", ".join([f"memory of {kind}", *(f"{option}={value}" for option, value in given.items())])
+    others = {"plain FFT convolution": in_torch(plain, True)}
+    return Case(name, in_torch(layer, True), others, None, "wanted: at least 0.67x", repeats=0)
+
+
+def plain() -> Any:
+    """y = irfft(rfft(u) rfft(k)), and nothing around it."""
     import torch
 
-    torch.manual_seed(0)
     u = torch.randn(BATCH, LENGTH, H, requires_grad=True)
     k = torch.randn(H, LENGTH, requires_grad=True)
-    layer = getattr(ssm_core.adapters.torch, kind)(H, **LAYERS[kind])
-
-    def plain() -> Any:
-        x, n = u.transpose(1, 2), 2 * LENGTH
-        return torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(k, n), n)[..., :LENGTH].transpose(1, 2)
-
-    others = {"plain FFT convolution": in_torch(plain, True)}
-    wanted = "wanted: at least 0.67x"
-    name = ", ".join([f"memory of {kind}", *(f"{option}={value}" for option, value in given.items())])
-    return Case(name, in_torch(lambda: layer(u, **given), True), others, None, wanted, repeats=0)
+    x, n = u.transpose(1, 2), 2 * LENGTH
+    return torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(k, n), n)[..., :LENGTH].transpose(1, 2)
 
 
-def by_pieces(kind: str) -> Job:
-    """Of a layer whose backward computes pieces again."""
-    return Job(lambda: of_layer(kind, recompute=PIECE), memory=True)
-
-
-JOBS = {
-    **{f"memory-{kind.lower()}": Job(lambda kind=kind: of_layer(kind), memory=True) for kind in LAYERS},
-    **{f"memory-{kind.lower()}-pieces": by_pieces(kind) for kind in ("Mamba", "Mamba2", "Mamba3")},
-}
+JOBS = {"memory": Job(layers, memory=True)}

@@ -25,6 +25,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ssm_core.shapes import merged
+
 from .scans import adjoint_steps, like, steps
 
 # Bytes of a tile: 16 registers a thread, of which at most 8 tiles live at once. The interpreter goes number by number.
@@ -173,7 +175,7 @@ def _launch(
     length, width = out.shape[0], out.numel() // out.shape[0]
     first = first.expand(out.shape[1:])
     arrays = [t.resolve_conj().resolve_neg() for t in (a.expand(a.shape[0], *out.shape[1:]), b, x, out)]
-    axes = _axes(arrays)
+    axes = merged(out.shape[1:], *(t.stride()[1:] for t in arrays))
     if len(axes) > 3:
         for parts in zip(*(t.unbind(1) for t in (*arrays, grad_a)), first.unbind(0), strict=True):
             _launch(*parts, reverse=reverse, delayed=delayed, adjoint=adjoint)
@@ -190,17 +192,6 @@ def _launch(
             form="word" if out.dtype == torch.complex64 else "pair" if out.is_complex() else "real",
             steps=TILE // out.element_size() // columns, columns=columns,
         )  # fmt: skip
-
-
-def _axes(arrays: list[Tensor]) -> list[tuple[int, tuple[int, ...]]]:
-    """The axes after time, neighbours that lie in one line in every array as one: (size, a stride an array)."""
-    axes: list[tuple[int, tuple[int, ...]]] = []
-    for n, *strides in zip(arrays[-1].shape[1:], *(t.stride()[1:] for t in arrays), strict=True):
-        if axes and all(outer == n * inner for outer, inner in zip(axes[-1][1], strides, strict=True)):
-            axes[-1] = (axes[-1][0] * n, tuple(strides))
-        elif n > 1:
-            axes.append((n, tuple(strides)))
-    return axes
 
 
 def _words(x: Tensor) -> Tensor:

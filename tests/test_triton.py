@@ -83,7 +83,8 @@ def test_any_strides(layout: tuple[int, ...], monkeypatch: pytest.MonkeyPatch):
     assert strided.stride() != b.stride()
     close(gate, strided, first, False, False)
     close_adjoint(gate, strided, draw(1).expand(b.shape), first, False)
-    assert triton_scans.scan(gate, strided, first, False, False).stride() == strided.stride()
+    on_device = (x.to(DEVICE) for x in (gate, strided, first))
+    assert triton_scans.scan(*on_device, False, False).stride() == strided.stride()
 
 
 def test_axes_of_which_no_two_are_in_line():

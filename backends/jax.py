@@ -15,6 +15,7 @@ from ssm_core import systems
 
 TWINS = ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
 UNROLL = 4
+SHORTEST = 64  # steps that are split into blocks
 SQUARINGS = 20  # at most, of the matrix exponential
 NAMESPACE = jnp
 
@@ -73,8 +74,19 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
     return jnp.moveaxis(_scan(a, b, first, reverse), 0, axis)
 
 
+def _states(a: Any, b: Any, first: Any, reverse: bool) -> Any:
+    """The recurrence, linear in b and first, as the device that it is lowered for wants it.
+
+    Where there is none but the CPU, the blocks are not even traced.
+    """
+    if b.shape[0] < SHORTEST or jax.default_backend() == "cpu":
+        return _loop(a, b, first, reverse)
+    loop, blocks = partial(_loop, reverse=reverse), partial(_in_blocks, reverse=reverse)
+    return lax.platform_dependent(a, b, first, cpu=loop, default=blocks)
+
+
 def _loop(a: Any, b: Any, first: Any, reverse: bool) -> Any:
-    """The recurrence, linear in b and first; JAX transposes it by itself."""
+    """One step after another; JAX transposes it by itself."""
     if a.shape[0] == 1:
 
         def step(x: Any, drive: Any) -> Any:
@@ -90,9 +102,59 @@ def _loop(a: Any, b: Any, first: Any, reverse: bool) -> Any:
     return lax.scan(gated, first, (a, b), reverse=reverse, unroll=UNROLL)[1]
 
 
+@partial(jax.jit, static_argnames="reverse")
+def _in_blocks(a: Any, b: Any, first: Any, reverse: bool) -> Any:
+    """A blocks of T steps side by side, where launching a step costs more than its arithmetic: 2 T + A steps, not A T.
+
+    The product of the gates of every block and its last state from zero give the states before the blocks, which are
+    a recurrence over blocks; and each block runs from the state before it.
+    """
+    length = b.shape[0]
+    T = max(1, round((length / 2) ** 0.5))
+    A = -(-length // T)
+    missing = A * T - length
+
+    def split(x: Any) -> Any:
+        x = jnp.pad(x, [(missing, 0) if reverse else (0, missing), *[(0, 0)] * (x.ndim - 1)])
+        return jnp.moveaxis(x.reshape(A, T, *x.shape[1:]), 1, 0)
+
+    constant = a.shape[0] == 1
+    gates, drives = a if constant else split(a), split(b)
+    through = jnp.broadcast_to(lax.integer_pow(a, T), (A, *a.shape[1:])) if constant else jnp.prod(gates, axis=0)
+
+    def block(x: Any, summary: Any) -> Any:
+        x = _handed_on(summary[0], x) + summary[1]
+        return x, x
+
+    after = lax.scan(block, first, (through, _last(gates, drives, reverse)), reverse=reverse)[1]
+    states = _loop(gates, drives, _before(first, after, reverse), reverse)
+    states = jnp.moveaxis(states, 0, 1).reshape(A * T, *b.shape[1:])
+    return states[missing:] if reverse else states[:length]
+
+
+def _last(a: Any, b: Any, reverse: bool) -> Any:
+    """The last state from zero."""
+
+    def step(x: Any, gate_drive: Any) -> Any:
+        return (a[0] if a.shape[0] == 1 else gate_drive[0]) * x + gate_drive[1], None
+
+    return lax.scan(step, jnp.zeros_like(b[0]), (None if a.shape[0] == 1 else a, b), reverse=reverse, unroll=UNROLL)[0]
+
+
+def _handed_on(P: Any, x: Any) -> Any:
+    """P x, linear in x; a product that overflowed leaves zeros as they are, and takes all else to infinity."""
+    finite, largest = jnp.isfinite(P), jnp.finfo(P.dtype).max
+    return jnp.where(finite, 1, largest) * (jnp.where(finite, P, largest) * x)
+
+
+def _before(first: Any, x: Any, reverse: bool) -> Any:
+    """The state before every step."""
+    return jnp.concatenate([x[1:], first[None]]) if reverse else jnp.concatenate([first[None], x[:-1]])
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _scan(a: Any, b: Any, first: Any, reverse: bool) -> Any:
-    return _loop(a, b, first, reverse)
+    return _states(a, b, first, reverse)
 
 
 @_scan.defjvp
@@ -101,8 +163,7 @@ def _scan_jvp(reverse: bool, primals: Any, tangents: Any) -> Any:
     a, b, first = primals
     da, db, dfirst = tangents
     x = _scan(a, b, first, reverse)
-    before = jnp.concatenate([x[1:], first[None]]) if reverse else jnp.concatenate([first[None], x[:-1]])
-    return x, _loop(a, da * before + db, dfirst, reverse)
+    return x, _scan(a, da * _before(first, x, reverse) + db, dfirst, reverse)
 
 
 def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], *, chunk: int, recompute: bool) -> Any:

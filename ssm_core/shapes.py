@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ._errors import ShapeError
@@ -35,3 +36,18 @@ def broadcast(operation: str, **shapes: Any) -> tuple[int, ...]:
                     raise ShapeError(f"{operation}: the axes do not broadcast ({given}).")
                 sizes[-i] = n
     return tuple(sizes)
+
+
+def merged(shape: Sequence[int], *strides: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+    """The axes of several arrays in memory, neighbors that every array has in one line as one: (size, its strides).
+
+    >>> merged((4, 3, 5), (15, 5, 1), (0, 5, 1))
+    [(4, (15, 0)), (15, (1, 1))]
+    """
+    axes: list[tuple[int, tuple[int, ...]]] = []
+    for n, *inner in zip(shape, *strides, strict=True):
+        if axes and all(outer == n * stride for outer, stride in zip(axes[-1][1], inner, strict=True)):
+            axes[-1] = (axes[-1][0] * n, tuple(inner))
+        elif n > 1:
+            axes.append((n, tuple(inner)))
+    return axes

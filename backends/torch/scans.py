@@ -46,11 +46,15 @@ def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool)
     return steps(a, b, first, reverse, delayed)
 
 
+def like(b: Tensor) -> Tensor:
+    """Memory for states: in the order of b on a GPU, and with time first on a CPU, where a step then fills a row."""
+    return torch.empty_like(b) if b.is_cuda else torch.empty(b.shape, dtype=b.dtype, device=b.device)
+
+
 def steps(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
     """Launched one after another, or in blocks."""
-    a, first = a.resolve_conj(), first.resolve_conj()
+    out, a, first = like(b), a.resolve_conj(), first.resolve_conj()
     b = b.contiguous() if b.ndim > 1 and b.shape[-1] > 1 and b.stride(-1) > 1 else b.resolve_conj()
-    out = torch.empty(b.shape, dtype=b.dtype, device=b.device)
     if out.numel() == 0:
         return out
     if _blocked(b):
@@ -62,7 +66,7 @@ def steps(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> 
 
 @_operator.register_fake
 def _(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
-    return torch.empty(b.shape, dtype=b.dtype, device=b.device)
+    return like(b)
 
 
 @_operator.register_vmap
@@ -75,6 +79,17 @@ def _(info: Any, in_dims: Any, a: Tensor, b: Tensor, first: Tensor, reverse: boo
     a, b, first = front(a, in_dims[0], 1), front(b, in_dims[1], 1), front(first, in_dims[2], 0)
     b = b.expand(b.shape[0], info.batch_size, *b.shape[2:])
     return _operator(a, b, first.expand(b.shape[1:]), reverse, delayed), 1
+
+
+@torch.library.custom_op("ssm_core::linear_scan_adjoint", mutates_args=())
+def _adjoint_operator(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    """The kernel's, as `adjoint_steps`."""
+    return kernels("triton_scans", x.device).adjoint(a, first, x, g, reverse)
+
+
+@_adjoint_operator.register_fake
+def _(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    return x.new_empty((1, *x.shape[1:])) if a.shape[0] == 1 else like(x), like(x)
 
 
 def _blocked(b: Tensor) -> bool:
@@ -134,22 +149,28 @@ def _shifted(first: Tensor, x: Tensor, reverse: bool) -> Tensor:
     return torch.cat([x[1:], first.unsqueeze(0)]) if reverse else torch.cat([first.unsqueeze(0), x[:-1]])
 
 
-def _fused_adjoint(
-    a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The adjoint and the gradient of the gate in one pass over memory, where no derivative of them is wanted."""
-    plain = not (torch.is_grad_enabled() or transformed(g) or torch.compiler.is_compiling())
-    constant = a.shape[0] == 1
-    if not plain or _blocked(x) or not (constant or a.shape == x.shape):
+def _fused_adjoint(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool) -> tuple[Tensor, Tensor] | None:
+    """The gradients of a, as it broadcasts, and of b in one pass over memory: by the kernel, or by steps that are wide.
+
+    None where a derivative of them may be wanted, and where launching the steps would cost more than it saves.
+    """
+    if torch.is_grad_enabled() or transformed(g):
         return None
-    length = x.shape[0]
-    order = range(length) if reverse else range(length - 1, -1, -1)
-    adjoint = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    grad_a = torch.zeros_like(first) if constant else torch.empty_like(adjoint)
+    if kernels("triton_scans", x.device) is not None:
+        return _adjoint_operator(a, first, x, g, reverse)
+    if torch.compiler.is_compiling() or _blocked(x):
+        return None
+    return adjoint_steps(a, first, x, g, reverse)
+
+
+def adjoint_steps(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    """The gradient of a gate that is constant in time is one row."""
+    length, constant, adjoint = x.shape[0], a.shape[0] == 1, like(x)
+    grad_a = torch.zeros_like(x[:1]) if constant else torch.empty_like(adjoint)
     gates, grads, states, results = (t.unbind(0) for t in (a.conj().resolve_conj(), g, x, adjoint))
-    gate, products = gates[0], (grad_a,) if constant else grad_a.unbind(0)
+    gate, products = gates[0], grad_a.unbind(0)
     back = 1 if reverse else -1
-    for k in order:
+    for k in range(length) if reverse else range(length - 1, -1, -1):
         ahead = k - back  # the step after k in the order of running, whose adjoint is known
         if 0 <= ahead < length:
             lam = torch.addcmul(grads[k], gate if constant else gates[ahead], results[ahead], out=results[k])
@@ -160,9 +181,7 @@ def _fused_adjoint(
             products[0].addcmul_(lam, before.conj())
         else:
             torch.mul(lam, before.conj(), out=products[k])
-    start = -1 if reverse else 0
-    grad_first = a[start].conj() * adjoint[start]
-    return (reduced(grad_a.unsqueeze(0), a.shape) if constant else grad_a), adjoint, grad_first
+    return grad_a, adjoint
 
 
 class _LinearScan(torch.autograd.Function):
@@ -183,23 +202,19 @@ class _LinearScan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         a, first, x = ctx.saved_tensors
         g, reverse, last = grads[0], ctx.reverse, (0 if ctx.reverse else -1)
-        if not ctx.delayed:
-            fused = _fused_adjoint(a, first, x, g, reverse)
-            if fused is not None:
-                return *fused, None, None
-        adjoint = _apply(a.conj(), g, torch.zeros_like(first), not reverse, not ctx.delayed)
-        grad_a = grad_first = None
-        if ctx.delayed:
-            if ctx.needs_input_grad[0]:  # gate k meets the state k and the adjoint after it
-                after = _shifted(torch.zeros_like(adjoint[last]), adjoint, not reverse)
-                grad_a = reduced(after * x.conj(), a.shape)
-            grad_first = torch.zeros_like(first)
+        gated, start = ctx.needs_input_grad[0], (-1 if reverse else 0)
+        fused = _fused_adjoint(a, first, x, g, reverse) if gated and not ctx.delayed else None
+        if fused is not None:
+            grad_a, adjoint = fused
         else:
-            if ctx.needs_input_grad[0]:
-                grad_a = reduced(adjoint * _shifted(first, x, reverse).conj(), a.shape)
-            start = -1 if reverse else 0
-            grad_first = a[start].conj() * adjoint[start]
-        return grad_a, adjoint, grad_first, None, None
+            adjoint = _apply(a.conj(), g, torch.zeros_like(first), not reverse, not ctx.delayed)
+            grad_a = None
+            if gated and ctx.delayed:  # gate k meets the state k and the adjoint after it
+                grad_a = _shifted(torch.zeros_like(adjoint[last]), adjoint, not reverse) * x.conj()
+            elif gated:
+                grad_a = adjoint * _shifted(first, x, reverse).conj()
+        grad_first = torch.zeros_like(first) if ctx.delayed else a[start].conj() * adjoint[start]
+        return None if grad_a is None else reduced(grad_a, a.shape), adjoint, grad_first, None, None
 
 
 class _LinearScanForward(_LinearScan):

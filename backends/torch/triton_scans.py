@@ -1,15 +1,23 @@
-"""The linear recurrence on a GPU, in one pass over memory, as a Triton kernel.
+"""The linear recurrence and its adjoint on a GPU, each in one pass over memory, as one Triton kernel.
 
-Every program walks along time with a few columns: it loads a tile of T steps at once, scans it in registers by
+Every program walks along time with a few columns: it loads a tile of T steps at once, puts the state before them into
+the first one, b_0 + a_0 x, and scans the tile in registers by
 
-    (a1, b1) then (a2, b2)  =  (a1 a2, a2 b1 + b2),
+    (a1, b1) then (a2, b2)  =  (a1 a2, a2 b1 + b2).
 
-puts the state before the tile in, and goes on with the last row. The order of all sums is fixed, so results are the
-same on every run. Any length, any number of columns; complex numbers are pairs of reals.
+The adjoint is the scan the other way with the gates of the step after. It meets the states x on its way, so that the
+gradient of the gate takes no pass of its own:
+
+    l_k = g_k + conj(a_{k+1}) l_{k+1},    grad b = l,    grad a_k = l_k conj(x_{k-1})
+
+Time and the columns, which are up to three axes, have any strides: wherever time is, nothing is copied. The order of
+all sums is fixed, so results are the same on every run. A complex64 is loaded and stored as one word of 64 bits, a
+complex128 as a pair of reals.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import torch
@@ -17,106 +25,189 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .scans import steps
+from ssm_core.shapes import merged
 
-STEPS, COLUMNS = 64, 32  # of a tile
+from .scans import adjoint_steps, like, steps
+
+# Bytes of a tile: 16 registers a thread, of which at most 8 tiles live at once. The interpreter goes number by number.
+TILE = 512 if os.environ.get("TRITON_INTERPRET") == "1" else 8192
+PROGRAMS = 512  # that are on a GPU at once: four on each of 132 multiprocessors, each with two tiles under way
 
 
 @triton.jit
 def _then(a1, b1, a2, b2):
-    return a1 * a2, a2 * b1 + b2
+    return a1 * a2, tl.where(b1 == 0, b2, a2 * b1 + b2)  # a product that overflowed meets no zero
 
 
 @triton.jit
 def _then_complex(ar1, ai1, br1, bi1, ar2, ai2, br2, bi2):
+    zero = (br1 == 0) & (bi1 == 0)
     return (
         ar1 * ar2 - ai1 * ai2,
         ar1 * ai2 + ai1 * ar2,
-        ar2 * br1 - ai2 * bi1 + br2,
-        ar2 * bi1 + ai2 * br1 + bi2,
+        tl.where(zero, br2, ar2 * br1 - ai2 * bi1 + br2),
+        tl.where(zero, bi2, ar2 * bi1 + ai2 * br1 + bi2),
     )
 
 
 @triton.jit
-def _row(k, length, reverse: tl.constexpr):
-    """The row of memory of the k-th step in the order of running."""
-    return length - 1 - k if reverse else k
+def _load(memory, at, mask, form: tl.constexpr):
+    """Real and imaginary parts. Of reals the second is not used."""
+    if form == "real":
+        re = tl.load(memory + at, mask=mask, other=0.0)
+        im = re
+    elif form == "word":
+        word = tl.load(memory + at, mask=mask, other=0)
+        re = word.to(tl.int32).to(tl.float32, bitcast=True)
+        im = (word >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+    else:
+        re = tl.load(memory + 2 * at, mask=mask, other=0.0)
+        im = tl.load(memory + 2 * at + 1, mask=mask, other=0.0)
+    return re, im
 
 
 @triton.jit
-def _last(x, steps: tl.constexpr):
-    """The last row of a tile."""
-    return tl.sum(tl.where((tl.arange(0, steps) == steps - 1)[:, None], x, 0.0), axis=0)
+def _store(memory, at, re, im, mask, form: tl.constexpr):
+    if form == "real":
+        tl.store(memory + at, re, mask=mask)
+    elif form == "word":
+        low = re.to(tl.uint32, bitcast=True).to(tl.int64)
+        tl.store(memory + at, (im.to(tl.uint32, bitcast=True).to(tl.int64) << 32) | low, mask=mask)
+    else:
+        tl.store(memory + 2 * at, re, mask=mask)
+        tl.store(memory + 2 * at + 1, im, mask=mask)
 
 
 @triton.jit
 def _scan_kernel(
-    a, b, first, out, length, width,
-    constant: tl.constexpr, reverse: tl.constexpr, delayed: tl.constexpr, complex: tl.constexpr,
-    steps: tl.constexpr, columns: tl.constexpr,
+    a, b, x, out, grad_a, first, length, width, middle, inner,
+    a_time, a_outer, a_middle, a_inner, b_time, b_outer, b_middle, b_inner,
+    x_time, x_outer, x_middle, x_inner, out_time, out_outer, out_middle, out_inner,
+    constant: tl.constexpr, reverse: tl.constexpr, delayed: tl.constexpr, adjoint: tl.constexpr,
+    form: tl.constexpr, steps: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
-    """x_k = a_k x_{k-1} + b_k for columns of (length, width) arrays; see `scans` for `delayed`."""
+    """x_k = a_k x_{k-1} + b_k. For the adjoint b is g, x the states, first what was before them, and all is delayed."""
     column = tl.program_id(0) * columns + tl.arange(0, columns)
     inside = column < width
-    scale: tl.constexpr = 2 if complex else 1
-    x = tl.load(first + scale * column, mask=inside, other=0.0)
-    xi = tl.load(first + scale * column + 1, mask=inside, other=0.0) if complex else x
-    late: tl.constexpr = 1 if delayed else 0
-    for start in range(0, length, steps):
-        k = start + tl.arange(0, steps)
+    i = (column % inner).to(tl.int64)[None, :]
+    m = (column // inner % middle).to(tl.int64)[None, :]
+    o = (column // inner // middle).to(tl.int64)[None, :]
+    in_a = o * a_outer + m * a_middle + i * a_inner
+    in_b = o * b_outer + m * b_middle + i * b_inner
+    in_x = o * x_outer + m * x_middle + i * x_inner
+    in_out = o * out_outer + m * out_middle + i * out_inner
+    rows = tl.arange(0, steps)
+    edge, last = (rows == (steps - 1 if reverse else 0))[:, None], (rows == (0 if reverse else steps - 1))[:, None]
+    back: tl.constexpr = 1 if reverse else -1  # from a step to the one before it, in the order of running
+
+    begin, begin_im = _load(first, column, inside, form)
+    state, state_im = begin, begin_im
+    if adjoint:
+        state, state_im = tl.zeros_like(begin), tl.zeros_like(begin)
+    fixed, fixed_im = _load(a, in_a, inside[None, :], form)
+    total, total_im = tl.zeros([steps, columns], fixed.dtype), tl.zeros([steps, columns], fixed.dtype)
+    tiles = tl.cdiv(length, steps)
+    for tile in tl.range(0, tiles, num_stages=3):
+        k = (tiles - 1 - tile if reverse else tile) * steps + rows
         here = (k < length)[:, None] & inside[None, :]
-        at = scale * (_row(k, length, reverse)[:, None].to(tl.int64) * width + column[None, :])
-        gated = here & (k >= late)[:, None]  # a delayed gate is 0 at first: the state before is not seen
-        row = k * 0 if constant else _row(k - late, length, reverse)
-        gate_at = scale * (row[:, None].to(tl.int64) * width + column[None, :])
-        gate = tl.load(a + gate_at, mask=gated, other=0.0)
-        drive = tl.load(b + at, mask=here, other=0.0)
-        if complex:
-            gate_im = tl.load(a + gate_at + 1, mask=gated, other=0.0)
-            drive_im = tl.load(b + at + 1, mask=here, other=0.0)
-            gate, gate_im, drive, drive_im = tl.associative_scan((gate, gate_im, drive, drive_im), 0, _then_complex)
-            zero = ((x == 0) & (xi == 0))[None, :]
-            re = drive + tl.where(zero, 0.0, gate * x[None, :] - gate_im * xi[None, :])
-            im = drive_im + tl.where(zero, 0.0, gate * xi[None, :] + gate_im * x[None, :])
-            tl.store(out + at, re, mask=here)
-            tl.store(out + at + 1, im, mask=here)
-            x, xi = _last(re, steps), _last(im, steps)
+        j = k + back if delayed else k
+        gated = (j >= 0) & (j < length)  # a delayed gate is 0 at first: the state before is not seen
+        if constant:
+            gate = tl.where(gated[:, None], fixed, 0.0)
+            gate_im = tl.where(gated[:, None], fixed_im, 0.0)
         else:
-            gate, drive = tl.associative_scan((gate, drive), 0, _then)
-            states = drive + tl.where((x == 0)[None, :], 0.0, gate * x[None, :])  # 0, where a product overflowed
-            tl.store(out + at, states, mask=here)
-            x = _last(states, steps)
+            gate, gate_im = _load(a, j[:, None].to(tl.int64) * a_time + in_a, gated[:, None] & here, form)
+        gate = tl.where((k < length)[:, None], gate, 1.0)  # rows that are not there hand the state on
+        drive, drive_im = _load(b, k[:, None].to(tl.int64) * b_time + in_b, here, form)
+        if form == "real":
+            drive = tl.where(edge, drive + gate * state[None, :], drive)
+            gate, drive = tl.associative_scan((gate, drive), 0, _then, reverse=reverse)
+        else:
+            gate_im = tl.where((k < length)[:, None], -gate_im if adjoint else gate_im, 0.0)
+            re = drive + gate * state[None, :] - gate_im * state_im[None, :]
+            im = drive_im + gate * state_im[None, :] + gate_im * state[None, :]
+            drive, drive_im = tl.where(edge, re, drive), tl.where(edge, im, drive_im)
+            gate, gate_im, drive, drive_im = tl.associative_scan(
+                (gate, gate_im, drive, drive_im), 0, _then_complex, reverse=reverse
+            )
+            state_im = tl.sum(tl.where(last, drive_im, 0.0), axis=0)
+        state = tl.sum(tl.where(last, drive, 0.0), axis=0)
+        at = k[:, None].to(tl.int64) * out_time + in_out
+        _store(out, at, drive, drive_im, here, form)
+        if adjoint:
+            j = k - back
+            seen = ((j >= 0) & (j < length))[:, None]
+            before, before_im = _load(x, j[:, None].to(tl.int64) * x_time + in_x, seen & here, form)
+            before = tl.where(seen, before, begin[None, :])
+            product, product_im = drive * before, drive
+            if form != "real":
+                before_im = tl.where(seen, before_im, begin_im[None, :])
+                product, product_im = product + drive_im * before_im, drive_im * before - drive * before_im
+            if constant:
+                total, total_im = total + tl.where(here, product, 0.0), total_im + tl.where(here, product_im, 0.0)
+            else:
+                _store(grad_a, at, product, product_im, here, form)
+    if adjoint and constant:
+        _store(grad_a, column, tl.sum(total, axis=0), tl.sum(total_im, axis=0), inside, form)
 
 
 def scan(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
     """x_k = a_k x_{k-1} + b_k along axis 0 of b (L, ...); a (L or 1, ...) broadcasts, first (...)."""
-    length = b.shape[0]
-    out = torch.empty(b.shape, dtype=b.dtype, device=b.device)
-    if out.numel() == 0:
-        return out
-    width = out.numel() // length
-    constant = a.shape[0] == 1 and length > 1
-    a = a.expand(1 if constant else length, *b.shape[1:])
-    arrays = [_flat(x) for x in (a, b, first.expand(b.shape[1:]), out)]
-    grid = (triton.cdiv(width, COLUMNS),)
-    _scan_kernel[grid](
-        *arrays, length, width, constant=constant, reverse=reverse, delayed=delayed, complex=b.is_complex(),
-        steps=STEPS, columns=COLUMNS,
-    )  # fmt: skip
+    out = like(b)
+    _launch(a, b, b, out, out, first, reverse=reverse, delayed=delayed, adjoint=False)
     return out
 
 
-def _flat(x: Tensor) -> Tensor:
-    """The memory of x in order, complex numbers as pairs."""
-    x = x.resolve_conj().contiguous()
-    return torch.view_as_real(x) if x.is_complex() else x
+def adjoint(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+    """The gradients of the gate as it broadcasts, of one row where it is constant, and of b."""
+    grad_b = like(x)
+    grad_a = x.new_empty((1, *x.shape[1:])) if a.shape[0] == 1 else like(x)
+    _launch(a, g, x, grad_b, grad_a, first, reverse=not reverse, delayed=True, adjoint=True)
+    return grad_a, grad_b
+
+
+def _launch(
+    a: Tensor, b: Tensor, x: Tensor, out: Tensor, grad_a: Tensor, first: Tensor,
+    *, reverse: bool, delayed: bool, adjoint: bool,
+) -> None:  # fmt: skip
+    if out.numel() == 0:
+        return
+    length, width = out.shape[0], out.numel() // out.shape[0]
+    first = first.expand(out.shape[1:])
+    arrays = [t.resolve_conj().resolve_neg() for t in (a.expand(a.shape[0], *out.shape[1:]), b, x, out)]
+    axes = merged(out.shape[1:], *(t.stride()[1:] for t in arrays))
+    if len(axes) > 3:
+        for parts in zip(*(t.unbind(1) for t in (*arrays, grad_a)), first.unbind(0), strict=True):
+            _launch(*parts, reverse=reverse, delayed=delayed, adjoint=adjoint)
+        return
+    axes = [(1, (0,) * 4)] * (3 - len(axes)) + axes
+    strides = [(t.stride(0), *(stride[i] for _, stride in axes)) for i, t in enumerate(arrays)]
+    least = 1 if out.stride(0) == 1 else 8  # a sector of memory is full with these
+    columns = min(32, max(least, triton.next_power_of_2(width // PROGRAMS)))
+    with torch.cuda.device_of(out):
+        _scan_kernel[(triton.cdiv(width, columns),)](
+            *(_words(t) for t in (*arrays, grad_a, first.resolve_conj().resolve_neg().contiguous())),
+            length, width, axes[1][0], axes[2][0], *(n for of_one in strides for n in of_one),
+            constant=a.shape[0] == 1, reverse=reverse, delayed=delayed, adjoint=adjoint,
+            form="word" if out.dtype == torch.complex64 else "pair" if out.is_complex() else "real",
+            steps=TILE // out.element_size() // columns, columns=columns,
+        )  # fmt: skip
+
+
+def _words(x: Tensor) -> Tensor:
+    """The memory of x as the kernel reads it."""
+    return x.view(torch.int64) if x.dtype == torch.complex64 else torch.view_as_real(x) if x.is_complex() else x
 
 
 def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs of what the kernel and the steps one by one give."""
     generator = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.complex64):
-        a, b = (torch.randn(70, 40, dtype=dtype, generator=generator).to(device) for _ in range(2))
+        shape = (TILE // 32 + 6, 9)  # more than a tile
+        a, b, g = (torch.randn(shape, dtype=dtype, generator=generator).to(device) for _ in range(3))
         a, first = a / (1 + a.abs()), b[0] + 1
         for reverse, delayed in ((False, False), (True, True)):
-            yield scan(a, b, first, reverse, delayed), steps(a, b, first, reverse, delayed)
+            x = steps(a, b, first, reverse, delayed)
+            yield scan(a, b, first, reverse, delayed), x
+        for gate in (a, a[:1]):
+            yield from zip(adjoint(gate, first, x, g, True), adjoint_steps(gate, first, x, g, True), strict=True)

@@ -1,0 +1,202 @@
+"""The CUDA sources of the backend of CuPy, compiled as C++ for the processor, and the very code that launches them.
+
+A small module stands for CuPy: NumPy's functions, and kernels whose threads run one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import importlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+import ssm_core
+
+COMPILER = shutil.which("g++")
+if COMPILER is None:
+    pytest.skip("no g++ to compile CUDA sources for the processor", allow_module_level=True)
+
+HEADER = """
+#pragma once
+#include <complex>
+#include <utility>
+template <typename T> using complex = std::complex<T>;
+struct Index { long long x; };
+static thread_local Index threadIdx, blockIdx, blockDim, gridDim;
+#define __global__
+#define __device__
+template <typename... P, std::size_t... I>
+void launched(void (*kernel)(P...), long long blocks, long long threads, void** given, std::index_sequence<I...>) {
+    gridDim.x = blocks;
+    blockDim.x = threads;
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)
+        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)
+            kernel(*static_cast<std::decay_t<P>*>(given[I])...);
+}
+template <typename... P>
+void launched(void (*kernel)(P...), long long blocks, long long threads, void** given) {
+    launched(kernel, blocks, threads, given, std::index_sequence_for<P...>{});
+}
+"""
+
+
+class RawModule:
+    folder: Path
+
+    def __init__(self, *, code: str, options: tuple[str, ...], name_expressions: list[str]) -> None:
+        exported = [
+            f'extern "C" void run{i}(long long blocks, long long threads, void** given) '
+            f"{{ launched({name}, blocks, threads, given); }}"
+            for i, name in enumerate(name_expressions)
+        ]
+        source = "\n".join([code, *exported])
+        self.names, library = name_expressions, self.folder / hashlib.sha256(source.encode()).hexdigest()
+        (self.folder / "cupy").mkdir(exist_ok=True)
+        (self.folder / "cupy" / "complex.cuh").write_text(HEADER)
+        program = library.with_suffix(".cpp")
+        program.write_text(source)
+        command = [COMPILER, *options, "-O1", "-shared", "-fPIC", f"-I{self.folder}", "-o", library, program]
+        subprocess.run(command, check=True, capture_output=True)
+        self.library = ctypes.CDLL(str(library))
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        function = self.library[f"run{self.names.index(name)}"]
+
+        def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+            values = [ctypes.c_longlong(x if isinstance(x, int) else x.ctypes.data) for x in arguments]
+            pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+            function(ctypes.c_longlong(*grid), ctypes.c_longlong(*block), pointers)
+
+        return launch
+
+
+class Array(np.ndarray):
+    device = contextlib.nullcontext()
+
+
+def imported() -> Any:
+    """The scans of the backend of CuPy, for NumPy's arrays."""
+    cupy = ModuleType("cupy")
+    vars(cupy).update({name: getattr(np, name) for name in np.__all__})
+    device = SimpleNamespace(attributes={"MultiProcessorCount": 1})
+    vars(cupy).update(RawModule=RawModule, ElementwiseKernel=Mock(), cuda=SimpleNamespace(Device=lambda: device))
+    package = ModuleType("backend_of_cupy")
+    package.__path__ = [str(Path(__file__).parents[1] / "backends" / "cupy")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", cupy)
+        patch.setitem(sys.modules, package.__name__, package)
+        for name in (f"{package.__name__}.kernels", f"{package.__name__}.scans"):
+            patch.setitem(sys.modules, name, importlib.import_module(name))
+        return package.scans
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    RawModule.folder = tmp_path_factory.mktemp("cuda")
+    return imported()
+
+
+def draw(*shape: int, dtype: str = "float64", seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-0.8, 0.8, shape)
+    return (x + 0.6j * rng.uniform(-1, 1, shape) if np.dtype(dtype).kind == "c" else x).astype(dtype).view(Array)
+
+
+def plain(*arrays: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(x) for x in arrays]
+
+
+def check(scans: Any, a: np.ndarray, b: np.ndarray, initial: np.ndarray | None = None, **options: Any) -> None:
+    wanted = ssm_core.linear_scan(*plain(a, b), initial=None if initial is None else plain(initial)[0], **options)
+    a = a.reshape((1,) * (b.ndim - a.ndim) + a.shape)
+    options["axis"] %= b.ndim
+    found = scans.linear_scan(a, b, initial, reverse=options.pop("reverse", False), **options)
+    assert scans._kernels(b.dtype) is not None
+    assert found.dtype == b.dtype
+    precision = 1e-4 if b.dtype.char in "fF" else 1e-11
+    np.testing.assert_allclose(found, wanted, rtol=precision, atol=precision)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_scan(dtype: str, constant: bool, reverse: bool, scans: Any):
+    """One block and several, lengths around those that are loaded ahead, columns that fill no group of threads."""
+    for length, width in ((1, 3), (7, 300), (16, 2), (130, 5), (1000, 1), (777, 30)):
+        a, b = draw(1 if constant else length, width, dtype=dtype), draw(length, width, dtype=dtype, seed=1)
+        check(scans, a, b, axis=0, reverse=reverse)
+        check(scans, a, b, draw(width, dtype=dtype, seed=2), axis=0, reverse=reverse)
+
+
+def test_blocks_of_blocks(scans: Any, monkeypatch: pytest.MonkeyPatch):
+    """The states after the blocks are scanned in blocks again."""
+    assert scans._kernels(np.dtype("float64")) is not None
+    monkeypatch.setattr(scans, "SHORTEST", 4)
+    launched: list[int] = []
+    scan = scans._scan
+    monkeypatch.setattr(scans, "_scan", lambda *arguments: launched.append(len(arguments[2])) or scan(*arguments))
+    check(scans, draw(333, 2), draw(333, 2, seed=1), draw(2, seed=2), axis=0)
+    assert launched == [333, 67, 14, 3]  # steps, of blocks of 5
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_every_axis_and_any_strides(axis: int, reverse: bool, scans: Any):
+    """Also of memory that is turned, stepped over, or read backwards: more axes than a kernel takes, and fewer."""
+    full = draw(8, 6, 10, 6)
+    for b in (full, full[::2, ::-1, ::3], full.transpose(2, 0, 3, 1), full.transpose(1, 3, 0, 2)[:, ::-1]):
+        a = draw(*b.shape, seed=1)
+        check(scans, a, b, axis=axis, reverse=reverse)
+        check(scans, a.T.copy().T[::-1], b, draw(*np.delete(b.shape, axis), seed=2), axis=axis, reverse=reverse)
+
+
+def test_states_in_the_order_of_the_input(scans: Any):
+    b = draw(5, 70, 3).transpose(1, 0, 2)
+    assert scans.linear_scan(b, b, None, axis=0, reverse=True).strides == b.strides
+
+
+@pytest.mark.parametrize("gate", [(1, 1), (1, 3), (150, 1), (2, 1, 3), (2, 150, 1), (1,)], ids=str)
+def test_gates_and_states_that_broadcast(gate: tuple[int, ...], scans: Any):
+    b = np.broadcast_to(draw(150, 3), (2, 150, 3), subok=True)
+    check(scans, draw(*gate), b, draw(3, seed=2), axis=1)
+
+
+def test_gates_that_overflow_their_products(scans: Any):
+    a, b = np.full(400, 1.5, np.float32).view(Array), np.zeros(400, np.float32).view(Array)
+    b[390] = 1
+    check(scans, a, b, axis=0)
+
+
+def test_nothing_in_nothing_out(scans: Any):
+    for shape in ((0, 3), (3, 0)):
+        assert scans.linear_scan(draw(*shape), draw(*shape), None, axis=0, reverse=False).shape == shape
+
+
+@pytest.mark.parametrize("problem", ["fail", "disagree"])
+def test_kernels_with_a_problem_are_turned_off_with_a_warning(
+    problem: str, scans: Any, monkeypatch: pytest.MonkeyPatch
+):
+    class Broken(RawModule):
+        def get_function(self, name: str) -> Any:
+            if problem == "fail":
+                raise RuntimeError("no such instruction")
+            return lambda grid, block, arguments: None
+
+    monkeypatch.setattr(scans.cp, "RawModule", Broken)
+    scans._kernels.cache_clear()
+    b = draw(70, 3)
+    with pytest.warns(UserWarning, match=f"kernels for float64 {problem}"):
+        found = scans.linear_scan(b, b, None, axis=0, reverse=True)
+    np.testing.assert_allclose(found, ssm_core.linear_scan(*plain(b, b), axis=0, reverse=True), rtol=1e-12)
+    scans._kernels.cache_clear()

@@ -14,6 +14,7 @@ from jax import lax
 from ssm_core import systems
 
 TWINS = ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
+SHORTEST_CONVOLUTION = 8  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 UNROLL = 4
 SHORTEST = 64  # steps that are split into blocks
 SQUARINGS = 20  # at most, of the matrix exponential
@@ -47,6 +48,10 @@ def expm(A: Any) -> Any:
 
     E, _ = lax.scan(square, E, jnp.arange(SQUARINGS, dtype=s.dtype))
     return jnp.where(s > SQUARINGS, jnp.nan, E)
+
+
+def shortest_convolution(u: Any) -> int:
+    return SHORTEST_CONVOLUTION
 
 
 def erf(x: Any) -> Any:

@@ -65,7 +65,8 @@ def scan(
     lengths     integer (...): u counts as zero beyond, the state returned is that at the length, y beyond is
                 unspecified
     step_scale  (..., L): step k lasts step_scale_k dt (Diagonal, continuous; modes scan and chunk)
-    mode        "conv" (FFT), "chunk" (Toeplitz chunks), "scan" (the recurrence), "auto"; all the same function
+    mode        "conv" (FFT), "chunk" (Toeplitz chunks), "scan" (the recurrence), "auto": the fastest; all the same
+                function
     returns     y (..., L) or (..., M, L), and the last state (..., N)
 
     Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
@@ -209,13 +210,18 @@ def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any
         return mode
     if isinstance(system, Diagonal) and systems.inputs(system, systems.batch_rank(system)) is not None:
         return "scan"
-    return "chunk" if options["reset"] is not None or u.shape[-1] < _shortest_convolution(u) else "conv"
+    if options["reset"] is not None:
+        return "chunk"
+    return "conv" if u.shape[-1] >= (_shortest_convolution(u) if isinstance(system, Diagonal) else 2) else "scan"
 
 
 @dispatched
-def _shortest_convolution(u: Array) -> float:
-    """Steps from which the FFT is faster than chunks. Backends keep what was measured for them: docs/performance.md."""
-    return 128
+def _shortest_convolution(u: Array) -> int:
+    """Steps from which the FFT is faster than the recurrence of a Diagonal system.
+
+    Backends keep what was measured for them (docs/performance.md). Steps of a Dense system are always slower.
+    """
+    return 16
 
 
 def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array_api_compat import torch as compat
 
 from .chunks import chunks
-from .convolution import convolve
+from .convolution import convolve, shortest_convolution
 from .duality import ssd
 from .folds import fold
 from .functions import (
@@ -67,6 +67,7 @@ __all__ = [
     "linear_scan",
     "rms_norm",
     "selective_scan",
+    "shortest_convolution",
     "sigmoid",
     "silu",
     "softplus",

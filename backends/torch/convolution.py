@@ -11,6 +11,8 @@ from ssm_core.convolution import padded_length
 
 from .transforms import conjugated, forward_mode, reduced
 
+SHORTEST_CONVOLUTION = 16  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
+
 
 def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
     """The twin of `ssm_core.convolution._convolve`, for real signals."""
@@ -20,6 +22,10 @@ def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
         return NotImplemented  # the traced function has no tangents
     function = _Convolve if torch.compiler.is_compiling() else _ConvolveForward
     return function.apply(u, k, reverse)
+
+
+def shortest_convolution(u: Tensor) -> int:
+    return SHORTEST_CONVOLUTION
 
 
 def _spectrum(k: Tensor, reverse: Tensor | None, n: int) -> Tensor:

@@ -14,7 +14,7 @@ from ..harness import Case, Job, Work
 from .common import BATCH, D_STATE, H, close, in_jax, in_torch, passes
 
 LENGTH, ROWS = 4096, 256
-LENGTHS = (32, 64, 128, 256, 512, 1024, 2048)
+LENGTHS = (4, 8, 16, 32, 64, 128, 512, 2048)
 
 
 def signals() -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ Each session lives in an environment of its own, which later runs reuse, and ins
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import nox
@@ -14,7 +15,7 @@ import nox
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "typecheck", "docs", "tests"]  # pytest's summary comes last
+nox.options.sessions = ["lint", "typecheck", "docs", "triton", "tests"]  # pytest's summary comes last
 
 CONSTRAINTS = (Path(__file__).parent / "constraints.txt").as_uri()  # as a URI it may hold spaces
 FRAMEWORKS = "torch,flax"
@@ -49,6 +50,17 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def triton(session: nox.Session) -> None:
+    """The Triton kernels, on small arrays through Triton's interpreter, and compiled: no GPU is needed."""
+    if sys.platform != "linux":
+        session.skip("Triton has no wheels for this system")
+    install(session, "-e", ".[torch,test]", "triton")
+    tests = sorted(str(path) for path in Path("tests").glob("test_triton*.py"))
+    everything = ["--numprocesses=auto", "--maxprocesses=8", *tests]
+    session.run("pytest", *(session.posargs or everything), env={"TRITON_INTERPRET": "1"})
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests, doctests, the code of the docs, and conformance on every backend that is here, in one run of pytest.
 
@@ -66,6 +78,7 @@ def conformance(session: nox.Session) -> None:
     """The suite that any array library can be held against, with its report.
 
     `nox -s conformance -- --require torch` fails where torch cannot run.
+    `nox -s conformance -- --generic --backend torch` runs without fast paths.
     `nox -s conformance -- --install dask --namespace dask.array` installs a library and runs the suite on it.
     """
     parser = argparse.ArgumentParser(prog="nox -s conformance --", allow_abbrev=False, add_help=False)
@@ -111,14 +124,6 @@ def language(session: nox.Session) -> None:
     """Train a language model of bytes in PyTorch for two minutes, and let PyTorch, Flax and NumPy write on from it."""
     install(session, "-e", ".[demo]")
     session.run("python", "docs/examples/language.py", *session.posargs)
-
-
-@nox.session
-def triton(session: nox.Session) -> None:
-    """The Triton kernels, on small arrays through Triton's interpreter: no GPU is needed."""
-    install(session, "-e", ".[torch,test]", "triton")
-    tests = sorted(str(path) for path in Path("tests").glob("test_triton*.py"))
-    session.run("pytest", *tests, *session.posargs, env={"TRITON_INTERPRET": "1"})
 
 
 @nox.session

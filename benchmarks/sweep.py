@@ -17,7 +17,7 @@ from .floor import Floor
 LENGTHS = tuple(2**k for k in range(8, 21, 2))
 CHANNELS, D_STATE = 64, 64
 LARGEST = 2**31  # bytes of the one tensor of a naive form that is still tried
-REPEATS = 5
+REPEATS = 3
 
 
 def s4d_kernel(length: int) -> Any:

@@ -6,17 +6,21 @@ with `case` too, for every case of a table. Markers narrow this down, those of a
     @pytest.mark.backends("torch", "jax")     families of libraries, or the names of single backends
     @pytest.mark.dtypes("float32", "float64")
     @pytest.mark.cases(CASES)                 objects with `label`, `function` and `dtypes`
+    @pytest.mark.fast_paths                   about twins and compilers: left out of a run with --generic
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import ssm_core
 
 from . import recording, report
 from .backends import ALIASES, KNOWN, Backend, load_all
@@ -39,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--namespace", metavar="MODULE", help="run on this array-API module only")
     group.addoption("--backend", action="append", default=[], metavar="NAME", help=f"restrict to {', '.join(KNOWN)}")
+    group.addoption("--generic", action="store_true", help="without fast paths: the generic bodies everywhere")
     group.addoption("--require", action="append", default=[], metavar="NAME", help="fail where it cannot run")
     group.addoption(
         "--report", type=Path, default=Path(__file__).with_name("report.html"), metavar="PATH", help="the HTML page"
@@ -48,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "backends(*names): run on these families or single backends only")
     config.addinivalue_line("markers", "dtypes(*names): run in these dtypes only")
+    config.addinivalue_line("markers", "fast_paths: about twins and compilers, which --generic leaves out")
     config.addinivalue_line("markers", "cases(table): run for every case of a table")
     namespace, wanted, required = (config.getoption(name) for name in ("namespace", "backend", "require"))
     unknown = sorted({*wanted} - {*KNOWN, *ALIASES})
@@ -132,8 +138,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     backend = params.get("backend")
     if not isinstance(backend, Backend):
         return (yield)
-    with backend.activated(params.get("dtype") or "float64"):
+    with backend.activated(params.get("dtype") or "float64"), _paths(item.config):
         return (yield)
+
+
+def _paths(config: pytest.Config) -> AbstractContextManager[None]:
+    """The fast twins, or with --generic the generic bodies everywhere."""
+    return ssm_core.use_backend("generic" if config.getoption("generic") else "auto")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without fast paths, what is about them is left out."""
+    if config.getoption("generic"):
+        about = [item for item in items if item.get_closest_marker("fast_paths")]
+        config.hook.pytest_deselected(items=about)
+        items[:] = [item for item in items if item not in set(about)]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,7 +17,7 @@ from .examples import DENSE, MIMO, PAIRS, Example
 from .tolerances import assert_close
 from .transformed import LAYER, L, agree, layer_inputs, modes_of, scan_inputs
 
-pytestmark = [pytest.mark.backends("jax"), pytest.mark.dtypes("float32")]
+pytestmark = [pytest.mark.fast_paths, pytest.mark.backends("jax"), pytest.mark.dtypes("float32")]
 
 
 @pytest.mark.parametrize("example", [PAIRS, MIMO, DENSE], ids=lambda e: e.label)

@@ -20,6 +20,7 @@ from .test_gradients import floating
 from .transformed import agree
 
 pytestmark = [
+    pytest.mark.fast_paths,
     pytest.mark.dtypes("float32"),
     # PyTorch's own forward mode and compiler do what PyTorch advises against.
     pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),

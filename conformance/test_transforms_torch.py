@@ -19,6 +19,7 @@ from .tolerances import assert_close
 from .transformed import LAYER, L, agree, layer_inputs, layer_modes, modes_of, scan_inputs
 
 pytestmark = [
+    pytest.mark.fast_paths,
     pytest.mark.backends("torch"),
     pytest.mark.dtypes("float32"),
     # PyTorch's own forward mode and compiler do what PyTorch advises against.

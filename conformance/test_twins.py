@@ -18,6 +18,8 @@ from .cases import Case
 from .examples import PAIRS, Draw
 from .tolerances import assert_close, phase_budget
 
+pytestmark = pytest.mark.fast_paths
+
 WITH_TWINS = [case for case in (*cases.ALL, *cases_of_systems.ALL) if BY_NAME[case.function].rests_on]
 LENGTHS = (1, 2, 7, 31, 64, 101, 256, 1000, 1024)  # 1, 2, odd, prime, a power of two, and what is split into blocks
 LONGEST_TRACED = 64

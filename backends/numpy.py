@@ -143,24 +143,33 @@ def _scan_of_columns(gates: Any, drives: Any, x: Any, states: Any) -> None:
 
 
 def _scan_in_blocks(gates: Any, drives: Any, x: Any, states: Any) -> None:
-    """A blocks of T steps at once, from zero; then the carries; then the carries' share of every step."""
-    length = len(drives)
+    """A blocks of T steps at once, from zero; then the states between them; then what these add to every step."""
+    length, constant = len(drives), len(gates) == 1
     T = max(1, round(length**0.5))
     A = length // T
-    blocks = np.ascontiguousarray(drives[: A * T].reshape(A, T, *drives.shape[1:]).swapaxes(0, 1))
-    constant = len(gates) == 1
-    factors = gates[:, None] if constant else gates[: A * T].reshape(A, T, *gates.shape[1:]).swapaxes(0, 1)
-    local = np.empty_like(blocks)
-    _scan(factors, blocks, np.zeros(blocks.shape[1:], blocks.dtype), local)
-    products = np.empty((T, *np.broadcast_shapes(factors.shape[1:], (1,) * blocks[0].ndim)), dtype=blocks.dtype)
+
+    def rows(m: Any, t: int) -> Any:
+        """Row t of every block."""
+        return m[t : A * T : T]
+
+    def gate(t: int) -> Any:
+        return gates if constant else rows(gates, t)
+
+    local = rows(states, 0)
+    local[...] = rows(drives, 0)
+    through = np.array(gate(0))
     with np.errstate(over="ignore", invalid="ignore"):  # of products that meet no state
-        products[0] = factors[0]
         for t in range(1, T):
-            np.multiply(products[t - 1], factors[0 if constant else t], out=products[t])
-        for block in range(A):
-            share = products[:, 0 if constant else block] * x
-            rows = states[block * T : (block + 1) * T]
-            np.add(local[:, block], np.where(x == 0, 0, share), out=rows)
-            x = rows[-1]
+            local = np.multiply(gate(t), local, out=rows(states, t))
+            local += rows(drives, t)
+            through *= gate(t)
+        carries = np.empty_like(local)
+        for i in range(A):
+            carries[i] = x
+            x = local[i] + np.where(x == 0, 0, through[0 if constant else i] * x)
+        for t in range(T):
+            carries *= gate(t)
+            local = rows(states, t)
+            local += carries
     if length > A * T:
         _scan(gates if constant else gates[A * T :], drives[A * T :], x, states[A * T :])

@@ -110,38 +110,45 @@ def _scan(gates: Any, drives: Any, x: Tensor, reverse: bool, delayed: bool, stat
 
 
 def _scan_in_blocks(a: Tensor, b: Tensor, x: Tensor, reverse: bool, delayed: bool, out: Tensor) -> None:
-    """A blocks of T steps side by side, in T + A launches instead of A T: local states, carries, and their share."""
-    length = b.shape[0]
-    if reverse:
-        a, b = a.flip(0), b.flip(0)
-    if delayed:
-        a = a if a.shape[0] == 1 else torch.cat([torch.ones_like(a[:1]), a[:-1]])
-        x = torch.zeros_like(x)
+    """A blocks of T steps side by side, in about 4 T + 3 A launches instead of A T, and in the memory of the result.
+
+    States from zero come first, then the states between blocks, then what these add to every step.
+    """
+    length, constant = b.shape[0], a.shape[0] == 1
     T = max(1, round(length**0.5))
     A = length // T
-    whole = A * T
-    gates = a.unsqueeze(0) if a.shape[0] == 1 else a[:whole].unflatten(0, (A, T))
-    local = b[:whole].unflatten(0, (A, T)).clone(memory_format=torch.contiguous_format)
-    through = torch.empty(
-        torch.broadcast_shapes(gates[:, :1].shape, (1, T) + (1,) * x.ndim), dtype=b.dtype, device=b.device
-    )
-    through[:, 0] = gates[:, 0]
-    for t in range(1, T):
-        gate = gates[:, 0 if a.shape[0] == 1 else t]
-        local[:, t].addcmul_(gate, local[:, t - 1])
-        torch.mul(through[:, t - 1], gate, out=through[:, t])
-    carries = torch.empty_like(local[:, 0])
-    for block in range(A):
-        carries[block] = x
-        factor = through[0 if a.shape[0] == 1 else block, -1]
-        x = local[block, -1] + torch.where(x == 0, 0, factor * x)  # 0, where a product overflowed
-    share = torch.where(carries.unsqueeze(1) == 0, 0, through * carries.unsqueeze(1))
-    result = [(local + share).flatten(0, 1)]
-    for k in range(whole, length):
-        x = torch.addcmul(b[k], a[0 if a.shape[0] == 1 else k], x)
-        result.append(x.unsqueeze(0))
-    joined = torch.cat(result)
-    out.copy_(joined.flip(0) if reverse else joined)
+    start = length - A * T if reverse else 0  # of whole blocks; the rest of the steps is run last
+    steps, blocks = (range(n - 1, -1, -1) if reverse else range(n) for n in (T, A))
+    late = (1 if reverse else -1) if delayed else 0
+
+    def rows(m: Tensor, r: int) -> Tensor:
+        """Row r of every block."""
+        return m[start + r : start + A * T : T]
+
+    def gate(r: int) -> Tensor:
+        if constant or 0 <= r + late < T:
+            return a if constant else rows(a, r + late)
+        other = rows(a, (r + late) % T)  # in the block before; the first block to run has none
+        return torch.cat([other[1:], other[-1:]] if reverse else [other[:1], other[:-1]])
+
+    first, *others = steps
+    states = rows(out, first).copy_(rows(b, first))
+    through = gate(first)
+    for r in others:
+        states = torch.addcmul(rows(b, r), gate(r), states, out=rows(out, r))
+        through = through * gate(r)
+    x = torch.zeros_like(x) if delayed else x
+    carries = torch.empty_like(states)
+    for i in blocks:
+        carries[i] = x
+        x = states[i] + torch.where(x == 0, 0, through[0 if constant else i] * x)  # 0, where a product overflowed
+    carries = torch.where(carries == 0, 0, gate(first) * carries)
+    rows(out, first).add_(carries)
+    for r in others:
+        carries *= gate(r)
+        rows(out, r).add_(carries)
+    for k in range(start - 1, -1, -1) if reverse else range(A * T, length):
+        x = torch.addcmul(b[k], a[0 if constant else k + late], x, out=out[k])
 
 
 def _shifted(first: Tensor, x: Tensor, reverse: bool) -> Tensor:

@@ -24,7 +24,7 @@ def main() -> None:
     if options.list:
         print("\n".join([*JOBS, "accuracy"]))
         return
-    names = chosen(options.jobs)
+    names = [name for name in chosen(options.jobs) if name not in chosen(options.without or ["-"])]
     best = floor.measure()
     print(floor.describe(best), flush=True)
     rows: list[harness.Row] = []
@@ -35,8 +35,11 @@ def main() -> None:
         sweep.draw(curves, options.sweep)
     else:
         for name in names:
-            if name != "accuracy":
-                rows += run(name)
+            if name == "accuracy":
+                continue
+            rows += run(name)
+            if options.json:  # after every job, so that a run which ends early leaves what it has measured
+                harness.write_json(rows, options.json, machine=floor.machine(), floor=vars(best))
         if "accuracy" in names:
             errors = accuracy.measure()
             for what, error in errors.items():
@@ -50,6 +53,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="a name or a pattern such as 'scan-*'; all by default")
+    parser.add_argument("--without", nargs="+", default=[], metavar="JOB", help="names or patterns to leave out")
     parser.add_argument("--list", action="store_true", help="print the names of the jobs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the jobs run")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="folder with clones of other implementations")
@@ -58,7 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--sweep-memory-of", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    for pattern in options.jobs:
+    for pattern in [*options.jobs, *options.without]:
         if not fnmatch.filter([*JOBS, "accuracy"], pattern):
             parser.error(f"no job is named {pattern!r}. `--list` prints the names.")
     return options

@@ -143,6 +143,13 @@ def seconds(t: float | None) -> str:
 
 
 def write_json(rows: list[Row], path: str, **more: Any) -> None:
-    """All rows, and what else belongs to them."""
-    with open(path, "w") as file:
-        json.dump({**more, "rows": [vars(row) for row in rows]}, file, indent=2)
+    """All rows, and what else belongs to them; rows of other jobs of the same machine stay in the file."""
+    written = [vars(row) for row in rows]
+    file = pathlib.Path(path)
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if known.get("machine") == more["machine"]:
+        jobs = {row.job for row in rows}
+        kept = [row for row in known["rows"] if row["job"] not in jobs]
+        written = kept + written
+        more = known | {name: value for name, value in more.items() if value}
+    file.write_text(json.dumps({**more, "rows": written}, indent=1) + "\n")

@@ -84,7 +84,7 @@ def rtf(backward: bool) -> Case:
         made = peers.repository("RTF", "rtf").RTF(H, 16, LENGTH, init="montel")
         return lambda u: made(u)
 
-    options = {"d_state": 16, "init": "montel", "activation": None, "output": None, "skip": False}
+    options = {"d_state": 16, "init": "montel", "activation": None, "output": None}
     return against("RTF", {"original": theirs}, "", backward, **options)
 
 

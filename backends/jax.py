@@ -14,7 +14,7 @@ from jax import lax
 from ssm_core import systems
 
 TWINS = ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
-SHORTEST_CONVOLUTION = 8  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
+SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 UNROLL = 4
 SHORTEST = 64  # steps that are split into blocks
 SQUARINGS = 20  # at most, of the matrix exponential

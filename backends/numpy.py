@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import numpy as compat
 
-SHORTEST_CONVOLUTION = 64  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
+SHORTEST_CONVOLUTION = 8  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 NARROW = 2048  # numbers a step below which a loop over time costs more than its arithmetic
 SMALL = 4096  # elements up to which calls cost more than arithmetic
 COPIED = 16  # steps copied at once: a cache line of float32

@@ -41,14 +41,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["variant"] == "ours":
             ours = row
-            if not any(r["case"] == row["case"] and r is not row for r in rows):
+            if not any(_beside(r, row) and r is not row for r in rows):
                 lines.append(_line([row["case"], _cost(row), *[""] * (len(head) - 2)]))
             continue
-        first = row is next(r for r in rows if r["case"] == row["case"] and r["variant"] != "ours")
+        first = row is next(r for r in rows if _beside(r, row) and r["variant"] != "ours")
         cells = [row["case"], _cost(ours)] if first else ["", ""]
         cells += [row["variant"], _cost(row), _ratio(row["ratio"])]
         lines.append(_line(cells + ([_ratio(row["memory_ratio"])] if memory else [])))
     return "\n".join(lines) + "\n"
+
+
+def _beside(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two rows belong to one case."""
+    return (row["job"], row["case"]) == (other["job"], other["case"])
 
 
 def _machine(measured: dict[str, Any]) -> str:

@@ -221,7 +221,7 @@ def _shortest_convolution(u: Array) -> int:
 
     Backends keep what was measured for them (docs/performance.md). Steps of a Dense system are always slower.
     """
-    return 16
+    return 8
 
 
 def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:

@@ -11,7 +11,7 @@ from ssm_core.convolution import padded_length
 
 from .transforms import conjugated, forward_mode, reduced
 
-SHORTEST_CONVOLUTION = 16  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
+SHORTEST_CONVOLUTION = 8  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 
 
 def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:

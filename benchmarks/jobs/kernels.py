@@ -97,7 +97,7 @@ def annotated_jax(kind: str) -> Case:
 
     others, missing = peers.those_here({"annotated-s4": theirs})
     ours = in_jax(lambda p: layer.kernel(p, LENGTH) ** 2, (params,), True)
-    name = f"{kind} kernel jax fwd+bwd"
+    name = f"{kind} kernel jax fwd+bwd, L={LENGTH}"
     return Case(name, ours, others, None, "wanted: 2x", repeats=5, missing=missing)
 
 
@@ -117,7 +117,7 @@ def s4_torch() -> Case:
 
     others, missing = peers.those_here({"kernel of the original": original})
     ours = in_torch(lambda: layer.kernel(LENGTH), True)
-    return Case("S4 kernel torch fwd+bwd", ours, others, None, "", repeats=5, missing=missing)
+    return Case(f"S4 kernel torch fwd+bwd, L={LENGTH}", ours, others, None, "", repeats=5, missing=missing)
 
 
 def dense_torch(backward: bool) -> Case:
@@ -143,7 +143,7 @@ def dense_torch(backward: bool) -> Case:
         return torch.stack(taps, dim=-1)
 
     return Case(
-        f"dense kernel torch {passes(backward)}",
+        f"dense kernel torch {passes(backward)}, L={LENGTH}",
         in_torch(ours, backward),
         {"power after power": in_torch(powers, backward)},
         lambda: close(ours(), powers(), 1e-4),
@@ -168,7 +168,7 @@ def rtf_torch(order: int) -> Case:
     others, missing = peers.those_here({"aliased, of the original": original})
     others["S4 kernel"] = in_torch(lambda: s4.kernel(length), True)
     ours = in_torch(lambda: rtf.kernel(length), True)
-    return Case(f"RTF kernel torch N={order}", ours, others, None, "", repeats=5, missing=missing)
+    return Case(f"RTF kernel torch N={order}, L={length}", ours, others, None, "", repeats=5, missing=missing)
 
 
 JOBS = {

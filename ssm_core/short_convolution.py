@@ -86,7 +86,7 @@ def short_convolution(
         count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
     # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
-    y = _weighted(xp.concat([before, u[:, :n, :]], axis=1), segment, weight, bias, xp)
+    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
     if n < L:
         rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
         y = xp.concat([y, rest], axis=1) if n else rest

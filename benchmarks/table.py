@@ -60,7 +60,7 @@ def _machine(measured: dict[str, Any]) -> str:
     m, floor = measured["machine"], measured["floor"]
     versions = ", ".join(f"{name} {m[name]}" for name in ("python", "numpy", "torch", "jax"))
     return (
-        f"{m['cores']} cores of {m['processor']}, {m['system']}; {versions}. Measured in the same run: "
+        f"{m['cores']} cores of {m['processor']}, {m['system']}; {versions}. The last of these runs measured: "
         f"{floor['bandwidth'] / 1e9:.1f} GB/s copied, {floor['products'] / 1e9:.0f} G multiply-adds/s in float32.\n"
     )
 

@@ -15,7 +15,7 @@ from ssm_core import systems
 
 TWINS = ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
-UNROLL = 4
+UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
 SHORTEST = 64  # steps that are split into blocks
 SQUARINGS = 20  # at most, of the matrix exponential
 NAMESPACE = jnp
@@ -71,12 +71,16 @@ def gelu(x: Any, approximate: str) -> Any:
 
 
 def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> Any:
-    """x_k = a_k x_{k-1} + b_k by lax.scan, whose tangent is a scan with the same gates."""
-    a, b = jnp.moveaxis(a, axis, 0), jnp.moveaxis(b, axis, 0)
-    if b.shape[0] == 0:
-        return jnp.moveaxis(b, 0, axis)
-    first = jnp.zeros(b.shape[1:], b.dtype) if initial is None else jnp.broadcast_to(initial, b.shape[1:])
-    return jnp.moveaxis(_scan(a, b, first, reverse), 0, axis)
+    """x_k = a_k x_{k-1} + b_k by a loop, whose tangent is a scan with the same gates."""
+    if b.shape[axis] == 0:
+        return b
+    shape = b.shape[:axis] + b.shape[axis + 1 :]
+    first = jnp.zeros(shape, b.dtype) if initial is None else jnp.broadcast_to(initial, shape)
+    if axis == 0:
+        return _scan(a, b, first, reverse)
+    if axis < b.ndim - 1 and jax.default_backend() == "cpu":
+        return _scan_in_place(a, b, first, axis, reverse)
+    return jnp.moveaxis(_scan(jnp.moveaxis(a, axis, 0), jnp.moveaxis(b, axis, 0), first, reverse), 0, axis)
 
 
 def _states(a: Any, b: Any, first: Any, reverse: bool) -> Any:
@@ -90,7 +94,7 @@ def _states(a: Any, b: Any, first: Any, reverse: bool) -> Any:
     return lax.platform_dependent(a, b, first, cpu=loop, default=blocks)
 
 
-def _loop(a: Any, b: Any, first: Any, reverse: bool) -> Any:
+def _loop(a: Any, b: Any, first: Any, reverse: bool, unroll: int = 1) -> Any:
     """One step after another; JAX transposes it by itself."""
     if a.shape[0] == 1:
 
@@ -98,13 +102,13 @@ def _loop(a: Any, b: Any, first: Any, reverse: bool) -> Any:
             x = a[0] * x + drive
             return x, x
 
-        return lax.scan(step, first, b, reverse=reverse, unroll=UNROLL)[1]
+        return lax.scan(step, first, b, reverse=reverse, unroll=unroll)[1]
 
     def gated(x: Any, gate_drive: Any) -> Any:
         x = gate_drive[0] * x + gate_drive[1]
         return x, x
 
-    return lax.scan(gated, first, (a, b), reverse=reverse, unroll=UNROLL)[1]
+    return lax.scan(gated, first, (a, b), reverse=reverse, unroll=unroll)[1]
 
 
 @partial(jax.jit, static_argnames="reverse")
@@ -132,7 +136,7 @@ def _in_blocks(a: Any, b: Any, first: Any, reverse: bool) -> Any:
         return x, x
 
     after = lax.scan(block, first, (through, _last(gates, drives, reverse)), reverse=reverse)[1]
-    states = _loop(gates, drives, _before(first, after, reverse), reverse)
+    states = _loop(gates, drives, _before(first, after, reverse), reverse, UNROLL)
     states = jnp.moveaxis(states, 0, 1).reshape(A * T, *b.shape[1:])
     return states[missing:] if reverse else states[:length]
 
@@ -164,11 +168,41 @@ def _scan(a: Any, b: Any, first: Any, reverse: bool) -> Any:
 
 @_scan.defjvp
 def _scan_jvp(reverse: bool, primals: Any, tangents: Any) -> Any:
-    """dx_k = a_k dx_{k-1} + (da_k x_{k-1} + db_k)."""
     a, b, first = primals
-    da, db, dfirst = tangents
     x = _scan(a, b, first, reverse)
-    return x, _scan(a, da * _before(first, x, reverse) + db, dfirst, reverse)
+    return x, _tangent(a, *tangents, first, x, reverse)
+
+
+def _tangent(a: Any, da: Any, db: Any, dfirst: Any, first: Any, x: Any, reverse: bool) -> Any:
+    """dx_k = a_k dx_{k-1} + (da_k x_{k-1} + db_k)."""
+    return _scan(a, da * _before(first, x, reverse) + db, dfirst, reverse)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _scan_in_place(a: Any, b: Any, first: Any, axis: int, reverse: bool) -> Any:
+    """Along an axis in the middle, without copies that have time first."""
+    length, constant = b.shape[axis], a.shape[axis] == 1
+
+    def step(i: Any, held: Any) -> Any:
+        states, x = held
+        k = length - 1 - i if reverse else i
+        gate, drive = (
+            lax.dynamic_index_in_dim(m, j, axis, keepdims=False) for m, j in ((a, 0 if constant else k), (b, k))
+        )
+        x = gate * x + drive
+        return lax.dynamic_update_index_in_dim(states, x, k, axis), x
+
+    states, _ = lax.fori_loop(0, length, step, (jnp.zeros_like(b), first))
+    return states
+
+
+@_scan_in_place.defjvp
+def _scan_in_place_jvp(axis: int, reverse: bool, primals: Any, tangents: Any) -> Any:
+    """The tangent has time first: JAX can transpose it."""
+    a, b, first = primals
+    x = _scan_in_place(a, b, first, axis, reverse)
+    a, da, db, states = (jnp.moveaxis(m, axis, 0) for m in (a, *tangents[:2], x))
+    return x, jnp.moveaxis(_tangent(a, da, db, tangents[2], first, states, reverse), 0, axis)
 
 
 def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], *, chunk: int, recompute: bool) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from array_api_compat import numpy as compat
 
 SHORTEST_CONVOLUTION = 8  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
-NARROW = 2048  # numbers a step below which a loop over time costs more than its arithmetic
+NARROW = 512  # numbers a step below which a loop over time costs more than its arithmetic
 SMALL = 4096  # elements up to which calls cost more than arithmetic
 COPIED = 16  # steps copied at once: a cache line of float32
 NAMESPACE = compat
@@ -128,9 +128,10 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
 def _scan(gates: Any, drives: Any, x: Any, states: Any) -> Any:
     """The loop over time; returns the last state."""
     gates = repeat(gates[0]) if len(gates) == 1 else gates
+    product, multiply, add = np.empty_like(states[0]), np.multiply, np.add
     for gate, drive, state in zip(gates, drives, states, strict=False):
-        np.multiply(gate, x, state)
-        x = np.add(state, drive, state)
+        multiply(gate, x, product)
+        x = add(product, drive, state)
     return x
 
 
@@ -145,7 +146,7 @@ def _scan_of_columns(gates: Any, drives: Any, x: Any, states: Any) -> None:
 def _scan_in_blocks(gates: Any, drives: Any, x: Any, states: Any) -> None:
     """A blocks of T steps at once, from zero; then the states between them; then what these add to every step."""
     length, constant = len(drives), len(gates) == 1
-    T = max(1, round(length**0.5))
+    T = max(1, round(length**0.5)) | 1
     A = length // T
 
     def rows(m: Any, t: int) -> Any:

@@ -18,12 +18,15 @@ from ..harness import Case, Job
 from .common import close, in_jax, passes
 
 SHAPES = {0: (4096, 4096), 1: (8, 2048, 1024)}  # by the axis of time: first, and in the middle (B, L, H)
+WIDE = (1024, 16384)
 NARROW = (4096, 256)  # of the constant gate that lfilter takes one column at a time
 
 
-def arrays(axis: int, complex: bool = False, constant: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def arrays(
+    axis: int, complex: bool = False, constant: bool = False, wide: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Gates and inputs; complex ones have half as many numbers, so as many bytes."""
-    rng, shape = np.random.default_rng(0), SHAPES[axis]
+    rng, shape = np.random.default_rng(0), WIDE if wide else SHAPES[axis]
     shape = (*shape[:-1], shape[-1] // 2) if complex else shape
     gates = tuple(1 if i == axis else n for i, n in enumerate(shape)) if constant else shape
     a, b = rng.uniform(0.9, 0.99, gates), rng.standard_normal(shape)
@@ -33,18 +36,18 @@ def arrays(axis: int, complex: bool = False, constant: bool = False) -> tuple[np
     return a.astype(np.float32), b.astype(np.float32)
 
 
-def kind(axis: int, complex: bool, constant: bool) -> str:
+def kind(axis: int, complex: bool, constant: bool, wide: bool) -> str:
     """How a job's name says what was scanned."""
-    words = ["complex"] * complex + ["constant gate"] * constant + [("time first", "(B, L, H)")[axis]]
+    words = ["complex"] * complex + ["constant gate"] * constant + ["wide"] * wide + [("time first", "(B, L, H)")[axis]]
     return ", ".join(words)
 
 
-def with_numpy(axis: int, complex: bool = False, constant: bool = False) -> Case:
+def with_numpy(axis: int, complex: bool = False, constant: bool = False, wide: bool = False) -> Case:
     """One addition of the same arrays is one pass."""
-    a, b = arrays(axis, complex, constant)
+    a, b = arrays(axis, complex, constant, wide)
     others = {"one pass": lambda: np.add(a, b)}
     ours = lambda: ssm_core.linear_scan(a, b, axis=axis)  # noqa: E731
-    return Case(f"scan numpy, {kind(axis, complex, constant)}", ours, others, wanted="wanted: at least 0.67x")
+    return Case(f"scan numpy, {kind(axis, complex, constant, wide)}", ours, others, wanted="wanted: at least 0.67x")
 
 
 def filters() -> Case:
@@ -71,15 +74,17 @@ def filters() -> Case:
     return Case("scan numpy, 256 filters", ours, others, check, "", missing=missing)
 
 
-def with_torch(axis: int, backward: bool, complex: bool = False, constant: bool = False) -> Case:
+def with_torch(axis: int, backward: bool, complex: bool = False, constant: bool = False, wide: bool = False) -> Case:
     """Against passes, and (time first) a Python loop, torch's own associative scan and accelerated-scan's reference."""
     import torch
 
     place = torch.get_default_device()
-    a, b = (torch.as_tensor(x, device=place).requires_grad_() for x in arrays(axis, complex, constant))
+    a, b = (torch.as_tensor(x, device=place).requires_grad_() for x in arrays(axis, complex, constant, wide))
+
+    g = torch.ones_like(b)
 
     def ours() -> Any:
-        return ssm_core.linear_scan(a, b, axis=axis).abs() if complex else ssm_core.linear_scan(a, b, axis=axis)
+        return ssm_core.linear_scan(a, b, axis=axis)
 
     def one_pass() -> Any:
         return torch.add(a, b)
@@ -93,12 +98,12 @@ def with_torch(axis: int, backward: bool, complex: bool = False, constant: bool 
         others["two passes"] = torch.no_grad()(two_passes)
     else:
         others["one pass"] = torch.no_grad()(one_pass)
-    plain = axis == 0 and not (complex or constant)
+    plain = axis == 0 and not (complex or constant or wide)
 
     def timed(work: Callable[[], Any]) -> Callable[[], Any]:
         """With gradients that are not added to those of the run before, which would be two passes more."""
         if backward:
-            return lambda: torch.autograd.grad(work().sum(), (a, b))
+            return lambda: torch.autograd.grad(work(), (a, b), g)
         return torch.no_grad()(work)
 
     def loop() -> Any:
@@ -118,7 +123,7 @@ def with_torch(axis: int, backward: bool, complex: bool = False, constant: bool 
         others |= found
     check = (lambda: close(ours(), loop(), 1e-5)) if plain else None
     wanted = "wanted: at least 0.33x" if backward else "wanted: at least 0.67x"
-    name = f"scan torch {passes(backward)}, {kind(axis, complex, constant)}"
+    name = f"scan torch {passes(backward)}, {kind(axis, complex, constant, wide)}"
     return Case(name, timed(ours), others, check, wanted, repeats=5, missing=missing)
 
 
@@ -144,40 +149,45 @@ def accelerated(a: Any, b: Any) -> Callable[[], Any]:
     return lambda: torch.autograd.grad(module.scan(gates, tokens).sum(), (gates, tokens))
 
 
-def with_jax(axis: int, backward: bool, complex: bool = False, constant: bool = False) -> Case:
+def with_jax(axis: int, backward: bool, complex: bool = False, constant: bool = False, wide: bool = False) -> Case:
     """Compiled, against passes and (time first) jax.lax.associative_scan."""
     import jax
     import jax.numpy as jnp
 
-    a, b = (jnp.asarray(x) for x in arrays(axis, complex, constant))
+    a, b = (jnp.asarray(x) for x in arrays(axis, complex, constant, wide))
 
     def ours(a: Any, b: Any) -> Any:
-        x = ssm_core.linear_scan(a, b, axis=axis)
-        return jnp.abs(x) if complex else x
+        return ssm_core.linear_scan(a, b, axis=axis)
 
     def tree(a: Any, b: Any) -> Any:
         return jax.lax.associative_scan(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), (a, b), axis=axis)[1]
+
+    def timed(scan: Callable[..., Any]) -> Callable[[], Any]:
+        def gradients(a: Any, b: Any, g: Any) -> Any:
+            return jax.vjp(scan, a, b)[1](g)
+
+        return in_jax(gradients, (a, b, jnp.ones_like(b)), False) if backward else in_jax(scan, (a, b), False)
 
     add = jax.jit(jnp.add)
 
     def two_passes() -> None:
         jax.block_until_ready(add(a, b)), jax.block_until_ready(add(a, b))
 
-    plain = axis == 0 and not (complex or constant)
-    others = {"two passes": two_passes} if backward else {"one pass": in_jax(jnp.add, (a, b), False)}
+    plain = axis == 0 and not (complex or constant or wide)
+    others = {"two passes": two_passes} if backward else {"one pass": timed(jnp.add)}
     if plain:
-        others["associative_scan"] = in_jax(tree, (a, b), backward)
+        others["associative_scan"] = timed(tree)
     check = (lambda: close(ours(a, b), tree(a, b), 1e-5)) if plain else None
     wanted = "wanted: at least 0.33x" if backward else "wanted: at least 0.67x"
-    name = f"scan jax {passes(backward)}, {kind(axis, complex, constant)}"
-    return Case(name, in_jax(ours, (a, b), backward), others, check, wanted, repeats=5)
+    name = f"scan jax {passes(backward)}, {kind(axis, complex, constant, wide)}"
+    return Case(name, timed(ours), others, check, wanted, repeats=5)
 
 
-def with_cupy(axis: int, complex: bool = False, constant: bool = False) -> Case:
+def with_cupy(axis: int, complex: bool = False, constant: bool = False, wide: bool = False) -> Case:
     """On a GPU."""
     import cupy
 
-    a, b = (cupy.asarray(x) for x in arrays(axis, complex, constant))
+    a, b = (cupy.asarray(x) for x in arrays(axis, complex, constant, wide))
 
     def finished(work: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> None:
@@ -188,12 +198,13 @@ def with_cupy(axis: int, complex: bool = False, constant: bool = False) -> Case:
 
     others = {"one pass": finished(lambda: cupy.add(a, b))}
     ours = finished(lambda: ssm_core.linear_scan(a, b, axis=axis))
-    return Case(f"scan cupy, {kind(axis, complex, constant)}", ours, others, wanted="wanted: at least 0.75x")
+    return Case(f"scan cupy, {kind(axis, complex, constant, wide)}", ours, others, wanted="wanted: at least 0.75x")
 
 
 # Name after the framework: the options of its job.
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {"axis": 0},
+    "-wide": {"axis": 0, "wide": True},
     "-middle": {"axis": 1},
     "-complex": {"axis": 0, "complex": True},
     "-constant": {"axis": 0, "constant": True},

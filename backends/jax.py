@@ -13,7 +13,7 @@ from jax import lax
 
 from ssm_core import systems
 
-TWINS = ("linear_scan", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
+TWINS = ("linear_scan", "diagonal_stepper", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
 SHORTEST = 64  # steps that are split into blocks
@@ -68,6 +68,19 @@ def softplus(x: Any) -> Any:
 
 def gelu(x: Any, approximate: str) -> Any:
     return jax.nn.gelu(x, approximate=approximate == "tanh")
+
+
+def diagonal_stepper(poles: Any, B: Any, C: Any, *, conj_pairs: bool, several_outputs: bool) -> Any:
+    """The sum over the states is a product with ones: XLA fuses a plain one into what follows, again and again."""
+    if not conj_pairs or several_outputs or not jnp.iscomplexobj(poles):
+        return NotImplemented
+
+    def step(state: Any, u: Any) -> tuple[Any, Any]:
+        state = poles * state + B * u[..., None]
+        y = 2 * jnp.real(C * state)
+        return state, jnp.matmul(y, jnp.ones(y.shape[-1:], y.dtype), precision="highest")
+
+    return step
 
 
 def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> Any:

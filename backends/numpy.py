@@ -33,29 +33,28 @@ def shortest_convolution(u: Any) -> int:
 
 
 def erf(x: Any) -> Any:
-    """For arrays so small that the passes of the generic body cost more: the C library's, or in float32 a table."""
+    """Of the C library, for arrays so small that the passes of the generic body cost more."""
     if x.size > SMALL:
         return NotImplemented
-    if x.dtype == np.float32:
-        return np.asarray(np.interp(x, *_erf_table()), dtype=np.float32)
     return np.fromiter(map(math.erf, x.ravel().tolist()), x.dtype, x.size).reshape(x.shape)
 
 
-@cache
-def _erf_table() -> tuple[Any, Any]:
-    """Between its points h = 2^-12 apart a straight line errs by h^2 max|erf''| / 8 = 7e-9, an eighth of a rounding."""
-    grid = np.linspace(-4.0, 4.0, 2**15 + 1)
-    return grid, np.asarray([math.erf(x) for x in grid.tolist()])
-
-
 def gelu(x: Any, approximate: str) -> Any:
+    """x Phi(x), in float32 by a table of Phi."""
     if approximate != "none" or x.size > SMALL:
         return NotImplemented
-    y = erf(x * math.sqrt(0.5))
-    y += 1
-    y *= x
-    y *= 0.5
-    return y
+    if x.dtype == np.float32:
+        return x * np.interp(x, *_normal_distribution()).astype(np.float32)
+    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+
+
+@cache
+def _normal_distribution() -> tuple[Any, Any]:
+    """Points of Phi, the closer the more it bends: between them a straight line errs by 2e-8, a third of a rounding."""
+    x = np.linspace(-6.0, 6.0, 2**14)
+    bend = np.sqrt(np.abs(x) * np.exp(-x * x / 2)) + 3e-3
+    points = np.interp(np.linspace(0, 1, 6000), np.cumsum(bend) / bend.sum(), x)
+    return points, np.asarray([0.0, *(math.erfc(-t * math.sqrt(0.5)) / 2 for t in points[1:-1].tolist()), 1.0])
 
 
 def sigmoid(x: Any) -> Any:

@@ -11,19 +11,23 @@ from typing import Any
 
 from . import systems
 from ._arrays import Array, Namespace, device, matmul, matmul_shared
-from .vandermonde import split_length
 
 
 def krylov(A: Array, B: Array, count: int, xp: Namespace) -> Array:
     """A^j B, j = 0..count-1, for A (..., N, N) and B (..., N, P): (..., N, count, P)."""
+    return _doubled(A, B, (count - 1).bit_length(), xp)[0][..., :count, :]
+
+
+def _doubled(A: Array, B: Array, times: int, xp: Namespace) -> tuple[Array, Array]:
+    """A^j B, j = 0..2^times - 1, and the highest power of A that this took: A^(2^(times - 1))."""
     columns, power = B[..., None, :], A
-    while columns.shape[-2] < count:
+    for i in range(times):
+        power = xp.matmul(power, power) if i else A
         flat = xp.reshape(columns, (*columns.shape[:-2], columns.shape[-2] * columns.shape[-1]))
         more = matmul(power, flat, xp)
         more = xp.reshape(more, (*more.shape[:-1], *columns.shape[-2:]))
         columns = xp.concat([_spread(columns, more, xp), more], axis=-2)
-        power = xp.matmul(power, power)
-    return columns[..., :count, :]
+    return columns, power
 
 
 def _spread(x: Array, like: Array, xp: Namespace) -> Array:
@@ -54,10 +58,16 @@ class DensePropagator:
         self.A_transposed = xp.matrix_transpose(system.A)
 
     def kernel(self, length: int) -> Array:
-        """C A^l B, l = 0..length-1: (...[, M][, P], length)."""
-        xp, (A, T) = self.xp, split_length(length)
-        columns = krylov(self.A, self.B, T, xp)  # (..., N, T, P)
-        rows = krylov(xp.matrix_transpose(matrix_power(self.A, T, xp)), self.C, A, xp)  # (..., N, A, M)
+        """C A^l B, l = 0..length-1: (...[, M][, P], length).
+
+        T is a power of two, near sqrt(length): then its columns leave A^T behind for the rows.
+        """
+        xp, doublings = self.xp, ((length - 1).bit_length() + 1) // 2
+        T = 2**doublings
+        A = -(-length // T)
+        columns, power = _doubled(self.A, self.B, doublings, xp)  # (..., N, T, P)
+        power = xp.matmul(power, power) if doublings else power
+        rows = krylov(xp.matrix_transpose(power), self.C, A, xp)  # (..., N, A, M)
         M, P = rows.shape[-1], columns.shape[-1]
         rows = xp.reshape(rows, (*rows.shape[:-2], A * M))
         columns = xp.reshape(columns, (*columns.shape[:-2], T * P))

@@ -181,9 +181,9 @@ def _scan(a: Any, b: Any, first: Any, reverse: bool) -> Any:
 
 @_scan.defjvp
 def _scan_jvp(reverse: bool, primals: Any, tangents: Any) -> Any:
-    a, b, first = primals
+    (a, b, first), (da, db, dfirst) = primals, tangents
     x = _scan(a, b, first, reverse)
-    return x, _tangent(a, *tangents, first, x, reverse)
+    return x, _tangent(a, da, db, dfirst, first, x, reverse)
 
 
 def _tangent(a: Any, da: Any, db: Any, dfirst: Any, first: Any, x: Any, reverse: bool) -> Any:

@@ -28,9 +28,12 @@ def agree(found: torch.Tensor, wanted: torch.Tensor) -> None:
 
 
 def close(a: torch.Tensor, b: torch.Tensor, first: torch.Tensor, reverse: bool, delayed: bool) -> None:
-    wanted = torch.empty(b.shape, dtype=b.dtype)
-    gates = a.expand(a.shape[0], *b.shape[1:])
-    scans._scan(gates.unbind(0), b.unbind(0), first, reverse, delayed, wanted.unbind(0))
+    """To the recurrence as it is written."""
+    order, late = list(range(len(b))), (1 if reverse else -1) if delayed else 0
+    gates, wanted, x = a.expand(len(b), *b.shape[1:]), torch.empty_like(b), first
+    for k in reversed(order) if reverse else order:
+        start = delayed and k == (order[-1] if reverse else 0)
+        x = wanted[k] = b[k] if start else gates[k + late] * x + b[k]
     agree(triton_scans.scan(*(x.to(DEVICE) for x in (a, b, first)), reverse, delayed), wanted)
 
 

@@ -10,7 +10,6 @@ running). The adjoint of a delayed scan is one that is not, so the backward call
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from .gpu_kernels import kernels
 from .transforms import forward_mode, reduced, transformed
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
 NARROW = 2048  # numbers a step below which launching a step costs more than its arithmetic
 
 
@@ -65,9 +65,9 @@ def steps(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> 
     if len(gates) == 1:
         gates *= len(states)
     if delayed:
-        _add_products(states[1:], gates[: len(states) - 1], states[:-1])
+        add_products(states[1:], gates[: len(states) - 1], states[:-1])
     else:
-        _add_products(states, gates, [first, *states[:-1]])
+        add_products(states, gates, [first, *states[:-1]])
     return out
 
 
@@ -77,7 +77,7 @@ def _in_order(x: Tensor, reverse: bool) -> list[Tensor]:
     return list(reversed(steps) if reverse else steps)
 
 
-def _add_products(sums: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]) -> None:
+def add_products(sums: Tensors, a: Tensors, b: Tensors) -> None:
     """sums_k += a_k b_k, one after another: b_k may be the sum before.
 
     On a CPU PyTorch runs through the lists itself, for half of what it costs to launch every product from Python.
@@ -199,11 +199,11 @@ def adjoint_steps(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool)
     running, gates = _in_order(adjoint, not reverse), _in_order(a, not reverse)
     others = running[1:]
     gates = gates * len(others) if a.shape[0] == 1 else gates[:-1]
-    _add_products(others, gates, running[:-1])
+    add_products(others, gates, running[:-1])
     before, after, start = (x[1:], adjoint[:-1], -1) if reverse else (x[:-1], adjoint[1:], 0)
     if a.shape[0] == 1:
         grad_a = (adjoint[start] * first).unsqueeze(0)
-        _add_products([grad_a[0]] * len(others), after.unbind(0), before.unbind(0))
+        add_products([grad_a[0]] * len(others), after.unbind(0), before.unbind(0))
     else:
         grad_a = like(x)
         torch.mul(after, before, out=grad_a[:-1] if reverse else grad_a[1:])

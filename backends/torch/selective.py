@@ -1,4 +1,4 @@
-"""The selective scan for PyTorch on a GPU, where its kernels run."""
+"""The selective scan for PyTorch: its kernels where they run, and explicit gradients on a CPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import selective_steps
 from .gpu_kernels import kernels
 from .transforms import forward_mode, transformed
 
@@ -30,16 +31,26 @@ def selective_scan(
     """The twin of `ssm_core.selective._selective_scan`."""
     arrays = (u, dt, A, B, C, state)
     fits = u.dtype in (torch.float32, torch.float64) and all(x.dtype == u.dtype for x in arrays)
-    if discretization != "mamba" or not fits or not 1 <= A.shape[1] <= STATES:
+    if discretization != "mamba" or not fits or A.shape[1] < 1:
+        return NotImplemented
+    module = _module(u)
+    if module is None or (module is not selective_steps and A.shape[1] > STATES):
         return NotImplemented
     mapped = torch._C._are_functorch_transforms_active()  # which, unlike `transformed`, sees what is compiled too
-    if mapped or transformed(u) or forward_mode() or kernels("triton_selective", u.device) is None:
+    if mapped or transformed(u) or forward_mode():
         return NotImplemented
     if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
         y, last, _ = _SelectiveScan.apply(*arrays, reset, lengths, chunk)
     else:
         y, last, _ = _forward(*arrays, reset, lengths, False)
     return y, last
+
+
+def _module(u: Tensor) -> Any:
+    """What computes the scan: the kernels, or steps on a CPU; None for a compiler, which fuses the generic body."""
+    found = kernels("triton_selective", u.device)
+    on_host = found is None and u.device.type == "cpu" and not torch.compiler.is_compiling()
+    return selective_steps if on_host else found
 
 
 def tile(states: int, channels: int) -> tuple[int, int, int, int]:
@@ -69,7 +80,7 @@ def _forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None,
     lengths: Tensor | None, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return kernels("triton_selective", u.device).forward(u, dt, A, B, C, first, reset, lengths, keep)
+    return _module(u).forward(u, dt, A, B, C, first, reset, lengths, keep)
 
 
 @_forward.register_fake
@@ -78,7 +89,8 @@ def _(
     lengths: Tensor | None, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     (batch, H, length), N = u.shape, A.shape[1]
-    T = tile(N, H // groups(B, C))[0]
+    on_host = u.device.type == "cpu" and kernels("triton_selective", u.device) is None
+    T = selective_steps.spacing(u, N) if on_host else tile(N, H // groups(B, C))[0]
     starts = u.new_empty((batch, (length + T - 1) // T, H, N) if keep else (0,))
     return torch.empty_like(u), u.new_empty(first.shape), starts
 
@@ -88,8 +100,7 @@ def _backward(
     g: Tensor, g_last: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor,
     reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    triton = kernels("triton_selective", u.device)
-    return triton.backward(g, g_last, u, dt, A, B, C, starts, reset, lengths, want_B, want_C)
+    return _module(u).backward(g, g_last, u, dt, A, B, C, starts, reset, lengths, want_B, want_C)
 
 
 @_backward.register_fake

@@ -10,15 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from ssm_core import selective_scan, use_backend  # noqa: E402
-from ssm_core.backends.torch import selective_steps  # noqa: E402
 
 BATCH, H, N, L = 2, 4, 3, 11
 
 
-@pytest.fixture(params=[1, 4, 11], autouse=True)
-def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of a chunk: one, some of which the last chunk lacks one, and all."""
-    monkeypatch.setattr(selective_steps, "spacing", lambda u, states: min(request.param, u.shape[-1]))
+CHUNKS = pytest.mark.parametrize("chunk", [1, 4, None])  # of 11 steps: single ones, a last chunk that is shorter, all
 
 
 def draw(B: Any, C: Any) -> dict[str, Any]:
@@ -34,8 +30,9 @@ def draw(B: Any, C: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("B", "C"), list(itertools.product((0, 1, 2), (0, 1, 4))))
+@CHUNKS
 @pytest.mark.parametrize("masks", [(), ("reset",), ("lengths",), ("reset", "lengths")])
-def test_values_and_gradients(B: int, C: int, masks: tuple[str, ...]):
+def test_values_and_gradients(B: int, C: int, masks: tuple[str, ...], chunk: int | None):
     inputs = draw(B, C)
     given: dict[str, Any] = {
         "reset": torch.arange(BATCH * L).reshape(BATCH, L) % 5 == 3,
@@ -47,7 +44,7 @@ def test_values_and_gradients(B: int, C: int, masks: tuple[str, ...]):
         weights = weights * (torch.arange(L) < given["lengths"][:, None, None])
 
     def everything() -> list[torch.Tensor]:
-        y, last = selective_scan(**inputs, **options, return_state=True)
+        y, last = selective_scan(**inputs, **options, return_state=True, chunk=chunk)
         loss = (weights * y).sum() + (last * last).sum()
         return [weights * y, last, *torch.autograd.grad(loss, list(inputs.values()))]
 
@@ -62,22 +59,23 @@ def test_only_the_gradients_that_are_wanted():
     inputs = draw(2, 1)
     for name in inputs:
         given = {k: x if k == name else x.detach() for k, x in inputs.items()}
-        (one,) = torch.autograd.grad(selective_scan(**given).sum(), given[name])
-        every = torch.autograd.grad(selective_scan(**inputs).sum(), inputs[name])
+        (one,) = torch.autograd.grad(selective_scan(**given, chunk=4).sum(), given[name])
+        every = torch.autograd.grad(selective_scan(**inputs, chunk=4).sum(), inputs[name])
         torch.testing.assert_close(one, every[0])
 
 
-def test_second_derivatives():
+@CHUNKS
+def test_second_derivatives(chunk: int | None):
     inputs = draw(2, 0)
     names = list(inputs)
     assert torch.autograd.gradgradcheck(
-        lambda *given: selective_scan(**dict(zip(names, given, strict=True))), tuple(inputs.values())
+        lambda *given: selective_scan(**dict(zip(names, given, strict=True)), chunk=chunk), tuple(inputs.values())
     )
 
 
 def test_inputs_are_not_written_to():
     inputs = draw(1, 1)
     before = {name: x.detach().clone() for name, x in inputs.items()}
-    selective_scan(**inputs).sum().backward()
+    selective_scan(**inputs, chunk=4).sum().backward()
     for name, x in inputs.items():
         assert torch.equal(x.detach(), before[name])

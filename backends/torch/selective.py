@@ -39,10 +39,12 @@ def selective_scan(
     mapped = torch._C._are_functorch_transforms_active()  # which, unlike `transformed`, sees what is compiled too
     if mapped or transformed(u) or forward_mode():
         return NotImplemented
+    on_host = module is selective_steps
+    T = selective_steps.spacing(u, A.shape[1], chunk) if on_host else tile(A.shape[1], u.shape[1] // groups(B, C))[0]
     if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
-        y, last, _ = _SelectiveScan.apply(*arrays, reset, lengths, chunk)
+        y, last, _ = _SelectiveScan.apply(*arrays, reset, lengths, chunk, T)
     else:
-        y, last, _ = _forward(*arrays, reset, lengths, False)
+        y, last, _ = _forward(*arrays, reset, lengths, False, T)
     return y, last
 
 
@@ -78,19 +80,17 @@ def _power(n: int) -> int:
 @torch.library.custom_op("ssm_core::selective_scan", mutates_args=())
 def _forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None,
-    lengths: Tensor | None, keep: bool,
+    lengths: Tensor | None, keep: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _module(u).forward(u, dt, A, B, C, first, reset, lengths, keep)
+    return _module(u).forward(u, dt, A, B, C, first, reset, lengths, keep, T)
 
 
 @_forward.register_fake
 def _(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None,
-    lengths: Tensor | None, keep: bool,
+    lengths: Tensor | None, keep: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     (batch, H, length), N = u.shape, A.shape[1]
-    on_host = u.device.type == "cpu" and kernels("triton_selective", u.device) is None
-    T = selective_steps.spacing(u, N) if on_host else tile(N, H // groups(B, C))[0]
     starts = u.new_empty((batch, (length + T - 1) // T, H, N) if keep else (0,))
     return torch.empty_like(u), u.new_empty(first.shape), starts
 
@@ -98,15 +98,15 @@ def _(
 @torch.library.custom_op("ssm_core::selective_scan_backward", mutates_args=())
 def _backward(
     g: Tensor, g_last: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor,
-    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool,
+    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    return _module(u).backward(g, g_last, u, dt, A, B, C, starts, reset, lengths, want_B, want_C)
+    return _module(u).backward(g, g_last, u, dt, A, B, C, starts, reset, lengths, want_B, want_C, T)
 
 
 @_backward.register_fake
 def _(
     g: Tensor, g_last: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor,
-    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool,
+    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     of_B, of_C = (
         u.new_empty((0,) if not wanted else x.shape if x.ndim == 2 else x.mT.shape)
@@ -118,12 +118,12 @@ def _(
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _forward(*arguments[:-1], True)
+        return _forward(*arguments[:-2], True, arguments[-1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.chunk = inputs[-1]
-        ctx.save_for_backward(*inputs[:-1], output[2])
+        *tensors, ctx.chunk, ctx.T = inputs
+        ctx.save_for_backward(*tensors, output[2])
         ctx.mark_non_differentiable(output[2])
 
     @staticmethod
@@ -131,11 +131,11 @@ class _SelectiveScan(torch.autograd.Function):
         *arrays, reset, lengths, starts = ctx.saved_tensors
         needed = ctx.needs_input_grad[: len(arrays)]
         if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or transformed(grads[0])):
-            return *_differentiable(arrays, needed, (reset, lengths, ctx.chunk), grads[:2]), None, None, None
+            return *_differentiable(arrays, needed, (reset, lengths, ctx.chunk), grads[:2]), *[None] * 4
         want_B, want_C = needed[3:5]
-        found = _backward(*grads[:2], *arrays[:5], starts, reset, lengths, want_B, want_C)
+        found = _backward(*grads[:2], *arrays[:5], starts, reset, lengths, want_B, want_C, ctx.T)
         found = [x.mT if x.ndim == 4 else x for x in found]
-        return *(x if need else None for x, need in zip(found, needed, strict=True)), None, None, None
+        return *(x if need else None for x, need in zip(found, needed, strict=True)), *[None] * 4
 
 
 def _differentiable(arrays: Any, needed: Any, options: Any, grads: Any) -> tuple[Tensor | None, ...]:

@@ -21,18 +21,18 @@ from .scans import add_products
 FEWEST = 16  # steps between the states that are kept
 
 
-def spacing(u: Tensor, states: int) -> int:
-    """Steps of a chunk."""
+def spacing(u: Tensor, states: int, chunk: int | None) -> int:
+    """Steps of a chunk, if none are asked for."""
     batch, H, length = u.shape
-    return min(length, max(FEWEST, steps_at_once(batch * H * states, length)))
+    return min(length, max(FEWEST, steps_at_once(batch * H * states, length)) if chunk is None else chunk)
 
 
 def forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None,
-    lengths: Tensor | None, keep: bool,
+    lengths: Tensor | None, keep: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """y in the memory order of u, the last state, and with `keep` the state before every chunk."""
-    chunks = _Chunks(u, dt, A, B, reset, lengths)
+    """y in the memory order of u, the last state, and with `keep` the state before every chunk of T steps."""
+    chunks = _Chunks(u, dt, A, B, reset, lengths, T)
     y, x = torch.empty_like(u), first
     outputs, rows = y.movedim(-1, 0), _time_first(C)
     starts = u.new_empty((len(chunks.parts) if keep else 0, *first.shape))
@@ -47,10 +47,10 @@ def forward(
 
 def backward(
     g: Tensor, g_last: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor,
-    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool,
+    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of u, dt, A, B, C and the first state; those of rows of every step are (batch, G, L, N)."""
-    chunks = _Chunks(u, dt, A, B, reset, lengths)
+    chunks = _Chunks(u, dt, A, B, reset, lengths, T)
     grad_u, grad_dt, grad_A, carry = torch.empty_like(u), torch.empty_like(dt), torch.zeros_like(A), g_last
     grad_B, grad_C = (
         x.new_zeros((0,) if not wanted else x.shape if x.ndim == 2 else x.mT.shape)
@@ -89,8 +89,10 @@ def backward(
 class _Chunks:
     """Gates and states (T, batch, H, N) of one chunk at a time, in the same memory for all of them."""
 
-    def __init__(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, reset: Tensor | None, lengths: Tensor | None):
-        (batch, H, length), T = u.shape, spacing(u, A.shape[1])
+    def __init__(
+        self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, reset: Tensor | None, lengths: Tensor | None, T: int
+    ):
+        batch, H, length = u.shape
         self.u, self.dt, self.A, self.B = u.movedim(-1, 0), dt.movedim(-1, 0), A, _time_first(B)
         self.reset = None if reset is None else reset.T[..., None, None]
         steps = torch.arange(length, device=u.device)[:, None, None, None]

@@ -197,12 +197,14 @@ def _backward_kernel(
 class _Launch:
     """The programs of a kernel, and the numbers that each gets."""
 
-    def __init__(self, u: Tensor, A: Tensor, B: Tensor, C: Tensor, reset: Tensor | None, lengths: Tensor | None):
+    def __init__(
+        self, u: Tensor, A: Tensor, B: Tensor, C: Tensor, reset: Tensor | None, lengths: Tensor | None, T: int
+    ):
         (batch, H, length), states = u.shape, A.shape[1]
         self.of = [1 if x.ndim == 2 else x.shape[1] for x in (B, C)]
         self.groups = groups(B, C)
         inner = H // self.groups
-        T, D, N, warps = tile(states, inner)
+        _, D, N, warps = tile(states, inner)
         self.blocks = triton.cdiv(inner, D)
         self.grid = (batch * self.groups * self.blocks,)
         self.state, self.starts = (batch, H, states), (batch, triton.cdiv(length, T), H, states)
@@ -224,10 +226,10 @@ def _strides(*arrays: Tensor) -> list[int]:
 
 def forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, reset: Tensor | None,
-    lengths: Tensor | None, keep: bool,
+    lengths: Tensor | None, keep: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """y in the memory order of u, the last state, and with `keep` the state before every tile."""
-    launch = _Launch(u, A, B, C, reset, lengths)
+    launch = _Launch(u, A, B, C, reset, lengths, T)
     y, last = torch.empty_like(u), u.new_empty(launch.state)
     starts = u.new_empty(launch.starts if keep else 0)
     with torch.cuda.device_of(u):
@@ -240,10 +242,10 @@ def forward(
 
 def backward(
     g: Tensor, g_last: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, starts: Tensor,
-    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool,
+    reset: Tensor | None, lengths: Tensor | None, want_B: bool, want_C: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of u, dt, A, B, C and the first state; those of rows of every step are (batch, G, L, N)."""
-    launch = _Launch(u, A, B, C, reset, lengths)
+    launch = _Launch(u, A, B, C, reset, lengths, T)
     grad_u, grad_dt = torch.empty_like(u), torch.empty_like(dt)
     grad_A, grad_first = u.new_empty(launch.state), u.new_empty(launch.state)
     batch, _, length = u.shape
@@ -272,6 +274,7 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
 
     slow = os.environ.get("TRITON_INTERPRET") == "1"
     batch, H, N, L = (2, 2, 2, 17) if slow else (2, 48, 13, 37)
+    T = tile(N, H)[0]
     reset, lengths = draw(batch, L) > 1.5, torch.tensor([L, L - 5], device=device)
     for rows in ((H, N), (batch, 2, N, L)):
         exact = [draw(batch, H, L), draw(batch, H, L).sigmoid(), -draw(H, N).exp(), draw(*rows), draw(*rows)]
@@ -279,9 +282,9 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         grads = [draw(batch, H, L), draw(batch, H, N)]
         outputs = _steps(*exact, reset, lengths)
         wanted = torch.autograd.grad(outputs, exact, grads)
-        single: list[Any] = [*(x.detach().float() for x in exact), reset, lengths, True]
+        single: list[Any] = [*(x.detach().float() for x in exact), reset, lengths, True, T]
         y, last, starts = forward(*single)
-        single = [*(x.float() for x in grads), *single[:5], starts, reset, lengths, True, True]
+        single = [*(x.float() for x in grads), *single[:5], starts, reset, lengths, True, True, T]
         found = backward(*single)
         for x, right in zip((y, last, *found), (*outputs, *wanted), strict=True):
             yield x.mT if x.ndim == 4 else x, right.detach()

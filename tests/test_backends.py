@@ -226,6 +226,27 @@ def test_torch_scan_under_vmap_and_jvp():
     torch.testing.assert_close(slope, wanted, atol=1e-8, rtol=1e-6)
 
 
+def test_torch_scan_step_by_step(monkeypatch: pytest.MonkeyPatch):
+    """Where PyTorch would not run through its lists in order, the steps are launched one by one."""
+    torch = pytest.importorskip("torch")
+    from ssm_core.backends.torch import scans
+
+    for constant in (False, True):
+        a = torch.as_tensor(draw(1 if constant else 9, 2), dtype=torch.complex128).requires_grad_()
+        b = torch.as_tensor(draw(9, 2, seed=1), dtype=torch.complex128).requires_grad_()
+
+        def run() -> Any:
+            x = linear_scan(a, b, axis=0, reverse=True)  # noqa: B023
+            return x, *torch.autograd.grad(x.abs().sum(), (a, b))  # noqa: B023
+
+        assert scans._lists_run_in_order()
+        wanted = run()
+        with monkeypatch.context() as patch:
+            patch.setattr(scans, "_lists_run_in_order", lambda: False)
+            found = run()
+        torch.testing.assert_close(found, wanted)
+
+
 # ------------------------------------------------------------------------------------------------- the other twins
 
 

@@ -88,16 +88,16 @@ def diagonal_stepper(poles: Tensor, B: Tensor, C: Tensor, *, conj_pairs: bool, s
     """On [Re x, Im x] wherever one factor is real: 2 Re(C x) = [2 Re C, -2 Im C] . [Re x, Im x]."""
     if not conj_pairs or several_outputs or not poles.is_complex():
         return NotImplemented
+    (N,) = torch.broadcast_shapes(*(x.shape[-1:] for x in (poles, B, C)))
 
     def pairs(x: Tensor) -> Tensor:
-        return torch.view_as_real(x.to(poles.dtype).resolve_conj()).flatten(-2)
+        return torch.view_as_real(x).flatten(-2)
 
-    B, C = pairs(B), pairs(2 * C.conj())
+    B, C = (x.to(poles.dtype).resolve_conj().expand(torch.broadcast_shapes(x.shape, (N,))) for x in (B, 2 * C.conj()))
+    B, C = pairs(B), pairs(C)
 
     def step(state: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        state = poles * state
-        x = torch.view_as_real(state).flatten(-2)
-        x.addcmul_(B, u.unsqueeze(-1))
-        return state, (C * x).sum(-1)
+        x = torch.addcmul(pairs(poles * state), B, u.unsqueeze(-1))
+        return torch.view_as_complex(x.unflatten(-1, (N, 2))), (C * x).sum(-1)
 
     return step

@@ -15,17 +15,19 @@ from .common import BATCH, H, in_torch
 LENGTH = 16384
 LAYERS: dict[str, dict[str, Any]] = {
     "S4D": {}, "S4": {}, "DSS": {"length": LENGTH}, "SSM": {}, "LMU": {}, "S5": {}, "LRU": {}, "RTF": {}, "LinOSS": {},
-    "Mamba": {}, "Mamba2": {}, "Mamba3": {},
 }  # fmt: skip
+SELECTIVE = ("Mamba", "Mamba2", "Mamba3")
 PIECE = 1024  # steps
 
 
-def layers() -> list[Case]:
+def time_invariant() -> list[Case]:
     """Not timed: each runs once in a process of its own, and the convolution once for all."""
-    return [
-        *(of_layer(kind) for kind in LAYERS),
-        *(of_layer(kind, recompute=PIECE) for kind in ("Mamba", "Mamba2", "Mamba3")),
-    ]
+    return [of_layer(kind) for kind in LAYERS]
+
+
+def selective() -> list[Case]:
+    """As they are, and piece by piece."""
+    return [of_layer(kind, **given) for kind in SELECTIVE for given in ({}, {"recompute": PIECE})]
 
 
 def of_layer(kind: str, **given: Any) -> Case:
@@ -35,7 +37,7 @@ def of_layer(kind: str, **given: Any) -> Case:
         import torch
 
         torch.manual_seed(0)
-        module = getattr(ssm_core.adapters.torch, kind)(H, **LAYERS[kind])
+        module = getattr(ssm_core.adapters.torch, kind)(H, **LAYERS.get(kind, {}))
         return module(torch.randn(BATCH, LENGTH, H, requires_grad=True), **given)
 
     name = ", ".join([f"memory of {kind}", *(f"{option}={value}" for option, value in given.items())])
@@ -53,4 +55,4 @@ def plain() -> Any:
     return torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(k, n), n)[..., :LENGTH].transpose(1, 2)
 
 
-JOBS = {"memory": Job(layers, memory=True)}
+JOBS = {"memory": Job(time_invariant, memory=True), "memory-mamba": Job(selective, memory=True)}

@@ -145,7 +145,7 @@ def _scan_of_columns(gates: Any, drives: Any, x: Any, states: Any) -> None:
 def _scan_in_blocks(gates: Any, drives: Any, x: Any, states: Any) -> None:
     """A blocks of T steps at once, from zero; then the states between them; then what these add to every step."""
     length, constant = len(drives), len(gates) == 1
-    T = max(1, round(length**0.5)) | 1
+    T = max(1, round(length**0.5)) | 1  # odd: rows a power of two apart would share their sets of the cache
     A = length // T
 
     def rows(m: Any, t: int) -> Any:

@@ -142,7 +142,7 @@ def _scan_in_blocks(a: Tensor, x: Tensor, reverse: bool, delayed: bool, out: Ten
     States from zero come first, then the states between blocks, then what these add to every step.
     """
     length, constant = out.shape[0], a.shape[0] == 1
-    T = max(1, round(length**0.5)) | 1
+    T = max(1, round(length**0.5)) | 1  # odd: rows a power of two apart would share their sets of the cache
     A = length // T
     start = length - A * T if reverse else 0  # of whole blocks; the rest of the steps is run last
     steps, blocks = (range(n - 1, -1, -1) if reverse else range(n) for n in (T, A))

@@ -83,7 +83,6 @@ def with_torch(
 
     place = torch.get_default_device()
     a, b = (torch.as_tensor(x, device=place).requires_grad_() for x in arrays(axis, complex, constant, wide))
-
     g = torch.ones_like(b)
 
     def ours() -> Any:

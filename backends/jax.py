@@ -218,18 +218,19 @@ def _scan_in_place_jvp(axis: int, reverse: bool, primals: Any, tangents: Any) ->
     return x, jnp.moveaxis(_tangent(a, da, db, tangents[2], first, states, reverse), 0, axis)
 
 
-def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], *, chunk: int, recompute: bool) -> Any:
+def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *, chunk: int, recompute: bool) -> Any:
     """lax.scan over the whole chunks, recomputed in the backward, then the rest."""
+    held = () if held is None else held
     body = jax.checkpoint(body) if recompute else body
     length = xs[0].shape[0]
     whole = length - length % chunk
     outputs = []
     if whole:
         parts = tuple(x[:whole].reshape(whole // chunk, chunk, *x.shape[1:]) for x in xs)
-        state, y = lax.scan(lambda s, x: body(s, *x), state, parts)
+        state, y = lax.scan(lambda s, x: body(s, *x, *held), state, parts)
         outputs.append(y.reshape(whole, *y.shape[2:]))
     if whole < length:
-        state, y = body(state, *(x[whole:] for x in xs))
+        state, y = body(state, *(x[whole:] for x in xs), *held)
         outputs.append(y)
     return (jnp.concatenate(outputs) if len(outputs) > 1 else outputs[0]), state
 

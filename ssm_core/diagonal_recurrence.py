@@ -120,13 +120,13 @@ def diagonal_scan(
             raise ShapeError(f"diagonal_scan: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
 
     def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-        x = fixed | dict(zip(xs, chunks, strict=True))
+        x = dict(zip([*xs, *fixed], chunks, strict=True))
         drive = driven(x["Bb"], x["u"], several_inputs, xp)
         states = gated_scan(x["Ab"], drive, state, x.get("reset"), None, xp)
         return states[-1, ...], observed(x["C"], states, several_outputs, conj_pairs, xp)
 
     chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
-    y, state = fold(body, state, tuple(xs.values()), chunk=chunk)
+    y, state = fold(body, state, tuple(xs.values()), tuple(fixed.values()), chunk=chunk)
     y = moved(y, 0, -1, xp)
     return in_dtype_of(given, y, xp), state
 

@@ -187,7 +187,7 @@ def _ssd(
         return state, y[:, :, 0, ...]
 
     time_first = tuple(moved(v, 1, 0, xp) for v in named.values())
-    y, state = fold(body, state, time_first, chunk=chunk)
+    y, state = fold(body, state, time_first, (), chunk=chunk)
     return moved(y, 0, 1, xp), state
 
 

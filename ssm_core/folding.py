@@ -10,25 +10,33 @@ from ._dispatch import dispatched
 
 
 def fold(
-    body: Callable[..., Any], state: Any, xs: tuple[Array, ...], *, chunk: int, recompute: bool = True
+    body: Callable[..., Any],
+    state: Any,
+    xs: tuple[Array, ...],
+    held: tuple[Array | None, ...] | None = None,
+    *,
+    chunk: int,
+    recompute: bool = True,
 ) -> tuple[Array, Any]:
-    """Run body(state, *chunk of xs) -> (state, y) over consecutive chunks of time (axis 0), in order.
+    """Run body(state, *chunk of xs, *held) -> (state, y) over consecutive chunks of time (axis 0), in order.
 
     With `recompute` the inside of a chunk is computed again in the backward instead of being kept, so that memory
-    holds one chunk and the states between chunks. xs hold at least one step.
+    holds one chunk and the states between chunks; least of it where `held` says what a body needs besides, the same for
+    every chunk, so that it closes over nothing that has a gradient. xs hold at least one step.
 
     Returns (all y joined along axis 0, last state).
     """
-    return _fold(body, state, xs, chunk=chunk, recompute=recompute)
+    return _fold(body, state, xs, held, chunk=chunk, recompute=recompute)
 
 
 @dispatched
 def _fold(
-    body: Callable[..., Any], state: Any, xs: tuple[Array, ...], *, chunk: int, recompute: bool
+    body: Callable[..., Any], state: Any, xs: tuple[Array, ...], held: Any, *, chunk: int, recompute: bool
 ) -> tuple[Array, Any]:
     """Array libraries without automatic differentiation have nothing to keep or to compute again."""
     xp, length, outputs = namespace("fold", x=xs[0]), xs[0].shape[0], []
+    held = () if held is None else held
     for start in range(0, length, chunk):
-        state, y = body(state, *(x[start : min(start + chunk, length), ...] for x in xs))
+        state, y = body(state, *(x[start : min(start + chunk, length), ...] for x in xs), *held)
         outputs.append(y)
     return (xp.concat(outputs, axis=0) if len(outputs) > 1 else outputs[0]), state

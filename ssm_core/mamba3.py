@@ -9,6 +9,7 @@ its own step with l_j dt_j alone. So it is `ssd` without the diagonal of its mat
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ._arrays import (
@@ -205,15 +206,15 @@ def in_chunks(
         given.append(valid)
 
     def body(state: Mamba3State, *parts: Array) -> tuple[Mamba3State, Array]:
-        return _one_chunk(state, dict(zip(names, parts, strict=True)), biases, xp)
+        return _one_chunk(state, dict(zip(names, parts, strict=False)), parts[len(names) :], xp)
 
     time_first = tuple(moved(v, 1, 0, xp) for v in given)
-    y, state = fold(body, initial, time_first, chunk=chunk)
+    y, state = fold(body, initial, time_first, tuple(biases), chunk=chunk)
     return moved(y, 0, 1, xp), state
 
 
 def _one_chunk(
-    state: Mamba3State, v: dict[str, Array], biases: list[Array | None], xp: Namespace
+    state: Mamba3State, v: dict[str, Array], biases: Sequence[Array | None], xp: Namespace
 ) -> tuple[Mamba3State, Array]:
     """A chunk with time first."""
     angle, S, K_before, x_before = state

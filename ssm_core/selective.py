@@ -194,9 +194,9 @@ def _selective_scan(
         named["valid"] = steps_within(lengths, L, xp)[:, None, :]
 
     def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-        v = fixed | dict(zip(named, chunks, strict=True))
+        v = dict(zip([*named, "A", *fixed], chunks, strict=True))
         reset, valid = v.get("reset"), v.get("valid")
-        w = v["dt"][..., None] * A  # (T, batch, H, N)
+        w = v["dt"][..., None] * v["A"]  # (T, batch, H, N)
         gate, before = xp.exp(w), None
         if discretization == "trapezoidal":
             state, drive, before = _trapezoid(v, gate, state, xp)
@@ -209,7 +209,7 @@ def _selective_scan(
 
     time_first = tuple(moved(x, -1, 0, xp) for x in named.values())
     count = steps_at_once(math.prod(u.shape[:2]) * A.shape[1], L) if chunk is None else chunk
-    y, state = fold(body, state, time_first, chunk=count)
+    y, state = fold(body, state, time_first, (A, *fixed.values()), chunk=count)
     return moved(y, 0, -1, xp), state
 
 

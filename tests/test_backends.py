@@ -12,7 +12,6 @@ import pytest
 import ssm_core
 from ssm_core import linear_scan
 from ssm_core._dispatch import load
-from ssm_core.folding import fold
 from ssm_core.matrix_exponential import expm
 from ssm_core.stepping import diagonal_stepper
 
@@ -248,42 +247,6 @@ def test_torch_scan_step_by_step(monkeypatch: pytest.MonkeyPatch):
 
 
 # ------------------------------------------------------------------------------------------------- the other twins
-
-
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("chunk", [3, 10])
-def test_folds(chunk: int, recompute: bool, xp: Any):
-    u, v = draw(7, 2), draw(7, seed=1)
-
-    def body(state: Any, u: Any, v: Any) -> Any:
-        sums = xp.cumulative_sum(u * v[:, None], axis=0) + state
-        return sums[-1, ...], 2 * sums
-
-    y, state = fold(
-        body, xp.zeros(2, dtype=xp.float32), (xp.asarray(u), xp.asarray(v)), chunk=chunk, recompute=recompute
-    )
-    wanted = np.cumsum(u * v[:, None], axis=0)
-    np.testing.assert_allclose(np.asarray(y), 2 * wanted, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(np.asarray(state), wanted[-1], rtol=1e-4, atol=1e-6)
-
-
-def test_folds_recompute_for_the_backward():
-    torch = pytest.importorskip("torch")
-    calls = []
-
-    def body(state: Any, u: Any) -> Any:
-        calls.append(len(u))
-        return state + u.sum(), u * state
-
-    def run(recompute: bool) -> Any:
-        calls.clear()
-        u = torch.arange(6.0, requires_grad=True)
-        y, state = fold(body, torch.ones(()), (u,), chunk=2, recompute=recompute)
-        return torch.autograd.grad(y.sum() + state, u)[0], len(calls)
-
-    (kept, once), (again, twice) = run(False), run(True)
-    torch.testing.assert_close(kept, again)
-    assert (once, twice) == (3, 6)
 
 
 @pytest.mark.parametrize("name", ["erf", "sigmoid", "softplus", "gelu", "silu"])

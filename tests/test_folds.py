@@ -140,4 +140,5 @@ def test_the_backward_computes_in_the_precision_of_the_forward():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, _ = fold(body, torch.zeros(()), (u,), (w,), chunk=4)
     y.float().sum().backward()
-    assert dtypes == [torch.bfloat16] * 4 and w.grad.dtype == torch.float32
+    assert dtypes == [torch.bfloat16] * 4
+    assert w.grad.dtype == torch.float32

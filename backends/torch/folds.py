@@ -56,18 +56,18 @@ class _Held:
     """A tensor with so many rows, made when the first of them are known."""
 
     def __init__(self, rows: int):
-        self.rows, self.whole = rows, None
+        self.rows = rows
+        self.whole: Tensor | None = None
 
     def put(self, start: int, x: Tensor) -> Tensor:
         """A copy of x as the rows from `start` on."""
         if self.whole is None:
             self.whole = x.new_empty((self.rows, *x.shape[1:]))
-        rows: Tensor = self.whole[start : start + len(x)]
-        return rows.copy_(x)
+        return self.whole[start : start + len(x)].copy_(x)
 
 
 class _Plan(NamedTuple):
-    """A fold but for its tensors, which are the leaves of the state, the signals, and what is the same for all chunks."""
+    """A fold but for its tensors: the leaves of the state, the signals, and what is the same for all chunks."""
 
     body: Callable[..., Any]
     chunk: int

@@ -116,6 +116,13 @@ def test_one_tensor_twice():
     torch.testing.assert_close(found, wanted)
 
 
+def test_inside_a_checkpoint():
+    given = arguments()
+    again = torch.utils.checkpoint.checkpoint(folded, *given, use_reentrant=False)
+    found, wanted = (torch.autograd.grad(y.sum(), given) for y, _ in (again, folded(*given)))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_what_a_body_closes_over_is_refused():
     w = torch.ones((), requires_grad=True)
 

@@ -172,7 +172,8 @@ class _Fold(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         plan, needed = ctx.plan, ctx.needs_input_grad[1:]
-        tensors, before = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
+        saved = ctx.saved_tensors  # once: inside a checkpoint they can be read no more than that
+        tensors, before = saved[: len(needed)], saved[len(needed) :]
         with ctx.cast():
             if torch.is_grad_enabled() or any(g is not None and transformed(g) for g in grads):
                 return None, *plan.differentiable(tensors, needed, grads)

@@ -72,7 +72,7 @@ def s4d_jax(backward: bool) -> Case:
 
 
 def annotated_jax(kind: str) -> Case:
-    """A kernel of H channels in JAX, forward and backward, against the jitted one of annotated-s4."""
+    """A kernel of H channels in JAX with the gradients of all its parameters, against the jitted one of annotated-s4."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -87,13 +87,12 @@ def annotated_jax(kind: str) -> Case:
     def theirs() -> Any:
         if kind == "S4D":
             kernel = peers.repository("annotated-s4", "s4.s4d").s4d_kernel_zoh
-            run = jax.vmap(lambda C, A, step: kernel(C, A, LENGTH, step))
+            run, given = jax.vmap(lambda C, A, step: kernel(C, A, LENGTH, step)), (C, poles, step)
         else:
             kernel = peers.repository("annotated-s4", "s4.s4").kernel_DPLR
-            P = jnp.full((D_STATE,), 0.1, jnp.complex64)
-            run = jax.vmap(lambda C, A, step: kernel(A, P, P, P, C, step, LENGTH))
-        function = jax.jit(jax.grad(lambda C: (run(C, poles, step) ** 2).sum().real))
-        return lambda: jax.block_until_ready(function(C))
+            run = jax.vmap(lambda C, A, step, P, B: kernel(A, P, P, B, C, step, LENGTH))
+            given = (C, poles, step, *(jnp.full_like(C, 0.1) for _ in range(2)))
+        return in_jax(lambda p: run(*p) ** 2, (given,), True)
 
     others, missing = peers.those_here({"annotated-s4": theirs})
     ours = in_jax(lambda p: layer.kernel(p, LENGTH) ** 2, (params,), True)

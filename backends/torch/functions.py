@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,15 @@ def gelu(x: Tensor, approximate: str) -> Tensor:
     """PyTorch's own; of a step on a CPU x/2 erfc(-x / sqrt(2)), for its setting up costs more than the arithmetic."""
     small = x.device.type == "cpu" and x.numel() <= SMALL and not torch.compiler.is_compiling()
     if small and approximate == "none" and not x.requires_grad:
-        return torch.erfc(x * -math.sqrt(0.5)) * (x * 0.5)
+        half, scale = _gelu_factors(x.dtype)
+        return torch.erfc(x * scale) * (x * half)
     return torch.nn.functional.gelu(x, approximate=approximate)
+
+
+@cache
+def _gelu_factors(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """1/2 and -1/sqrt(2) as tensors: a number is made one at every use, which takes longer than the product."""
+    return torch.tensor(0.5, dtype=dtype), torch.tensor(-math.sqrt(0.5), dtype=dtype)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
@@ -85,19 +93,13 @@ def glu(x: Tensor) -> Tensor:
 
 
 def diagonal_stepper(poles: Tensor, B: Tensor, C: Tensor, *, conj_pairs: bool, several_outputs: bool) -> Any:
-    """On [Re x, Im x] wherever one factor is real: 2 Re(C x) = [2 Re C, -2 Im C] . [Re x, Im x]."""
+    """On (Re x, Im x) wherever one factor is real: 2 Re(C x) = (2 Re C, -2 Im C) . (Re x, Im x)."""
     if not conj_pairs or several_outputs or not poles.is_complex():
         return NotImplemented
-    (N,) = torch.broadcast_shapes(*(x.shape[-1:] for x in (poles, B, C)))
-
-    def pairs(x: Tensor) -> Tensor:
-        return torch.view_as_real(x).flatten(-2)
-
-    B, C = (x.to(poles.dtype).resolve_conj().expand(torch.broadcast_shapes(x.shape, (N,))) for x in (B, 2 * C.conj()))
-    B, C = pairs(B), pairs(C)
+    B, C = (torch.view_as_real(x.to(poles.dtype).resolve_conj()) for x in (B, 2 * C.conj()))
 
     def step(state: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.addcmul(pairs(poles * state), B, u.unsqueeze(-1))
-        return torch.view_as_complex(x.unflatten(-1, (N, 2))), (C * x).sum(-1)
+        x = torch.addcmul(torch.view_as_real(poles * state), B, u[..., None, None])
+        return torch.view_as_complex(x), (C * x).sum((-2, -1))
 
     return step

@@ -72,7 +72,7 @@ def s4d_jax(backward: bool) -> Case:
 
 
 def annotated_jax(kind: str) -> Case:
-    """A kernel of H channels in JAX with the gradients of all its parameters, against the jitted one of annotated-s4."""
+    """A kernel of H channels in JAX and the gradients of all its parameters, against annotated-s4, compiled too."""
     import jax
     import jax.numpy as jnp
     import numpy as np

@@ -1,0 +1,87 @@
+"""Modules of Flax, with the habits of Flax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from modules import Framework, host, signal
+
+from ssm_core import adapters
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def nnx() -> Any:
+    pytest.importorskip("jax")
+    return pytest.importorskip("flax.nnx")
+
+
+def test_split_and_merge(nnx: Any):
+    module = Framework("flax").s4d()
+    merged = nnx.merge(*nnx.split(module))
+    assert merged.definition == module.definition
+    for name, x in host(module).items():
+        np.testing.assert_array_equal(host(merged)[name], x)
+
+
+def test_shapes_without_memory(nnx: Any):
+    shapes = nnx.eval_shape(lambda: adapters.flax.S4D(1000, rngs=nnx.Rngs(0)))
+    assert nnx.state(shapes, nnx.Param)["log_A_re"].shape == (1000, 32)
+
+
+def test_modes_of_dropout(nnx: Any):
+    model = Framework("flax").model(dropout=0.5)
+    (block,) = model.blocks
+    assert block.dropout.rate == 0.5
+    for mode in (model.eval, model.train):
+        mode()
+        assert block.dropout.deterministic == (mode == model.eval)
+
+
+def test_labels(nnx: Any):
+    labels = dict(nnx.to_flat_state(adapters.flax.param_labels(Framework("flax").model())))
+    ssm = {"log_dt", "log_A_re", "A_im", "B_re", "B_im"}
+    assert {path[-1] for path, label in labels.items() if label == "ssm"} == ssm
+    assert {path[-1] for path, label in labels.items() if label == "regular"} > {"kernel", "C_re", "D", "scale"}
+
+
+def test_optimizer(nnx: Any):
+    optax = pytest.importorskip("optax")
+    model, u = Framework("flax").s4d(), Framework("flax").asarray(signal())
+    rules = {"regular": optax.sgd(0.0), "ssm": optax.sgd(0.1)}
+    optimizer = nnx.Optimizer(model, optax.multi_transform(rules, adapters.flax.param_labels(model)), wrt=nnx.Param)
+    before = host(model)
+
+    @nnx.jit
+    def train(model: Any, optimizer: Any) -> None:
+        optimizer.update(model, nnx.grad(lambda m: (m(u) ** 2).sum())(model))
+
+    train(model, optimizer)
+    moved = {name for name, x in host(model).items() if (x != before[name]).any()}
+    assert moved == {"log_dt", "log_A_re", "A_im", "B_re", "B_im"}
+
+
+def test_layouts_are_those_of_files(nnx: Any):
+    model = Framework("flax").model()
+    arrays = model.arrays()
+    np.testing.assert_array_equal(arrays["encoder.weight"], np.asarray(model.encoder.kernel[...]).T)
+    np.testing.assert_array_equal(arrays["blocks.0.norm.weight"], np.asarray(model.blocks[0].norm.scale[...]))
+
+
+def test_param_dtype(nnx: Any):
+    import jax.numpy as jnp
+
+    module = nnx.eval_shape(lambda: Framework("flax").s4d(param_dtype=jnp.bfloat16))
+    assert {p.dtype for p in nnx.state(module, nnx.Param).values()} == {jnp.bfloat16.dtype}
+
+
+def test_half_precision_inputs(nnx: Any):
+    import jax.numpy as jnp
+
+    module, u = Framework("flax").s4d(), signal()
+    y, state = nnx.jit(lambda m, u: m(u, return_state=True))(module, jnp.asarray(u, jnp.bfloat16))
+    assert (y.dtype, state.dtype) == (jnp.bfloat16.dtype, jnp.complex64.dtype)
+    np.testing.assert_allclose(np.asarray(y, np.float32), module.definition.apply(host(module), u), atol=0.05)

@@ -1,0 +1,155 @@
+"""Modules of PyTorch, with the habits of PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from modules import B, Framework, H, L, signal
+
+from ssm_core import adapters
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("kind", ["s4d", "model"])
+def test_copies_and_pickles(kind: str, torch: Any):
+    module = getattr(Framework("torch"), kind)()
+    u = torch.from_numpy(signal(H if kind == "s4d" else 3))
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        torch.testing.assert_close(other(u), module(u))
+        assert other.definition == module.definition
+        with torch.no_grad():
+            next(other.parameters()).add_(1.0)
+        assert not torch.equal(next(other.parameters()), next(module.parameters()))
+
+
+@pytest.mark.parametrize("rate", [2, np.float64(2.0)], ids=repr)
+def test_rates_that_are_numbers(rate: Any, torch: Any):
+    module, u = Framework("torch").s4d(), torch.from_numpy(signal())
+    torch.testing.assert_close(module(u, rate=rate), module(u, rate=2.0))
+    torch.testing.assert_close(module.kernel(L, rate=rate), module.kernel(L, rate=2.0))
+    y, _ = module.step(u[:, 0], module.initial_state(B), rate=rate)
+    torch.testing.assert_close(y, module(u, rate=2.0)[:, 0])
+
+
+def test_state_dict_and_strict_loading(torch: Any):
+    module, other = (Framework("torch").model(seed=seed) for seed in (0, 1))
+    other.load_state_dict(module.state_dict())
+    u = torch.from_numpy(signal(3))
+    torch.testing.assert_close(other(u), module(u))
+    assert set(module.state_dict()) == set(module.arrays())
+
+
+@pytest.mark.parametrize("kind", ["s4d", "model"])
+def test_meta_device(kind: str, torch: Any):
+    module = getattr(Framework("torch"), kind)(device="meta")
+    assert {p.device.type for p in module.parameters()} == {"meta"}
+    assert module(torch.empty(B, L, H if kind == "s4d" else 3, device="meta")).device.type == "meta"
+    module.to_empty(device="cpu")
+    for part in module.modules():
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+    assert torch.isfinite(module(torch.from_numpy(signal(H if kind == "s4d" else 3)))).all()
+
+
+def test_device_context(torch: Any):
+    with torch.device("meta"):
+        module = Framework("torch").s4d()
+    assert module.log_dt.device.type == "meta"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+def test_dtypes(dtype: str, torch: Any):
+    module = Framework("torch").s4d(dtype=getattr(torch, dtype))
+    assert {p.dtype for p in module.parameters()} == {getattr(torch, dtype)}
+    u = torch.from_numpy(signal()).to(getattr(torch, dtype))
+    y, state = module(u, return_state=True)
+    assert y.dtype == u.dtype
+    assert state.dtype == (torch.complex128 if dtype == "float64" else torch.complex64)
+
+
+@pytest.mark.parametrize("kind", ["s4d", "model"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_inputs_under_autocast(dtype: str, kind: str, torch: Any):
+    module = getattr(Framework("torch"), kind)()
+    u = torch.from_numpy(signal(H if kind == "s4d" else 3))
+    wanted = module(u)
+    with torch.autocast("cpu", dtype=getattr(torch, dtype)):
+        y = module(u)
+        step, _ = module.step(u[:, 0], module.initial_state(B))
+    assert torch.isfinite(y).all()
+    torch.testing.assert_close(y.float(), wanted, rtol=0.1, atol=0.05)
+    assert torch.isfinite(step).all()
+    y.float().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+def test_gradients_flow_through_the_state(torch: Any):
+    module, u = Framework("torch").s4d(), torch.from_numpy(signal())
+
+    def slopes(split: bool) -> list[Any]:
+        module.zero_grad()
+        if split:
+            head, state = module(u[:, :7], return_state=True)
+            y = torch.cat([head, module(u[:, 7:], state=state)], dim=1)
+        else:
+            y = module(u)
+        (y**2).sum().backward()
+        return [p.grad.clone() for p in module.parameters()]
+
+    for x, y in zip(slopes(False), slopes(True), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
+
+
+def test_functional_call_and_vmap_over_models(torch: Any):
+    module, u = Framework("torch").s4d(), torch.from_numpy(signal())
+    params = {name: torch.stack([p.detach(), p.detach() + 0.1]) for name, p in module.named_parameters()}
+    found = torch.func.vmap(lambda p: torch.func.functional_call(module, p, (u,)))(params)
+    for i in range(2):
+        alone = torch.func.functional_call(module, {n: p[i] for n, p in params.items()}, (u,))
+        torch.testing.assert_close(found[i], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_parameter_groups(torch: Any):
+    model = Framework("torch").model()
+    model.head.bias.requires_grad_(False)
+    regular, special = adapters.torch.param_groups(model, lr=0.1, weight_decay=0.5, ssm_lr=0.01)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert (regular["lr"], regular["weight_decay"]) == (0.1, 0.5)
+    assert (special["lr"], special["weight_decay"]) == (0.01, 0.0)
+    ssm = {"log_dt", "log_A_re", "A_im", "B_re", "B_im"}
+    found = {names[id(p)] for p in special["params"]}
+    assert found == {n for n in names.values() if n.rsplit(".")[-1] in ssm}
+    assert {names[id(p)] for p in regular["params"]} == set(names.values()) - found - {"head.bias"}
+
+
+def test_dropout_is_for_training_only(torch: Any):
+    model, u = Framework("torch").model(dropout=0.5), torch.from_numpy(signal(3))
+    assert not torch.equal(model(u), model(u))
+    model.eval()
+    torch.testing.assert_close(model(u), model(u))
+
+
+def test_modules_describe_themselves():
+    text = repr(Framework("torch").s4d())
+    assert text.startswith("S4D(d_model=4, d_state=8,")
+    assert "SequenceModel(" in repr(Framework("torch").model())
+
+
+def test_loads_into_a_dtype(torch: Any, tmp_path: Path):
+    module, path = Framework("torch").s4d(), tmp_path / "weights"
+    adapters.torch.save(module, path)
+    loaded = adapters.torch.load(path, dtype=torch.float64)
+    assert loaded.log_dt.dtype == torch.float64
+    torch.testing.assert_close(loaded.log_dt.float(), module.log_dt)

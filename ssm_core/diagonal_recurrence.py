@@ -119,8 +119,10 @@ def diagonal_scan(
         else:
             raise ShapeError(f"diagonal_scan: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
 
+    names = (*xs, *fixed)
+
     def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-        x = dict(zip([*xs, *fixed], chunks, strict=True))
+        x = dict(zip(names, chunks, strict=True))
         drive = driven(x["Bb"], x["u"], several_inputs, xp)
         states = gated_scan(x["Ab"], drive, state, x.get("reset"), None, xp)
         return states[-1, ...], observed(x["C"], states, several_outputs, conj_pairs, xp)

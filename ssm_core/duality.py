@@ -176,10 +176,12 @@ def _ssd(
     if valid is not None:
         named["valid"] = valid
 
+    names = tuple(named)
+
     def body(state: Array, *parts: Array) -> tuple[Array, Array]:
-        v = dict(zip(named, parts, strict=True))
+        v = dict(zip(names, parts, strict=True))
         x, gates, B = v["drive"], v["log_gates"], v["B"]
-        if valid is not None:  # padding may hold NaN
+        if "valid" in v:  # padding may hold NaN
             x, B = (xp.where(v["valid"][..., None, None], m, xp.zeros_like(m)) for m in (x, B))
             gates = xp.where(v["valid"][..., None], gates, xp.zeros_like(gates))
         rank = (slice(None), slice(None), None, ...)  # of one

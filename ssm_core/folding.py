@@ -22,7 +22,8 @@ def fold(
 
     With `recompute` the inside of a chunk is computed again in the backward instead of being kept, so that memory
     holds one chunk and the states between chunks; least of it where `held` says what a body needs besides, the same for
-    every chunk, so that it closes over nothing that has a gradient. xs hold at least one step.
+    every chunk, so that it closes over nothing that has a gradient. xs hold at least one step. The state keeps its
+    shapes and dtypes, and y has a row for every step.
 
     Returns (all y joined along axis 0, last state).
     """

@@ -193,8 +193,10 @@ def _selective_scan(
     if lengths is not None:
         named["valid"] = steps_within(lengths, L, xp)[:, None, :]
 
+    names = (*named, "A", *fixed)
+
     def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-        v = dict(zip([*named, "A", *fixed], chunks, strict=True))
+        v = dict(zip(names, chunks, strict=True))
         reset, valid = v.get("reset"), v.get("valid")
         w = v["dt"][..., None] * v["A"]  # (T, batch, H, N)
         gate, before = xp.exp(w), None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
+import ssm_core
 from ssm_core._dispatch import load
 from ssm_core.folding import fold
 
@@ -133,6 +135,77 @@ def test_what_a_body_closes_over_is_refused():
     assert torch.autograd.grad(y.sum(), w)[0] == 15
     with pytest.raises(RuntimeError, match="closes over an array that has a gradient"):
         fold(body, w, (torch.arange(6.0),), (), chunk=2)
+
+
+def test_gradients_that_are_other_gradients():
+    """A body that adds its constants hands the gradient of the state on to each of them, uncopied."""
+    given = [torch.full((1,), x, requires_grad=True) for x in (1.0, 2.0)]
+
+    def body(state: Any, u: Any, v: Any, w: Any) -> Any:
+        return state + (v + w), u * state
+
+    def run(chunk: int) -> Any:
+        y, last = fold(body, torch.zeros(1), (torch.arange(6.0)[:, None],), tuple(given), chunk=chunk)
+        return torch.autograd.grad((y, last), given, (torch.ones_like(y), slope))
+
+    slope = torch.ones(1)
+    found = run(2)
+    assert slope == 1
+    assert [float(g) for g in found] == [(2 + 3) + 2 * (4 + 5) + 3] * 2  # the state of chunk i is i (v + w)
+
+
+def test_states_that_change_places():
+    def body(state: Any, u: Any) -> Any:
+        (a, b) = state
+        return (b, a), u * a
+
+    signal, state = (torch.arange(6.0)[:, None],), (torch.ones(1), torch.full((1,), 2.0))
+    with torch.no_grad():
+        y, (a, b) = fold(body, state, signal, (), chunk=2)
+    assert y[:, 0].tolist() == [0, 1, 4, 6, 4, 5]
+    assert (a, b) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("after", "rows", "message"),
+    [
+        (lambda x: x.double(), 2, r"float64 .* had torch.float32"),
+        (lambda x: x[:1], 2, r"\(1, 1\) where chunks before had .* \(1, 3\)"),
+        (lambda x: x, 1, "1 rows of y for a chunk of 2 steps"),
+    ],
+)
+def test_states_and_outputs_keep_their_kind(after: Any, rows: int, message: str):
+    def body(state: Any, u: Any) -> Any:
+        return after(state), u[:rows]
+
+    with pytest.raises(RuntimeError, match=message):
+        fold(body, torch.ones(3), (torch.arange(6.0),), (), chunk=2)
+
+
+def test_batched_gradients_keep_no_graph():
+    given = arguments()
+    y, _ = folded(*given)
+    slopes = torch.eye(y.numel(), dtype=y.dtype).reshape(-1, *y.shape)
+    found = torch.autograd.grad(y, given, slopes, is_grads_batched=True)
+    assert not any(g.requires_grad for g in found)
+
+
+def test_nothing_but_saved_tensors_is_kept():
+    """The closures of the bodies hold none of their arrays."""
+    x, dt, rows = torch.rand(1, 5, 1, 2), torch.rand(1, 5, 1), torch.rand(1, 5, 1, 3, requires_grad=True)
+    B = rows * 1
+    held = weakref.ref(B)
+    y = ssm_core.ssd(x, dt, -torch.ones(1), B, rows, chunk=2)
+    y.sum().backward()
+    del B
+    assert held() is None
+
+
+def test_shapes_without_memory():
+    x, dt, rows = (torch.ones(1, 5, 1, *n, device="meta", requires_grad=True) for n in ((2,), (), (3,)))
+    y = ssm_core.ssd(x, dt, -torch.ones(1, device="meta"), rows, rows, chunk=2)
+    y.sum().backward()
+    assert rows.grad.shape == rows.shape
 
 
 def test_the_backward_computes_in_the_precision_of_the_forward():

@@ -9,7 +9,7 @@ forward makes no graph, whose nodes would lie there as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ def fold(
             y, last, _ = plan.run(tensors, keep=False)
         return y, tree_unflatten(last, structure)
     outputs, held = [], () if held is None else held
-    if again and torch.is_grad_enabled():
+    if again and torch.is_grad_enabled() and not torch.compiler.is_exporting():
         body = partial(checkpoint, body, use_reentrant=False, preserve_rng_state=False)
     for pieces in zip(*(x.split(chunk) for x in xs), strict=True):
         state, y = body(state, *pieces, *held)
@@ -63,7 +63,12 @@ class _Held:
         """A copy of x as the rows from `start` on."""
         if self.whole is None:
             self.whole = x.new_empty((self.rows, *x.shape[1:]))
-        return self.whole[start : start + len(x)].copy_(x)
+        rows = self.whole[start : start + len(x)]
+        if (rows.shape, rows.dtype) != (x.shape, x.dtype):
+            raise RuntimeError(
+                f"fold: {x.dtype} {tuple(x.shape)} where chunks before had {rows.dtype} {(*rows.shape,)}."
+            )
+        return rows.copy_(x)
 
 
 class _Plan(NamedTuple):
@@ -92,13 +97,16 @@ class _Plan(NamedTuple):
         leaves, signals, held = self.parted([None if x is None else x.detach() for x in tensors])
         length = len(signals[0])
         outputs = _Held(length)
-        before = [_Held(-(-length // self.chunk) if keep else 1) for _ in leaves]
+        slots = -(-length // self.chunk) if keep else 2  # in turn: a state may be made of views of the one before
+        before = [_Held(slots) for _ in leaves]
         for i, pieces in enumerate(self.pieces(signals)):
-            leaves = [rows.put(i if keep else 0, x[None])[0] for rows, x in zip(before, leaves, strict=True)]
+            leaves = [rows.put(i % slots, x[None])[0] for rows, x in zip(before, leaves, strict=True)]
             with torch.enable_grad():
                 leaves, y = self.step(leaves, pieces, held)
             if y.requires_grad or any(x.requires_grad for x in leaves):
                 raise RuntimeError("fold: the body closes over an array that has a gradient. Pass it in `held`.")
+            if len(y) != len(pieces[0]):
+                raise RuntimeError(f"fold: {len(y)} rows of y for a chunk of {len(pieces[0])} steps.")
             outputs.put(i * self.chunk, y)
         return outputs.whole, [x.clone() for x in leaves], [rows.whole for rows in before]
 
@@ -122,13 +130,14 @@ class _Plan(NamedTuple):
             for rows, piece, g in zip(slopes, pieces, of_pieces, strict=True):
                 if rows is not None:
                     rows.put(start, torch.zeros_like(piece) if g is None else g)
-            sums = [g if s is None else s if g is None else s.add_(g) for s, g in zip(sums, of_constants, strict=True)]
+            sums = [g if s is None else s if g is None else s + g for s, g in zip(sums, of_constants, strict=True)]
         yield from (g if need else None for g, need in zip(dlast, of_leaves, strict=True))
         yield from (None if rows is None else rows.whole for rows in slopes)
         yield from sums
 
     def differentiable(self, tensors: Any, needed: Any, grads: Any) -> Iterator[Any]:
         """The same in one graph of all chunks, which can be differentiated again."""
+        create = torch.is_grad_enabled()
         with torch.enable_grad():
             apart = [x.view_as(x) if need else x for x, need in zip(tensors, needed, strict=True)]  # one may be another
             leaves, signals, held = self.parted(apart)
@@ -136,7 +145,7 @@ class _Plan(NamedTuple):
             for pieces in self.pieces(signals):
                 leaves, y = self.step(leaves, pieces, held)
                 outputs.append(y)
-            found = _derivatives(zip([torch.cat(outputs), *leaves], grads, strict=True), apart)
+            found = _derivatives(zip([torch.cat(outputs), *leaves], grads, strict=True), apart, create)
         yield from (g if need else None for g, need in zip(found, needed, strict=True))
 
 
@@ -147,14 +156,14 @@ def _leaf(x: Any, need: bool) -> Any:
     return x.detach().requires_grad_() if differentiable else x.detach()
 
 
-def _derivatives(results: Any, of: list[Any]) -> list[Any]:
+def _derivatives(results: Any, of: list[Any], create_graph: bool = False) -> list[Any]:
     """Of (result, gradient) pairs with regard to the tensors that have any; None for the others."""
     results = [(x, g) for x, g in results if g is not None and x.requires_grad]
     wanted = [x for x in of if x is not None and x.requires_grad]
     if not results or not wanted:
         return [None] * len(of)
     ys, gs = zip(*results, strict=True)
-    found = iter(torch.autograd.grad(ys, wanted, gs, allow_unused=True, create_graph=torch.is_grad_enabled()))
+    found = iter(torch.autograd.grad(ys, wanted, gs, allow_unused=True, create_graph=create_graph))
     return [next(found) if x is not None and x.requires_grad else None for x in of]
 
 
@@ -183,5 +192,8 @@ class _Fold(torch.autograd.Function):
 def _autocast_of(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
     """The mixed precision of now, which the backward is outside of."""
     kind = x.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext
     dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
-    return partial(torch.autocast, kind, dtype=dtype, enabled=enabled)
+    # Its cache would hold the pieces of all chunks.
+    return partial(torch.autocast, kind, dtype=dtype, enabled=enabled, cache_enabled=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,8 +9,6 @@ import torch
 from torch import Tensor
 
 from .transforms import transformed
-
-SMALL = 4096  # elements up to which calls cost more than arithmetic
 
 
 def devices() -> str:
@@ -62,18 +58,7 @@ def softplus(x: Tensor) -> Any:
 
 
 def gelu(x: Tensor, approximate: str) -> Tensor:
-    """PyTorch's own; of a step on a CPU x/2 erfc(-x / sqrt(2)), for its setting up costs more than the arithmetic."""
-    small = x.device.type == "cpu" and x.numel() <= SMALL and not torch.compiler.is_compiling()
-    if small and approximate == "none" and not x.requires_grad:
-        half, scale = _gelu_factors(x.dtype)
-        return torch.erfc(x * scale) * (x * half)
     return torch.nn.functional.gelu(x, approximate=approximate)
-
-
-@cache
-def _gelu_factors(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """1/2 and -1/sqrt(2) as tensors: a number is made one at every use, which takes longer than the product."""
-    return torch.tensor(0.5, dtype=dtype), torch.tensor(-math.sqrt(0.5), dtype=dtype)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:

@@ -222,3 +222,9 @@ def test_the_backward_computes_in_the_precision_of_the_forward():
     y.float().sum().backward()
     assert dtypes == [torch.bfloat16] * 4
     assert w.grad.dtype == torch.float32
+
+
+def test_exported_where_gradients_are_recorded():
+    module = ssm_core.adapters.torch.Mamba2(8, d_state=4, head_dim=4, chunk=4)
+    u = torch.randn(1, 9, 8)
+    torch.testing.assert_close(torch.export.export(module, (u,)).module()(u), module(u))

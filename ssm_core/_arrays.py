@@ -204,7 +204,7 @@ def widest(x: Array, xp: Namespace) -> Array:
 
 def to_numpy(x: Array) -> Any:
     """x on the host as a NumPy array, detached from any gradient."""
-    return _to_numpy(x)
+    return _to_numpy(x, backend="auto")  # by the library's own way also where generic bodies are asked for
 
 
 @dispatched

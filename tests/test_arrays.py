@@ -189,3 +189,15 @@ def test_numpy_copy_of_any_array(xp: Any):
     x = _arrays.to_numpy(xp.asarray([1.0, 2.0]))
     assert isinstance(x, np.ndarray)
     np.testing.assert_array_equal(x, [1.0, 2.0])
+
+
+def test_weights_leave_their_library_whatever_bodies_run():
+    torch = pytest.importorskip("torch")
+    with ssm_core.use_backend("generic"):
+        np.testing.assert_array_equal(_arrays.to_numpy(torch.ones(2, requires_grad=True)), np.ones(2))
+
+
+def test_generic_exponentials_of_shapes_alone():
+    torch = pytest.importorskip("torch")
+    with ssm_core.use_backend("generic"):
+        assert ssm_core.expm(torch.ones(3, 2, 2, device="meta")).shape == (3, 2, 2)

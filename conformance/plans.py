@@ -9,12 +9,15 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from ssm_core import _dispatch
+from ssm_core.scans import LONGEST_TRACED_LOOP
+
 from .backends import Backend
 
 MODES = ("conv", "chunk", "scan", "auto", "step")
 RESTARTING = ("chunk", "scan", "auto")  # modes that take resets
 # Around the chunk of 64 steps, and that of 32 with resets.
-LENGTHS = st.sampled_from((1, 2, 5, 16, 31, 33, 40, 65, 130))
+LENGTHS = (1, 2, 5, 16, 31, 33, 40, 65, 130)
 STEPPED = 7  # the longest piece that is run step by step
 
 
@@ -31,17 +34,22 @@ class Plan:
         return sum(n for n, _ in self.pieces)
 
 
-def plans(modes: tuple[str, ...] = MODES) -> st.SearchStrategy[Plan]:
+def plans(modes: tuple[str, ...] = MODES, longest: int = max(LENGTHS)) -> st.SearchStrategy[Plan]:
+    lengths = st.sampled_from([n for n in LENGTHS if n <= longest])
     piece = st.sampled_from(modes).flatmap(
-        lambda mode: st.tuples(st.integers(1, STEPPED) if mode == "step" else LENGTHS, st.just(mode))
+        lambda mode: st.tuples(st.integers(1, STEPPED) if mode == "step" else lengths, st.just(mode))
     )
     pieces = st.lists(piece, min_size=2, max_size=4).map(tuple)
     return st.builds(Plan, pieces, st.integers(0, 2**16), st.booleans())
 
 
 def explore(backend: Backend, examples: int, body: Callable[[Plan], Any], modes: tuple[str, ...] = MODES) -> None:
-    """body for some plans, the same ones in every run; fewer where each is compiled, and those are not shrunk."""
+    """body for some plans, the same ones in every run; fewer where each is compiled, and those are not shrunk.
+
+    Without fast paths no compiled loop may be longer than what the generic one unrolls.
+    """
     compiled = backend.family == "jax"
+    longest = LONGEST_TRACED_LOOP if compiled and _dispatch._generic_only else max(LENGTHS)
     configured = settings(
         max_examples=max(2, examples // 4) if compiled else examples,
         phases=(Phase.generate,) if compiled else (Phase.generate, Phase.shrink),
@@ -50,4 +58,4 @@ def explore(backend: Backend, examples: int, body: Callable[[Plan], Any], modes:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    configured(given(plans(modes))(body))()
+    configured(given(plans(modes, longest))(body))()

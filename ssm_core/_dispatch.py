@@ -125,7 +125,7 @@ def _first_framework(args: tuple[Any, ...]) -> str | None:
 
 
 def is_traced(x: Any) -> bool:
-    """Whether x stands for an array in a function that is being compiled, whatever backend is chosen."""
+    """Whether x stands for an array whose values are not known yet, whatever backend is chosen."""
     found = framework(x)
     return found is not None and bool(load(found).is_traced(x))
 

@@ -70,8 +70,8 @@ def _squarings(A: Array, xp: Namespace) -> Array:
 
 
 def _most(s: Array, xp: Namespace) -> int:
-    """The squarings to provide for: the largest s, or a bound where values are unknown (traced, or of shapes alone)."""
-    return _MOST_SQUARINGS if is_traced(s) or str(device(s)) == "meta" else int(xp.max(s))
+    """The squarings to provide for: the largest s, or a bound where no value is known."""
+    return _MOST_SQUARINGS if is_traced(s) else int(xp.max(s))
 
 
 def _pade(A: Array, xp: Namespace) -> Array:

@@ -201,3 +201,10 @@ def test_generic_exponentials_of_shapes_alone():
     torch = pytest.importorskip("torch")
     with ssm_core.use_backend("generic"):
         assert ssm_core.expm(torch.ones(3, 2, 2, device="meta")).shape == (3, 2, 2)
+
+
+def test_packed_sequences_of_shapes_alone():
+    torch = pytest.importorskip("torch")
+    u, B = torch.ones(1, 2, 5, device="meta"), torch.ones(1, 3, 5, device="meta")
+    ends = torch.ones(3, dtype=torch.int64, device="meta")
+    assert ssm_core.selective_scan(u, u, -torch.ones(2, 3, device="meta"), B, B, cu_seqlens=ends).shape == u.shape

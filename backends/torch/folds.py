@@ -57,7 +57,7 @@ class _Held:
 
     def __init__(self, rows: int):
         self.rows = rows
-        self.whole: Tensor | None = None
+        self.whole: Any = None
 
     def put(self, start: int, x: Tensor) -> Tensor:
         """A copy of x as the rows from `start` on."""

@@ -19,8 +19,8 @@ def devices() -> str:
 
 
 def is_traced(x: Tensor) -> bool:
-    """Whether torch.compile or torch.export is tracing."""
-    return torch.compiler.is_compiling()
+    """Whether torch.compile or torch.export is tracing, or x has a shape alone."""
+    return torch.compiler.is_compiling() or x.is_meta
 
 
 def to_numpy(x: Tensor) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ssm_core._arrays import resolve
+from ssm_core.scans import LONGEST_TRACED_LOOP
 
 Array = Any
 
@@ -31,6 +32,7 @@ class Backend:
 
     family: str  # the name it has in the capability table
     halves: tuple[str, ...] = ()
+    generic = False  # whether the run leaves fast paths out
 
     def __init__(self, name: str, xp: Any, module: Any, device: Any = None) -> None:
         self.name, self.xp, self.module, self.device = name, xp, module, device
@@ -66,9 +68,13 @@ class Backend:
         """x on the host in double precision (integers and booleans as they are)."""
         return widened(np.asarray(x))
 
-    def run(self, f: Callable[[SimpleNamespace], Any], arrays: SimpleNamespace) -> Any:
-        """f of the arrays, the way users of the library run it."""
+    def run(self, f: Callable[[SimpleNamespace], Any], arrays: SimpleNamespace, steps: int = 0) -> Any:
+        """f of the arrays, the way users of the library run it. steps: of its recurrence, where that is long."""
         return f(arrays)
+
+    def can_loop(self, steps: int) -> bool:
+        """Whether functions that `run` compiles may have loops of so many steps."""
+        return True
 
     def dtype(self, name: str) -> Any:
         return getattr(self.xp, name)
@@ -146,9 +152,15 @@ class Jax(Backend):
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         return self.xp.asarray(np.asarray(x), dtype=dtype)
 
-    def run(self, f: Callable[[SimpleNamespace], Any], arrays: SimpleNamespace) -> Any:
+    def run(self, f: Callable[[SimpleNamespace], Any], arrays: SimpleNamespace, steps: int = 0) -> Any:
+        if not self.can_loop(steps):
+            return f(arrays)
         traced = {name: x for name, x in vars(arrays).items() if self.owns(x)}
         return self.jit(lambda given: f(SimpleNamespace(**vars(arrays) | given)))(traced)
+
+    def can_loop(self, steps: int) -> bool:
+        """The generic loop is unrolled, and refuses to be traced over many steps."""
+        return not self.generic or steps <= LONGEST_TRACED_LOOP
 
     def jit(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """Compiled with few optimizations: the suite compiles hundreds of programs and runs each of them once."""

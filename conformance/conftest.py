@@ -69,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--require {name}: {absent.get(name, 'not among the backends of this run')}")
     if not backends:
         raise pytest.UsageError("no backend can run: " + "; ".join(f"{n}: {why}" for n, why in absent.items()))
+    for backend in backends:
+        backend.generic = config.getoption("generic")
     config.stash[RUN] = Run(backends, absent)
 
 

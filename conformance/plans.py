@@ -9,9 +9,6 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ssm_core import _dispatch
-from ssm_core.scans import LONGEST_TRACED_LOOP
-
 from .backends import Backend
 
 MODES = ("conv", "chunk", "scan", "auto", "step")
@@ -34,8 +31,8 @@ class Plan:
         return sum(n for n, _ in self.pieces)
 
 
-def plans(modes: tuple[str, ...] = MODES, longest: int = max(LENGTHS)) -> st.SearchStrategy[Plan]:
-    lengths = st.sampled_from([n for n in LENGTHS if n <= longest])
+def plans(backend: Backend, modes: tuple[str, ...] = MODES) -> st.SearchStrategy[Plan]:
+    lengths = st.sampled_from([n for n in LENGTHS if backend.can_loop(n)])
     piece = st.sampled_from(modes).flatmap(
         lambda mode: st.tuples(st.integers(1, STEPPED) if mode == "step" else lengths, st.just(mode))
     )
@@ -44,12 +41,8 @@ def plans(modes: tuple[str, ...] = MODES, longest: int = max(LENGTHS)) -> st.Sea
 
 
 def explore(backend: Backend, examples: int, body: Callable[[Plan], Any], modes: tuple[str, ...] = MODES) -> None:
-    """body for some plans, the same ones in every run; fewer where each is compiled, and those are not shrunk.
-
-    Without fast paths no compiled loop may be longer than what the generic one unrolls.
-    """
+    """body for some plans, the same ones in every run; fewer where each is compiled, and those are not shrunk."""
     compiled = backend.family == "jax"
-    longest = LONGEST_TRACED_LOOP if compiled and _dispatch._generic_only else max(LENGTHS)
     configured = settings(
         max_examples=max(2, examples // 4) if compiled else examples,
         phases=(Phase.generate,) if compiled else (Phase.generate, Phase.shrink),
@@ -58,4 +51,4 @@ def explore(backend: Backend, examples: int, body: Callable[[Plan], Any], modes:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    configured(given(plans(modes, longest))(body))()
+    configured(given(plans(backend, modes))(body))()

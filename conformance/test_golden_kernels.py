@@ -68,7 +68,7 @@ def test_states_in_every_mode(path: Path, backend: Backend, dtype: str):
         return found
 
     v = arrays(numbers | {"silence": np.zeros(numbers["K_state"].shape[:1] + numbers["K"].shape[1:])}, backend, dtype)
-    for y, state in backend.run(runs, v):
+    for y, state in backend.run(runs, v, steps=numbers["K"].shape[-1]):
         check(y, numbers, "K_state", backend, dtype, "scan")
         check(state, numbers, "next_state", backend, dtype, "scan")
 

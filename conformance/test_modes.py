@@ -136,7 +136,7 @@ def test_lengths(example: Example, mode: str, backend: Backend, dtype: str):
         outputs = y.ndim - within.ndim
         return v.xp.where(within[(..., *(None,) * outputs, slice(None))], y, v.xp.zeros_like(y)), state
 
-    y, state = backend.run(run, v)
+    y, state = backend.run(run, v, steps=L)
     system = truth.discrete(example.plain(values), DT)
     wanted, last = truth.recurrence(system, values.u, example.full_state(values.initial), lengths=lengths)
     within = np.arange(L) < lengths[..., None]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 # The fast twins of every backend; a test holds this against `ssm_core.backends`.
 TWINS: dict[str, tuple[str, ...]] = {
-    "numpy": ("linear_scan", "diagonal_stepper", "erf", "gelu", "sigmoid", "affine", "glu"),
+    "numpy": ("linear_scan", "diagonal_stepper", "erf", "gelu", "sigmoid", "affine", "glu", "fft_pair"),
     "array_api_strict": (),
     "torch": (
         "chunks",
@@ -68,7 +68,8 @@ class Row:
 
 
 _SCAN = ("linear_scan", "fold")
-_MODES = ("convolve", "linear_scan", "fold", "expm")
+_FFT = ("convolve", "fft_pair")
+_MODES = (*_FFT, "linear_scan", "fold", "expm")
 _MIXING = ("sigmoid", "gelu", "affine", "glu")
 _GATES = ("sigmoid", "silu", "softplus", "affine", "rms_norm")
 
@@ -81,7 +82,7 @@ ROWS: tuple[Row, ...] = (
     Row("discretize", ("expm",), ("linalg",)),
     Row("expm", ("expm",), ("linalg",)),
     Row("kernel", ("expm",), ("linalg",)),
-    Row("convolve", ("convolve",), ("fft",)),
+    Row("convolve", _FFT, ("fft",)),
     Row("linear_scan", ("linear_scan",)),
     Row("chunk_summary", ("linear_scan",)),
     Row("diagonal_scan", _SCAN),
@@ -98,7 +99,7 @@ ROWS: tuple[Row, ...] = (
     Row("to_dense"),
     Row("to_diagonal"),
     Row("eigenvector_condition"),
-    Row("to_rational", ("convolve", "eigvals"), ("fft",)),
+    Row("to_rational", (*_FFT, "eigvals"), ("fft",)),
     Row("to_scipy"),
     Row("from_scipy"),
     Row("to_control"),
@@ -111,22 +112,22 @@ ROWS: tuple[Row, ...] = (
     Row("special.silu", ("silu", "sigmoid")),
     Row("special.relu"),
     Row("special.tanh"),
-    Row("layers.S4D", ("convolve", "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.S4D", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
     Row("layers.S4", (*_MODES, *_MIXING), ("fft", "linalg")),
-    Row("layers.DSS", ("convolve", "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.DSS", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
     Row("layers.SSM", (*_MODES, *_MIXING), ("fft", "linalg")),
     Row("layers.LMU", (*_MODES, *_MIXING), ("fft", "linalg")),
     Row("layers.S5", (*_SCAN, *_MIXING), ("fft",)),
     Row("layers.LRU", (*_SCAN, *_MIXING), ("fft",)),
     Row("layers.RTF", (*_MODES, *_MIXING), ("fft",)),
-    Row("layers.LinOSS", ("convolve", "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.LinOSS", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
     Row("layers.Mamba", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2", ("fold", "ssd", *_GATES)),
     Row("layers.Mamba3", (*_SCAN, *_GATES)),
     Row("layers.MambaLM", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2LM", ("fold", "ssd", *_GATES)),
     Row("layers.Mamba3LM", (*_SCAN, *_GATES)),
-    Row("layers.SequenceModel", ("convolve", "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.SequenceModel", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
     Row("save"),
     Row("load"),
     Row("from_pretrained"),

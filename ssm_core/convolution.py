@@ -62,7 +62,7 @@ def _convolve(u: Array, k: Array, reverse: Array | None = None) -> Array:
     if 0 in u.shape or 0 in k.shape:
         return u * k[..., :1]
     n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1])
-    transform, inverse = transforms(u, xp)
+    transform, inverse = fft_pair(u, xp)
     spectrum = transform(k, n)
     if reverse is not None and reverse.shape[-1]:
         # Tap j of the anti-causal kernel acts at lag -(j + 1), which is index n - 1 - j of a period of n.
@@ -84,12 +84,13 @@ def convolve_matrix(u: Array, k: Array, xp: Namespace) -> Array:
     if 0 in u.shape or 0 in k.shape:  # not every FFT takes them
         return xp.sum(u[..., None, :, :] * k[..., :1], axis=-2)
     n = padded_length(length, k.shape[-1], 0)
-    transform, inverse = transforms(u, xp)
+    transform, inverse = fft_pair(u, xp)
     spectrum = xp.sum(transform(k, n) * transform(u, n)[..., None, :, :], axis=-2)
     return inverse(spectrum, n)[..., :length]
 
 
-def transforms(u: Array, xp: Namespace) -> Any:
+@dispatched
+def fft_pair(u: Array, xp: Namespace) -> Any:
     """The pair (forward, inverse) of FFTs over the last axis, real where u is."""
     if is_complex(u):
         return (lambda x, n: xp.fft.fft(to_complex(x, xp), n=n)), (lambda x, n: xp.fft.ifft(x, n=n))

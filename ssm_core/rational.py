@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ._arrays import Array, Namespace, compute_dtype, device, is_array, is_complex, namespace, to_complex
 from ._errors import OptionError, unknown
-from .convolution import fast_length, transforms
+from .convolution import fast_length, fft_pair
 from .eigenvalues import eigvals
 from .krylov import DensePropagator
 from .shapes import broadcast
@@ -99,14 +99,14 @@ def _carried(a: Array, h: Array, count: int, xp: Namespace) -> Array:
         return xp.zeros_like(h[..., :1])
     count, used = min(count, order), min(order, T)
     n = fast_length(max(used + count, order + 1))  # what wraps around falls on the first `used` entries
-    transform, inverse = transforms(h, xp)
+    transform, inverse = fft_pair(h, xp)
     return inverse(transform(a, n) * transform(h[..., T - used :], n), n)[..., used : used + count]
 
 
 def _product(g: Array, x: Array, count: int, xp: Namespace) -> Array:
     """The first entries of g * x: (..., count)."""
     g, x = _first(g, count), _first(x, count)
-    transform, inverse = transforms(g, xp)
+    transform, inverse = fft_pair(g, xp)
     n = fast_length(max(count, g.shape[-1] + x.shape[-1] - 1))
     return inverse(transform(g, n) * transform(x, n), n)[..., :count]
 
@@ -143,7 +143,7 @@ def aliased_response(numerator: Array, denominator: Array, period: int, xp: Name
     """
     dtype = compute_dtype(xp, numerator, denominator)
     b, a = (xp.astype(x, dtype, copy=False) for x in (numerator, denominator))
-    transform, inverse = transforms(b, xp)
+    transform, inverse = fft_pair(b, xp)
     return inverse(transform(_folded(b, period, xp), period) / transform(_folded(a, period, xp), period), period)
 
 

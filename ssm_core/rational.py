@@ -1,12 +1,13 @@
 """Rational systems: b(z)/a(z) in powers of z^-1, their impulse response, companion form and transfer function.
 
 The impulse response h solves a * h = b. With at most 32 coefficients it is the kernel of the companion form, by
-doubling of Krylov sequences; with more it is a quotient of power series, by doubling too: T taps fix the next T by
+doubling of Krylov sequences; with more it is a quotient of power series, in blocks: S taps fix the next T by
 
-    h_{T..2T-1} = g * (b - a * h_{0..T-1})_{T..2T-1},   g = 1/a,
+    h_{S..S+T-1} = g * (b - a * h_{0..S-1})_{S..S+T-1},   g = 1/a,
 
-where the bracket needs only the last m - 1 taps. Newton's iteration, g (2 - a g), is the same formula with a bracket
-over all lags, whose rounding errors a 1/a that does not decay blows up; here they meet taps of their own size.
+where the bracket needs only the last m - 1 taps. The taps of g itself come by doubling, S = T. Newton's iteration,
+g (2 - a g), is the same formula with a bracket over all lags, whose rounding errors a 1/a that does not decay blows up;
+here they meet taps of their own size.
 
 Source: Parnichkun, Massaroli, Moro, Smith, Hasani, Lechner, An, Re, Asama, Ermon, Suzuki, Yamashita and Poli,
 State-free inference of state-space models: the transfer function approach, 2024, https://arxiv.org/abs/2405.06147.
@@ -24,6 +25,7 @@ from .shapes import broadcast
 from .systems import Dense, Rational
 
 SHORT = 32  # coefficients up to which matrix products are faster than FFTs, and more exact
+BLOCKS = 8  # of a long division: more of them save little
 BOUNDS = {"zeros": 0.0, "xavier": -0.5, "montel": -1.0}  # initializations: powers of the number of coefficients
 
 
@@ -70,15 +72,19 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
 
 
 def _divide(b: Array, a: Array, length: int, xp: Namespace) -> Array:
-    """b/a from half as many taps of 1/a: (..., length)."""
-    if length == 1:
-        return b[..., :1] + xp.zeros_like(a[..., :1])
-    T = -(-length // 2)
-    g, b = _reciprocal(a, T, xp), _first(b, length)
-    first = _product(g, b, T, xp)
-    rest = -_carried(a, first, length - T, xp)
-    rest = _sum(rest, b[..., T:], xp) if b.shape[-1] > T else rest
-    return xp.concat([first, _product(g, rest, length - T, xp)], axis=-1)
+    """b/a by blocks, from the taps of 1/a of one block: (..., length)."""
+    T = -(-length // max(1, min(BLOCKS, length // (4 * a.shape[-1]))))
+    g = _reciprocal(a, T, xp)
+    transform, inverse = fft_pair(g, xp)
+    n = fast_length(T + max(a.shape[-1], min(b.shape[-1], T)) - 1)
+    G, numerator, blocks = transform(g, n), _first(b, T), []
+    for start in range(0, length, T):
+        if start:
+            numerator = -_carried(a, blocks[-1], T, xp)
+        if 0 < start < b.shape[-1]:
+            numerator = _sum(numerator, _first(b[..., start:], T), xp)
+        blocks.append(inverse(G * transform(numerator, n), n)[..., :T])
+    return xp.concat(blocks, axis=-1)[..., :length]
 
 
 def _reciprocal(a: Array, length: int, xp: Namespace) -> Array:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import ssm_core
 from ssm_core import DPLR, Dense, Diagonal, Rational, discretize, kernel, rational, realization, to_rational
 
-SIZES = [(1, 1), (3, 1), (1, 4), (4, 2), (2, 6), (40, 3), (3, 40), (40, 45)]
+SIZES = [(1, 1), (3, 1), (1, 4), (4, 2), (2, 6), (40, 3), (3, 40), (40, 45), (200, 40)]
 
 
 def quotient(b: np.ndarray, a: np.ndarray, length: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def coefficients(n: int, m: int, batch: Any = (), seed: int = 0, imaginary: bool
 
 
 @pytest.mark.parametrize("imaginary", [False, True])
-@pytest.mark.parametrize("length", [1, 2, 3, 8, 61])
+@pytest.mark.parametrize("length", [1, 2, 3, 8, 61, 700])
 @pytest.mark.parametrize(("n", "m"), SIZES)
 def test_impulse_response(n: int, m: int, length: int, imaginary: bool, xp: Any):
     b, a = coefficients(n, m, (2,), imaginary=imaginary)
@@ -105,7 +105,7 @@ def test_the_quotient_times_the_denominator_is_the_numerator(n: int, m: int, len
     np.testing.assert_allclose(np.convolve(a, h)[:length], wanted, atol=1e-12 * np.max(np.abs(b)))
 
 
-@pytest.mark.parametrize(("n", "m", "length"), [(3, 4, 9), (36, 3, 12), (3, 36, 40), (2, 1, 5)])
+@pytest.mark.parametrize(("n", "m", "length"), [(3, 4, 9), (36, 3, 12), (3, 36, 40), (3, 36, 300), (2, 1, 5)])
 @pytest.mark.parametrize("imaginary", [False, True])
 def test_derivatives(n: int, m: int, length: int, imaginary: bool):
     torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 # The fast twins of every backend; a test holds this against `ssm_core.backends`.
 TWINS: dict[str, tuple[str, ...]] = {
-    "numpy": ("linear_scan", "diagonal_stepper", "erf", "gelu", "sigmoid", "affine", "glu", "fft_pair"),
+    "numpy": ("linear_scan", "diagonal_stepper", "erf", "exp", "gelu", "sigmoid", "affine", "glu", "fft_pair"),
     "array_api_strict": (),
     "torch": (
         "chunks",
@@ -21,6 +21,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "expm",
         "eigvals",
         "erf",
+        "exp",
         "sigmoid",
         "silu",
         "softplus",
@@ -69,7 +70,8 @@ class Row:
 
 _SCAN = ("linear_scan", "fold")
 _FFT = ("convolve", "fft_pair")
-_MODES = (*_FFT, "linear_scan", "fold", "expm")
+_LONG = (*_FFT, "exp", "chunks")  # convolution with the kernel of a diagonal system
+_MODES = (*_FFT, "linear_scan", "fold", "exp", "expm")
 _MIXING = ("sigmoid", "gelu", "affine", "glu")
 _GATES = ("sigmoid", "silu", "softplus", "affine", "rms_norm")
 
@@ -79,14 +81,14 @@ ROWS: tuple[Row, ...] = (
     Row("hippo_reconstruct", ("fold",)),
     Row("diagonal_init"),
     Row("nplr"),
-    Row("discretize", ("expm",), ("linalg",)),
+    Row("discretize", ("exp", "expm"), ("linalg",)),
     Row("expm", ("expm",), ("linalg",)),
-    Row("kernel", ("expm",), ("linalg",)),
+    Row("kernel", ("exp", "expm"), ("linalg",)),
     Row("convolve", _FFT, ("fft",)),
     Row("linear_scan", ("linear_scan",)),
     Row("chunk_summary", ("linear_scan",)),
     Row("diagonal_scan", _SCAN),
-    Row("selective_scan", ("selective_scan", *_SCAN)),
+    Row("selective_scan", ("selective_scan", "exp", *_SCAN)),
     Row("ssd", ("fold", "ssd")),
     Row("mamba3_scan", (*_SCAN, "sigmoid")),
     Row("selective_state_update", ("sigmoid", "silu", "softplus")),
@@ -112,22 +114,22 @@ ROWS: tuple[Row, ...] = (
     Row("special.silu", ("silu", "sigmoid")),
     Row("special.relu"),
     Row("special.tanh"),
-    Row("layers.S4D", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.S4D", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
     Row("layers.S4", (*_MODES, *_MIXING), ("fft", "linalg")),
-    Row("layers.DSS", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.DSS", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
     Row("layers.SSM", (*_MODES, *_MIXING), ("fft", "linalg")),
     Row("layers.LMU", (*_MODES, *_MIXING), ("fft", "linalg")),
-    Row("layers.S5", (*_SCAN, *_MIXING), ("fft",)),
+    Row("layers.S5", ("exp", *_SCAN, *_MIXING), ("fft",)),
     Row("layers.LRU", (*_SCAN, *_MIXING), ("fft",)),
     Row("layers.RTF", (*_MODES, *_MIXING), ("fft",)),
-    Row("layers.LinOSS", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.LinOSS", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
     Row("layers.Mamba", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2", ("fold", "ssd", *_GATES)),
     Row("layers.Mamba3", (*_SCAN, *_GATES)),
     Row("layers.MambaLM", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2LM", ("fold", "ssd", *_GATES)),
     Row("layers.Mamba3LM", (*_SCAN, *_GATES)),
-    Row("layers.SequenceModel", (*_FFT, "chunks", *_SCAN, *_MIXING), ("fft",)),
+    Row("layers.SequenceModel", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
     Row("save"),
     Row("load"),
     Row("from_pretrained"),

@@ -215,6 +215,12 @@ def _to_numpy(x: Array) -> Any:
         return np.from_dlpack(x)
 
 
+@dispatched
+def exp(z: Array) -> Array:
+    """e^z, which some libraries are slow at for complex numbers."""
+    return namespace("exp", z=z).exp(z)
+
+
 def matmul(x: Array, y: Array, xp: Namespace) -> Array:
     """x y in the dtype both promote to, which not every library's matmul does by itself."""
     if x.dtype == y.dtype:

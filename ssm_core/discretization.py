@@ -31,6 +31,7 @@ from ._arrays import (
     Namespace,
     computable,
     device,
+    exp,
     is_array,
     is_complex,
     matmul,
@@ -156,7 +157,7 @@ def log_poles(system: Any, dt: Any, method: str, xp: Namespace) -> tuple[Array, 
 def _diagonal(system: Diagonal, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Diagonal:
     z = dt * system.poles
     if alpha is None:
-        poles = xp.exp(z)
+        poles = exp(z)
         gain = dt * phi1(z) if method == "zoh" else xp.ones_like(z)
     else:
         poles = (1 + (1 - alpha) * z) / (1 - alpha * z)

@@ -77,7 +77,8 @@ def _divide(b: Array, a: Array, length: int, xp: Namespace) -> Array:
     g = _reciprocal(a, T, xp)
     transform, inverse = fft_pair(g, xp)
     n = fast_length(T + max(a.shape[-1], min(b.shape[-1], T)) - 1)
-    G, numerator, blocks = transform(g, n), _first(b, T), []
+    G, numerator = transform(g, n), _first(b, T)
+    blocks: list[Array] = []
     for start in range(0, length, T):
         if start:
             numerator = -_carried(a, blocks[-1], T, xp)

@@ -11,6 +11,7 @@ from ._arrays import (
     computable,
     compute_dtype,
     device,
+    exp,
     floating,
     in_dtype_of,
     is_complex,
@@ -199,7 +200,7 @@ def _selective_scan(
         v = dict(zip(names, chunks, strict=True))
         reset, valid = v.get("reset"), v.get("valid")
         w = v["dt"][..., None] * v["A"]  # (T, batch, H, N)
-        gate, before = xp.exp(w), None
+        gate, before = exp(w), None
         if discretization == "trapezoidal":
             state, drive, before = _trapezoid(v, gate, state, xp)
         else:

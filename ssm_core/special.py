@@ -43,7 +43,7 @@ def phi1(z: Array) -> Array:
     small = xp.abs(w) < 1
     near = _polynomial(xp.where(small, w, 0.0), _phi1_series(w))
     far = xp.where(small, 1.0, w)
-    y = xp.where(small, near, (xp.exp(far) - 1) / far)
+    y = xp.where(small, near, xp.exp(far) - 1) / far  # dividing last: XLA would repeat the polynomial for every use
     return xp.astype(y, z.dtype) if is_half(z) else y
 
 

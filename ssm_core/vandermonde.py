@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from . import systems
-from ._arrays import Array, Namespace, device, is_complex, matmul_shared, real_dtype, to_complex
+from ._arrays import Array, Namespace, device, exp, is_complex, matmul_shared, real_dtype, to_complex
 from .scans import linear_scan
 
 Logarithms = tuple[Array, Array | None]
@@ -39,7 +39,7 @@ class Powers:
         w, rest = self.logarithms  # type: ignore[misc]
         if as_axis:
             w, rest = w[..., None], None if rest is None else rest[..., None]
-        power = self.xp.exp(w * k)
+        power = exp(w * k)
         return power if rest is None or longest < LONG else power * (1 + rest * k)
 
     def __call__(self, k: int) -> Array:

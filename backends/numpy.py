@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 from array_api_compat import numpy as compat
 
+from ssm_core import convolution
+
 SHORTEST_CONVOLUTION = 8  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 NARROW = 512  # numbers a step below which a loop over time costs more than its arithmetic
 SMALL = 4096  # elements up to which calls cost more than arithmetic
 COPIED = 16  # steps copied at once: a cache line of float32
+SLAB = 2**19  # numbers that are transformed at once in a long convolution,
+ROWS = 8  # and at least so many rows, which NumPy's FFT takes side by side
 NAMESPACE = compat
-TWINS = ("linear_scan", "diagonal_stepper", "erf", "exp", "gelu", "sigmoid", "affine", "glu", "fft_pair")
+TWINS = ("linear_scan", "diagonal_stepper", "erf", "exp", "gelu", "sigmoid", "affine", "glu", "convolve", "fft_pair")
 
 
 def devices() -> str:
@@ -89,6 +93,20 @@ def fft_pair(u: Any, xp: Any) -> Any:
         return X
 
     return transform, inverse
+
+
+def convolve(u: Any, k: Any, reverse: Any = None) -> Any:
+    """Slab by slab: arrays that are larger than the caches cost more to fill than to transform."""
+    batch, length = np.broadcast_shapes(*(x.shape[:-1] for x in (u, k, reverse) if x is not None)), u.shape[-1]
+    if math.prod(batch) * length <= SLAB or 0 in k.shape:
+        return NotImplemented
+    spectrum, n = convolution.spectrum_of_taps(u, k, reverse, compat)
+    transform, inverse = convolution.fft_pair(u, compat)
+    y = np.empty((*batch, length), dtype=u.dtype)
+    for slab in convolution.slabs(batch, max(ROWS, SLAB // n)):
+        U, K = (convolution.part(x, slab, len(batch)) for x in (u, spectrum))
+        y[slab] = inverse(transform(U, n) * K, n)[..., :length]
+    return y
 
 
 def affine(x: Any, weight: Any, bias: Any) -> Any:

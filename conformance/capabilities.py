@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 
 # The fast twins of every backend; a test holds this against `ssm_core.backends`.
 TWINS: dict[str, tuple[str, ...]] = {
-    "numpy": ("linear_scan", "diagonal_stepper", "erf", "exp", "gelu", "sigmoid", "affine", "glu", "fft_pair"),
+    "numpy": (
+        "linear_scan",
+        "diagonal_stepper",
+        "erf",
+        "exp",
+        "gelu",
+        "sigmoid",
+        "affine",
+        "glu",
+        "convolve",
+        "fft_pair",
+    ),
     "array_api_strict": (),
     "torch": (
         "chunks",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from ._arrays import (
@@ -58,17 +60,25 @@ def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Arra
 def _convolve(u: Array, k: Array, reverse: Array | None = None) -> Array:
     """One FFT of each; all of one dtype."""
     xp, length = namespace("convolve", u=u), u.shape[-1]
-    k, reverse = _first(k, length), None if reverse is None else _first(reverse, max(length - 1, 0))
     if 0 in u.shape or 0 in k.shape:
         return u * k[..., :1]
-    n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1])
+    spectrum, n = spectrum_of_taps(u, k, reverse, xp)
     transform, inverse = fft_pair(u, xp)
+    return inverse(transform(u, n) * spectrum, n)[..., :length]
+
+
+def spectrum_of_taps(u: Array, k: Array, reverse: Array | None, xp: Namespace) -> tuple[Array, int]:
+    """That of a kernel, and the number of samples that signals like u are padded to."""
+    length = u.shape[-1]
+    k, reverse = _first(k, length), None if reverse is None else _first(reverse, max(length - 1, 0))
+    n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1])
+    transform, _ = fft_pair(u, xp)
     spectrum = transform(k, n)
     if reverse is not None and reverse.shape[-1]:
         # Tap j of the anti-causal kernel acts at lag -(j + 1), which is index n - 1 - j of a period of n.
         gap = xp.zeros((*reverse.shape[:-1], n - reverse.shape[-1]), dtype=reverse.dtype, device=device(reverse))
         spectrum = spectrum + transform(xp.concat([gap, xp.flip(reverse, axis=-1)], axis=-1), n)
-    return inverse(transform(u, n) * spectrum, n)[..., :length]
+    return spectrum, n
 
 
 def _first(taps: Array, count: int) -> Array:
@@ -95,6 +105,27 @@ def fft_pair(u: Array, xp: Namespace) -> Any:
     if is_complex(u):
         return (lambda x, n: xp.fft.fft(to_complex(x, xp), n=n)), (lambda x, n: xp.fft.ifft(x, n=n))
     return (lambda x, n: xp.fft.rfft(x, n=n)), (lambda x, n: xp.fft.irfft(x, n=n))
+
+
+def slabs(shape: tuple[int, ...], rows: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of the leading axes of a shape that cut it into slabs of about so many rows; () is all of it.
+
+    >>> list(slabs((2, 3), 2))[:2]
+    [(slice(0, 1, None), slice(0, 2, None)), (slice(0, 1, None), slice(2, 4, None))]
+    """
+    if math.prod(shape) <= rows:
+        yield ()
+        return
+    step = max(1, rows // math.prod(shape[1:]))
+    for start in range(0, shape[0], step):
+        for inner in slabs(shape[1:], rows) if step == 1 else [()]:
+            yield (slice(start, start + step), *inner)
+
+
+def part(x: Array, slab: tuple[slice, ...], rank: int) -> Array:
+    """What x (..., n), broadcast to `rank` axes before the last, has in a slab."""
+    missing = rank + 1 - x.ndim
+    return x[tuple(s if n > 1 else slice(None) for s, n in zip(slab[missing:], x.shape[:-1], strict=False))]
 
 
 def padded_length(length: int, taps: int, reverse_taps: int) -> int:

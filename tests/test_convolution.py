@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssm_core import convolution, convolve
+from ssm_core._dispatch import load
 
 LENGTHS = (1, 2, 3, 4, 7, 16, 17, 31, 64, 97)
 
@@ -130,6 +131,59 @@ def test_matrix_of_kernels(xp: Any):
     u, k = draw(2, 3, 10), draw(4, 3, 10, seed=1)
     found = convolution.convolve_matrix(xp.asarray(u), xp.asarray(k), xp)
     np.testing.assert_allclose(np.asarray(found), by_the_sum(u[:, None], k).sum(-2), atol=1e-12)
+
+
+# (u, k, kernel_reverse), some broadcast; slabs of a few rows cut them in one axis or in several.
+SLABBED = [
+    ((5, 3, 8), (3, 8), None),
+    ((2, 3, 8), (1, 8), (3, 5)),
+    ((1, 3, 8), (4, 1, 8), (8,)),
+    ((8,), (7, 8), None),
+    ((2, 2, 3, 8), (2, 1, 6), None),
+]
+
+
+def test_slabs_cover_every_row_once():
+    for shape in ((), (5,), (2, 3), (4, 1, 7), (2, 2, 3)):
+        for rows in (1, 2, 3, 4, 100):
+            visits = np.zeros((*shape, 1))
+            for slab in convolution.slabs(shape, rows):
+                convolution.part(visits, slab, len(shape))[...] += 1
+                assert visits[slab].size <= rows
+            assert (visits == 1).all()
+
+
+@pytest.mark.parametrize(("u", "k", "reverse"), SLABBED)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_long_convolutions_in_numpy(u: Any, k: Any, reverse: Any, dtype: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(load("numpy"), "SLAB", 16)
+    monkeypatch.setattr(load("numpy"), "ROWS", 2)
+    arrays = [None if shape is None else draw(*shape, complex_=dtype == "complex64").astype(dtype)
+              for shape in (u, k, reverse)]  # fmt: skip
+    found = convolve(arrays[0], arrays[1], kernel_reverse=arrays[2])
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, by_the_sum(*arrays), atol=1e-12 if dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize(("u", "k", "reverse"), SLABBED)
+def test_long_convolutions_in_torch(u: Any, k: Any, reverse: Any, monkeypatch: pytest.MonkeyPatch):
+    torch = pytest.importorskip("torch")
+    from ssm_core.backends.torch import convolution as twin
+
+    arrays = [torch.tensor(draw(*shape)).requires_grad_() for shape in (u, k, reverse) if shape is not None]
+
+    def outputs_and_gradients() -> list[Any]:
+        y = convolve(*arrays[:2], kernel_reverse=arrays[2] if reverse else None)
+        return [y.detach(), *torch.autograd.grad((y * torch.arange(1.0, 9.0)).sum(), arrays)]
+
+    whole = outputs_and_gradients()
+    taken: list[Any] = []
+    monkeypatch.setattr(twin, "slabs", lambda shape, rows: taken.append(shape) or convolution.slabs(shape, 2))
+    for found, wanted in zip(outputs_and_gradients(), whole, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert len(taken) == 2  # forward and backward
+    assert torch.autograd.gradcheck(convolve, arrays[:2])
+    assert torch.autograd.gradgradcheck(convolve, arrays[:2])
 
 
 def test_fast_lengths_are_even_and_have_small_factors_only():

@@ -78,7 +78,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def fft_pair(u: Any, xp: Any) -> Any:
-    """Those of single precision, padded and scaled: for others NumPy computes in double, in three times the time."""
+    """In single precision, which NumPy computes in double, three times as long, unless input is padded and scaled."""
     if u.dtype not in (np.float32, np.complex64):
         return NotImplemented
     forward, inverse = (np.fft.fft, np.fft.ifft) if u.dtype == np.complex64 else (np.fft.rfft, np.fft.irfft)
@@ -96,7 +96,7 @@ def fft_pair(u: Any, xp: Any) -> Any:
 
 
 def convolve(u: Any, k: Any, reverse: Any = None) -> Any:
-    """Slab by slab: arrays that are larger than the caches cost more to fill than to transform."""
+    """Long ones slab by slab: arrays that are larger than the caches cost more to fill than to transform."""
     batch, length = np.broadcast_shapes(*(x.shape[:-1] for x in (u, k, reverse) if x is not None)), u.shape[-1]
     if math.prod(batch) * length <= SLAB or 0 in k.shape:
         return NotImplemented

@@ -217,7 +217,7 @@ def _to_numpy(x: Array) -> Any:
 
 @dispatched
 def exp(z: Array) -> Array:
-    """e^z, which some libraries are slow at for complex numbers."""
+    """e^z, which some libraries are slow at for complex numbers. Where e^Re(z) overflows, inf or NaN."""
     return namespace("exp", z=z).exp(z)
 
 

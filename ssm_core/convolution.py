@@ -60,7 +60,7 @@ def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Arra
 def _convolve(u: Array, k: Array, reverse: Array | None = None) -> Array:
     """One FFT of each; all of one dtype."""
     xp, length = namespace("convolve", u=u), u.shape[-1]
-    if 0 in u.shape or 0 in k.shape:
+    if any(0 in x.shape for x in (u, k, reverse) if x is not None):  # not every FFT takes them
         return u * k[..., :1]
     spectrum, n = spectrum_of_taps(u, k, reverse, xp)
     transform, inverse = fft_pair(u, xp)
@@ -108,7 +108,7 @@ def fft_pair(u: Array, xp: Namespace) -> Any:
 
 
 def slabs(shape: tuple[int, ...], rows: int) -> Iterator[tuple[slice, ...]]:
-    """Slices of the leading axes of a shape that cut it into slabs of about so many rows; () is all of it.
+    """Slices of the leading axes of a shape that cut it into slabs of at most so many rows; () is all of it.
 
     >>> list(slabs((2, 3), 2))[:2]
     [(slice(0, 1, None), slice(0, 2, None)), (slice(0, 1, None), slice(2, 4, None))]
@@ -123,7 +123,9 @@ def slabs(shape: tuple[int, ...], rows: int) -> Iterator[tuple[slice, ...]]:
 
 
 def part(x: Array, slab: tuple[slice, ...], rank: int) -> Array:
-    """What x (..., n), broadcast to `rank` axes before the last, has in a slab."""
+    """What x (..., n), broadcast to `rank` axes before the last, has in a slab: x itself in all of it."""
+    if not slab:
+        return x
     missing = rank + 1 - x.ndim
     return x[tuple(s if n > 1 else slice(None) for s, n in zip(slab[missing:], x.shape[:-1], strict=False))]
 

@@ -73,6 +73,7 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
 
 def _divide(b: Array, a: Array, length: int, xp: Namespace) -> Array:
     """b/a by blocks, from the taps of 1/a of one block: (..., length)."""
+    # Blocks of at least four times as many taps as a has: of fewer, what they leave to the next would cost the most.
     T = -(-length // max(1, min(BLOCKS, length // (4 * a.shape[-1]))))
     g = _reciprocal(a, T, xp)
     transform, inverse = fft_pair(g, xp)

@@ -73,6 +73,7 @@ def test_an_anti_causal_kernel_is_a_causal_one_on_the_reversed_signal():
         ((1, 8), (4, 9), None),
         ((2, 0, 8), (8,), (8,)),
         ((0, 8), (1, 8), None),
+        ((1, 8), (8,), (0, 5)),
         ((3, 0), (3, 4), (3, 4)),
     ],
 )
@@ -184,6 +185,17 @@ def test_long_convolutions_in_torch(u: Any, k: Any, reverse: Any, monkeypatch: p
     assert len(taken) == 2  # forward and backward
     assert torch.autograd.gradcheck(convolve, arrays[:2])
     assert torch.autograd.gradgradcheck(convolve, arrays[:2])
+
+
+def test_batched_gradients_in_torch():
+    torch = pytest.importorskip("torch")
+    u, k = (torch.tensor(draw(*shape)).requires_grad_() for shape in ((2, 3, 8), (3, 5)))
+    directions = torch.tensor(draw(4, 2, 3, 8, seed=1))
+    y = convolve(u, k)
+    found = torch.autograd.grad(y, (u, k), directions, is_grads_batched=True, retain_graph=True)
+    for i, direction in enumerate(directions):
+        for batched, single in zip(found, torch.autograd.grad(y, (u, k), direction, retain_graph=True), strict=True):
+            torch.testing.assert_close(batched[i], single)
 
 
 def test_fast_lengths_are_even_and_have_small_factors_only():

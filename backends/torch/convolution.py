@@ -1,7 +1,7 @@
 """The FFT convolution with a backward of its own: three transforms, and no padded copies of signals in between.
 
-On a CPU it goes slab by slab: the C library returns large arrays to the system at once, and to get new ones, page by
-page, takes longer than to transform them.
+On a CPU real signals go slab by slab: the C library returns large arrays to the system at once, and to get new ones,
+page by page, takes longer than to transform them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SLAB = 2**19  # numbers that a thread transforms at once: more fall out of its c
 
 def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
     """The twin of `ssm_core.convolution._convolve`, for real signals."""
-    if u.is_complex() or 0 in (*u.shape, *k.shape) or (reverse is not None and reverse.shape[-1] == 0):
+    if u.is_complex() or any(0 in x.shape for x in (u, k, reverse) if x is not None):
         return NotImplemented
     if torch.compiler.is_compiling() and forward_mode():
         return NotImplemented  # the traced function has no tangents
@@ -43,20 +43,20 @@ def _spectrum(k: Tensor, reverse: Tensor | None, n: int) -> Tensor:
 
 
 def _slabs(batch: torch.Size, n: int, x: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Of rows of n samples. All at once where they are recorded, batched, traced, or on a GPU."""
+    """Of rows of n samples. All at once on a GPU, batched, traced, or recorded to be differentiated again."""
     whole = x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling() or transformed(x)
     return iter([()]) if whole else slabs(batch, max(1, SLAB * min(torch.get_num_threads(), 8) // n))
 
 
 def _gathered(total: Any, x: Tensor, shape: tuple[int, ...], slab: tuple[slice, ...], batch: torch.Size) -> Any:
-    """A total of this shape, made for the first slab of the batch, and what x, one of them, adds to it."""
+    """The total (None before the first slab) with x, a slab of the batch, in its place: summed where they share it."""
     if not slab:
         return reduced(x, shape)
-    once = shape[:-1] == batch  # else a sum over axes of the batch
+    apart = shape[:-1] == batch
     if total is None:
-        total = x.new_empty(shape) if once else x.new_zeros(shape)
+        total = x.new_empty(shape) if apart else x.new_zeros(shape)
     rows = part(total, slab, len(batch))
-    if once:
+    if apart:
         rows.copy_(x)
     else:
         rows.add_(reduced(x, rows.shape))

@@ -98,7 +98,7 @@ def fft_pair(u: Any, xp: Any) -> Any:
 def convolve(u: Any, k: Any, reverse: Any = None) -> Any:
     """Long ones slab by slab: arrays that are larger than the caches cost more to fill than to transform."""
     batch, length = np.broadcast_shapes(*(x.shape[:-1] for x in (u, k, reverse) if x is not None)), u.shape[-1]
-    if math.prod(batch) * length <= SLAB or 0 in k.shape:
+    if math.prod(batch) * length <= SLAB:
         return NotImplemented
     spectrum, n = convolution.spectrum_of_taps(u, k, reverse, compat)
     transform, inverse = convolution.fft_pair(u, compat)

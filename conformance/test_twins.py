@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ssm_core
+from ssm_core.scans import LONGEST_TRACED_LOOP
 
 from . import cases, cases_of_systems, examples, truth
 from .backends import Backend
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.fast_paths
 
 WITH_TWINS = [case for case in (*cases.ALL, *cases_of_systems.ALL) if BY_NAME[case.function].rests_on]
 LENGTHS = (1, 2, 7, 31, 64, 101, 256, 1000, 1024)  # 1, 2, odd, prime, a power of two, and what is split into blocks
-LONGEST_TRACED = 64
 LONGEST_EAGER = {"jax": 64}  # of the generic loop, where it takes seconds to compile the slices of more
 LONG = 100_000
 
@@ -40,7 +40,7 @@ def test_twin_is_generic_body(case: Case, backend: Backend, dtype: str):
 def test_twin_is_generic_body_under_jit(case: Case, backend: Backend, dtype: str):
     """Sequences of these cases are short, so that the generic loop may be traced."""
     if "auto-150" in case.name:
-        pytest.skip(f"the generic loop is not traced beyond {LONGEST_TRACED} steps")
+        pytest.skip(f"the generic loop is not traced beyond {LONGEST_TRACED_LOOP} steps")
     check_against_generic(case, backend, dtype)
 
 
@@ -104,16 +104,16 @@ def test_traced_generic_loop_refuses_long_sequences_and_names_the_twin(backend: 
     def scan(b: Any) -> Any:
         return ssm_core.linear_scan(0.5, b, axis=0, backend="generic")
 
-    short, long = (backend.asarray(np.ones(n), dtype) for n in (LONGEST_TRACED, LONGEST_TRACED + 1))
+    short, long = (backend.asarray(np.ones(n), dtype) for n in (LONGEST_TRACED_LOOP, LONGEST_TRACED_LOOP + 1))
     if backend.family == "jax":
         traced = backend.module.jit(scan)
     else:
         traced = backend.module.compile(scan, fullgraph=True, backend="eager")
-    expected = truth.linear_scan(np.float64(0.5), np.ones(LONGEST_TRACED), 0)
-    assert_close(traced(short), expected, backend, dtype, function="linear_scan", terms=LONGEST_TRACED)
+    expected = truth.linear_scan(np.float64(0.5), np.ones(LONGEST_TRACED_LOOP), 0)
+    assert_close(traced(short), expected, backend, dtype, function="linear_scan", terms=LONGEST_TRACED_LOOP)
     with pytest.raises(Exception, match="leave out backend='generic'"):
         traced(long)
-    assert ssm_core.linear_scan(0.5, long, axis=0).shape == (LONGEST_TRACED + 1,)
+    assert ssm_core.linear_scan(0.5, long, axis=0).shape == (LONGEST_TRACED_LOOP + 1,)
 
 
 # Long sequences ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ssm_core import systems
+from ssm_core.systems import records
 
 TWINS = ("linear_scan", "diagonal_stepper", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
@@ -235,9 +235,9 @@ def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *
     return (jnp.concatenate(outputs) if len(outputs) > 1 else outputs[0]), state
 
 
-for _cls in systems.CLASSES:
+for _cls in records.CLASSES:
     jax.tree_util.register_dataclass(
         _cls,
-        data_fields=list(systems.array_fields(_cls)),
-        meta_fields=[name for name in systems.FLAGS if name in _cls.__dataclass_fields__],
+        data_fields=list(records.array_fields(_cls)),
+        meta_fields=[name for name in records.FLAGS if name in _cls.__dataclass_fields__],
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import numpy as compat
 
-from ssm_core import convolution
+from ssm_core.functions import convolution
 
 SHORTEST_CONVOLUTION = 8  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 NARROW = 512  # numbers a step below which a loop over time costs more than its arithmetic

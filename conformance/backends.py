@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ssm_core._arrays import resolve
-from ssm_core.scans import LONGEST_TRACED_LOOP
+from ssm_core._arrays.library import resolve
+from ssm_core.recurrences.linear import LONGEST_TRACED_LOOP
 
 Array = Any
 

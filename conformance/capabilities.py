@@ -137,10 +137,10 @@ ROWS: tuple[Row, ...] = (
     Row("layers.Mamba", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2", ("fold", "ssd", *_GATES)),
     Row("layers.Mamba3", (*_SCAN, *_GATES)),
-    Row("layers.MambaLM", ("selective_scan", *_SCAN, *_GATES)),
-    Row("layers.Mamba2LM", ("fold", "ssd", *_GATES)),
-    Row("layers.Mamba3LM", (*_SCAN, *_GATES)),
-    Row("layers.SequenceModel", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
+    Row("models.MambaLM", ("selective_scan", *_SCAN, *_GATES)),
+    Row("models.Mamba2LM", ("fold", "ssd", *_GATES)),
+    Row("models.Mamba3LM", (*_SCAN, *_GATES)),
+    Row("models.SequenceModel", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
     Row("save"),
     Row("load"),
     Row("from_pretrained"),
@@ -152,8 +152,8 @@ BY_NAME = {row.function: row for row in ROWS}
 NOT_COMPUTING = frozenset(
     {
         "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
-        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers",
-        "show_backends", "use_backend",
+        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers", "models",
+        "show_backends", "special", "use_backend",
     }
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 
 import ssm_core
-from ssm_core import special
+from ssm_core.functions import special
 
 from . import examples, truth
 from .backends import HALF, STANDARD, Backend

@@ -7,26 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ssm_core.layers import (
-    DSS,
-    LMU,
-    LRU,
-    RTF,
-    S4,
-    S4D,
-    S5,
-    SSM,
-    InputDependent,
-    LanguageModel,
-    LinOSS,
-    Mamba,
-    Mamba2,
-    Mamba2LM,
-    Mamba3,
-    Mamba3LM,
-    MambaLM,
-    SequenceModel,
-)
+from ssm_core.layers import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, InputDependent, LinOSS, Mamba, Mamba2, Mamba3
+from ssm_core.models import LanguageModel, Mamba2LM, Mamba3LM, MambaLM, SequenceModel
 
 from . import truth_family, truth_layers, truth_mamba
 from .cases import Case
@@ -79,7 +61,7 @@ def model_case(model: SequenceModel, length: int = 9) -> Case:
         return truth_layers.sequence_model(model.options(), block.options(), params_of(v, model), v.u)
 
     return Case(
-        "layers.SequenceModel",
+        "models.SequenceModel",
         str(model.pool),
         lambda d: parameters(model) | {"u": d.real(2, length, model.d_input)},
         lambda v: model.apply(params_of(v, model), v.u),

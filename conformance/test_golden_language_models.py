@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import adapters, layers
+from ssm_core import adapters, models
 
 from .backends import Backend, Jax
 from .examples import as_arrays
@@ -27,12 +27,12 @@ pytestmark = pytest.mark.dtypes("float32", "float64")
 each_model = files("*mamba*_lm_*", where=lambda numbers: "input_ids" in numbers)
 
 
-def loaded(path: Path) -> tuple[layers.LanguageModel, dict[str, np.ndarray]]:
+def loaded(path: Path) -> tuple[models.LanguageModel, dict[str, np.ndarray]]:
     """The model of the directory beside a file."""
     return ssm_core.from_pretrained(path.with_suffix(""))
 
 
-def budget(model: layers.LanguageModel, numbers: Numbers, dtype: str) -> float:
+def budget(model: models.LanguageModel, numbers: Numbers, dtype: str) -> float:
     """Roundings add up along the sequence, over the states and from block to block."""
     if dtype == "float64":
         return GOLDEN["float64"]
@@ -40,7 +40,7 @@ def budget(model: layers.LanguageModel, numbers: Numbers, dtype: str) -> float:
     return tolerance(dtype, terms=numbers["input_ids"].shape[1] * model.n_layers * block.inner * block.d_state)
 
 
-def hidden_states(model: layers.LanguageModel, params: dict[str, Any], ids: Any, xp: Any) -> Any:
+def hidden_states(model: models.LanguageModel, params: dict[str, Any], ids: Any, xp: Any) -> Any:
     """The output of every block, then that of the last norm (layers + 1, B, L, H)."""
 
     def norm(x: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssm_core import rational
+from ssm_core.time_invariant import rational
 
 from . import autodiff
 from .backends import Backend

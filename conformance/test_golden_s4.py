@@ -17,7 +17,7 @@ import pytest
 
 import ssm_core
 from ssm_core import layers
-from ssm_core.special import activation, softplus
+from ssm_core.functions.special import activation, softplus
 
 from . import autodiff
 from .backends import Backend

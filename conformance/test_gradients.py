@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import special
+from ssm_core.functions import special
 
 from . import autodiff, cases, cases_of_duality, cases_of_layers, cases_of_systems, examples
 from .backends import Backend

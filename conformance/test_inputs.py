@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import special
+from ssm_core.functions import special
 
 from . import backends, cases, cases_of_duality, cases_of_layers, cases_of_systems, examples
 from .backends import HALF, Backend
@@ -225,7 +225,7 @@ def test_padding_may_hold_anything(mode: str, backend: Backend, dtype: str):
         # Array by array: values of host arrays are checked, and NaN refused, before anything runs.
         system = PAIRS.system(v)
         xp = backend.xp
-        return ssm_core.recurrence.run(
+        return ssm_core.time_invariant.simulation.run(
             "scan", system, u, xp, 0.1, "zoh", initial=v.state, lengths=v.lengths, mode=mode, want_state=True
         )
 

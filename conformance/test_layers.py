@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core.layers import S4D, SequenceModel
+from ssm_core.layers import S4D
+from ssm_core.models import SequenceModel
 
 from . import cases_of_layers, truth_family, truth_layers, truth_mamba
 from .backends import HALF, Backend
@@ -185,7 +186,7 @@ def test_sequence_model(pool: str | None, lengths: Any, backend: Backend, dtype:
     wanted = truth_layers.sequence_model(model.options(), block, params_of(values, model), values.u, lengths)
     within = slice(None) if pool or lengths is None else slice(11)
     assert_close(y[:, within, ...] if pool is None else y, wanted[:, within] if pool is None else wanted,
-                 backend, dtype, function="layers.SequenceModel", terms=64 * 30)  # fmt: skip
+                 backend, dtype, function="models.SequenceModel", terms=64 * 30)  # fmt: skip
 
 
 @pytest.mark.parametrize("pool", ["mean", "last", None])
@@ -207,7 +208,7 @@ def test_sequence_model_in_pieces_and_steps(pool: str | None, backend: Backend, 
     block = model.block().options()
     wanted = truth_layers.sequence_model(model.options(), block, params_of(values, model), values.u)
     wanted = wanted[:, -1] if pool is None else wanted
-    assert_close(backend.run(run, v), wanted, backend, dtype, function="layers.SequenceModel", terms=64 * 12)
+    assert_close(backend.run(run, v), wanted, backend, dtype, function="models.SequenceModel", terms=64 * 12)
 
 
 def test_every_layer_is_here():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssm_core import layers
-from ssm_core.layers import Mamba2LM, Mamba3LM, MambaLM, SequenceModel
+from ssm_core.models import Mamba2LM, Mamba3LM, MambaLM, SequenceModel
 
 from . import autodiff, cases_of_layers, truth_mamba
 from .backends import HALF, Backend, other_device
@@ -389,7 +389,7 @@ def test_sequence_models_in_pieces_and_steps(layer: str, pool: str | None, backe
     ends, wanted = truth_mamba.sequence_model(*arguments, lengths), truth_mamba.sequence_model(*arguments)
     expected = (ends, wanted) if pool else (ends[:, :5], wanted[:, -1])
     for actual, wanted in zip(backend.run(run, v), expected, strict=True):
-        assert_close(actual, wanted, backend, dtype, function="layers.SequenceModel", terms=64 * 12)
+        assert_close(actual, wanted, backend, dtype, function="models.SequenceModel", terms=64 * 12)
 
 
 def test_all_of_the_family_are_here():

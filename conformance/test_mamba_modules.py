@@ -83,7 +83,7 @@ def test_sequence_models_in_pieces_and_steps(name: str, pool: str | None, backen
     step = made.stepper()
     for k in (18, 19):
         y, state = step(u[:, k], state)
-    function = "layers.SequenceModel"
+    function = "models.SequenceModel"
     assert_close(made(u), wanted, backend, dtype, function=function, terms=64 * 20)
     assert_close(y, wanted if pool else wanted[:, -1], backend, dtype, function=function, terms=64 * 20)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core.scans import LONGEST_TRACED_LOOP
+from ssm_core.recurrences.linear import LONGEST_TRACED_LOOP
 
 from . import cases, cases_of_systems, examples, truth
 from .backends import Backend

@@ -128,7 +128,7 @@ def methods(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 class Bare(str):
-    """An annotation that is shown as it is written, but short: `Array`, not `ssm_core._arrays.Array`."""
+    """An annotation that is shown as it is written, but short: `Array`, not `ssm_core._arrays.library.Array`."""
 
     def __repr__(self) -> str:
         return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(self))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from . import adapters, backends, importers, layers
-from ._backends_report import show_backends
-from ._dispatch import use_backend
-from ._errors import (
+from . import adapters, backends, layers, models
+from ._arrays.dispatch import use_backend
+from ._arrays.errors import (
     DomainError,
     DTypeError,
     MissingPackageError,
@@ -14,30 +13,34 @@ from ._errors import (
     ShapeError,
     SSMError,
 )
-from .checkpoints import load, save
-from .conversions import eigenvector_condition, to_dense, to_diagonal
-from .convolution import convolve
-from .diagonal_recurrence import diagonal_scan
-from .discretization import discretize
-from .duality import ssd
-from .frequency import frequency_response, poles
-from .hippo_matrices import hippo
-from .hippo_memory import hippo_project, hippo_reconstruct
-from .initializers import diagonal_init
-from .interop import from_control, from_scipy, to_control, to_scipy
-from .kernels import kernel
-from .mamba3 import mamba3_scan
-from .matrix_exponential import expm
-from .normal_plus_low_rank import nplr
-from .normalization import rms_norm
-from .pretrained import from_pretrained, save_pretrained
-from .realization import to_rational
-from .recurrence import scan, step
-from .scans import chunk_summary, linear_scan
-from .selective import selective_scan
-from .short_convolution import causal_conv1d
-from .state_update import selective_state_update
-from .systems import DPLR, Dense, Diagonal, Rational
+from ._arrays.report import show_backends
+from .files import importers
+from .files.pretrained import from_pretrained, save_pretrained
+from .files.weights import load, save
+from .functions import special
+from .functions.convolution import convolve
+from .functions.matrix_exponential import expm
+from .functions.norms import rms_norm
+from .functions.short_convolution import causal_conv1d
+from .gated.selective import selective_scan
+from .gated.ssd import ssd
+from .gated.state_update import selective_state_update
+from .gated.trapezoid import mamba3_scan
+from .measures.initializers import diagonal_init
+from .measures.matrices import hippo
+from .measures.memory import hippo_project, hippo_reconstruct
+from .measures.nplr import nplr
+from .recurrences.diagonal import diagonal_scan
+from .recurrences.linear import linear_scan
+from .recurrences.summaries import chunk_summary
+from .systems.conversions import eigenvector_condition, to_dense, to_diagonal
+from .systems.discretization import discretize
+from .systems.interop import from_control, from_scipy, to_control, to_scipy
+from .systems.records import DPLR, Dense, Diagonal, Rational
+from .time_invariant.frequency import frequency_response, poles
+from .time_invariant.kernels import kernel
+from .time_invariant.realization import to_rational
+from .time_invariant.simulation import scan, step
 
 __version__ = "0.1.0"
 
@@ -76,6 +79,7 @@ __all__ = [
     "linear_scan",
     "load",
     "mamba3_scan",
+    "models",
     "nplr",
     "poles",
     "rms_norm",
@@ -85,6 +89,7 @@ __all__ = [
     "selective_scan",
     "selective_state_update",
     "show_backends",
+    "special",
     "ssd",
     "step",
     "to_control",

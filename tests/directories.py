@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core.layers import LanguageModel, Mamba2LM, MambaLM
+from ssm_core.models import LanguageModel, Mamba2LM, MambaLM
 
 pytest.importorskip("safetensors")
 

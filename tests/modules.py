@@ -30,7 +30,7 @@ class Framework:
         pytest.importorskip(name)
         self.name = name
         self.adapter = getattr(adapters, name)
-        self.xp = ssm_core._arrays.resolve("torch" if name == "torch" else "jax")
+        self.xp = ssm_core._arrays.library.resolve("torch" if name == "torch" else "jax")
 
     def module(self, cls: str, *args: Any, seed: int = 0, **options: Any) -> Any:
         if self.name == "torch":
@@ -66,7 +66,7 @@ def signal(width: int = H, length: int = L) -> np.ndarray:
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    return ssm_core._arrays.to_numpy(x)
+    return ssm_core._arrays.library.to_numpy(x)
 
 
 def host(module: Any) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import _arrays
+from ssm_core._arrays import library as _arrays
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 

@@ -11,9 +11,9 @@ import pytest
 
 import ssm_core
 from ssm_core import linear_scan
-from ssm_core._dispatch import load
-from ssm_core.matrix_exponential import expm
-from ssm_core.stepping import diagonal_stepper
+from ssm_core._arrays.dispatch import load
+from ssm_core.functions.matrix_exponential import expm
+from ssm_core.time_invariant.steps import diagonal_stepper
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

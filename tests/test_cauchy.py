@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core.cauchy import cauchy_kernel
+from ssm_core.time_invariant.cauchy import cauchy_kernel
 
 
 def discrete(measure: str, xp: Any, *, rank: int | None = None, dtype: str = "complex128", M: int | None = None) -> Any:

@@ -20,7 +20,6 @@ from ssm_core import (
     Rational,
     ShapeError,
     SSMError,
-    conversions,
     discretize,
     eigenvector_condition,
     frequency_response,
@@ -30,6 +29,7 @@ from ssm_core import (
     to_dense,
     to_diagonal,
 )
+from ssm_core.systems import conversions
 
 PORTS = [(None, None), (2, None), (None, 3), (2, 3)]
 

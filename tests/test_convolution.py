@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssm_core import convolution, convolve
-from ssm_core._dispatch import load
+from ssm_core import convolve
+from ssm_core._arrays.dispatch import load
+from ssm_core.functions import convolution
 
 LENGTHS = (1, 2, 3, 4, 7, 16, 17, 31, 64, 97)
 

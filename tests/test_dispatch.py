@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import _dispatch
-from ssm_core._dispatch import dispatched, framework
+from ssm_core._arrays import dispatch as _dispatch
+from ssm_core._arrays.dispatch import dispatched, framework
 from ssm_core.backends import numpy as numpy_twins
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def test_no_framework(x: object):
 def test_recognition_imports_nothing():
     code = (
         "import sys, ssm_core\n"
-        "from ssm_core._dispatch import framework\n"
+        "from ssm_core._arrays.dispatch import framework\n"
         "Tensor = type('Tensor', (), {'shape': (1,), '__module__': 'torch.somewhere'})\n"
         "assert framework(Tensor()) == 'torch'\n"
         "assert not {'torch', 'jax', 'flax', 'cupy'} & sys.modules.keys()"
@@ -204,7 +204,7 @@ def test_show_backends_gives_the_reason_of_absence(
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         raise ImportError("libsomething.so: cannot open shared object file")
 
-    monkeypatch.setattr("ssm_core._backends_report.load", absent)
+    monkeypatch.setattr("ssm_core._arrays.report.load", absent)
     ssm_core.show_backends()
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert rows[name].endswith("not installed")

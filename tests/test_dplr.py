@@ -12,7 +12,7 @@ import scipy.linalg
 import scipy.signal
 
 from ssm_core import DPLR, Dense, Diagonal, discretize, frequency_response, kernel, nplr, poles, scan, step, to_dense
-from ssm_core.stepping import system_stepper
+from ssm_core.time_invariant.steps import system_stepper
 
 ALPHAS = {"bilinear": 0.5, "euler": 0.0, "backward_euler": 1.0, "gbt": 0.3}
 PORTS = [(None, None), (2, None), (None, 3), (2, 3)]

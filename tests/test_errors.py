@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import _errors, _values, shapes
+from ssm_core._arrays import errors as _errors
+from ssm_core._arrays import shapes
+from ssm_core._arrays import values as _values
 
 FAMILY = {
     "ShapeError": ValueError,

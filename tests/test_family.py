@@ -10,7 +10,8 @@ import pytest
 
 import ssm_core
 from ssm_core import layers, nplr
-from ssm_core.layers import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS, SequenceModel
+from ssm_core.layers import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS
+from ssm_core.models import SequenceModel
 
 H = 4
 STEPS = {"dt_min": 0.05, "dt_max": 0.5}

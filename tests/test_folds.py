@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core._dispatch import load
-from ssm_core.folding import fold
+from ssm_core._arrays.dispatch import load
+from ssm_core.recurrences.fold import fold
 
 torch = pytest.importorskip("torch")
 

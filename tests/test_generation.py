@@ -10,7 +10,7 @@ import pytest
 from wrong import check_refused, rows
 
 from ssm_core import OptionError
-from ssm_core.generation import generate, sampled
+from ssm_core.models.generation import generate, sampled
 
 LOGITS = np.log(np.asarray([0.05, 0.3, 0.2, 0.3, 0.05, 0.1]))
 V = len(LOGITS)

@@ -11,8 +11,8 @@ import scipy.linalg
 import scipy.special
 
 import ssm_core
-from ssm_core.hippo_matrices import MEASURES, hippo
-from ssm_core.normal_plus_low_rank import normal_modes
+from ssm_core.measures.matrices import MEASURES, hippo
+from ssm_core.measures.nplr import normal_modes
 
 FOURIER = ("fout", "fourier_decay", "fourier2", "foud")
 

@@ -11,11 +11,8 @@ import scipy.linalg
 import scipy.special
 
 import ssm_core
-from ssm_core import (
-    hippo_project,
-    hippo_reconstruct,
-)
-from ssm_core.hippo_bases import FOURIER, WINDOWS
+from ssm_core import hippo_project, hippo_reconstruct
+from ssm_core.measures.bases import FOURIER, WINDOWS
 
 METHODS = ("bilinear", "euler", "backward_euler", "zoh")
 SLIDING = ("legt", "lmu", "fout", "fourier2")
@@ -303,7 +300,7 @@ def test_points_of_several_sequences(xp: Any):
 @pytest.mark.parametrize("measure", ["legs", "lmu"])
 def test_chunks_and_a_rest(measure: str, method: str, monkeypatch: pytest.MonkeyPatch):
     wanted = hippo_project(U, measure, 4, times=TIMES, method=method)
-    monkeypatch.setattr("ssm_core.hippo_recurrences.MATRICES_AT_ONCE", 16 * 7)
+    monkeypatch.setattr("ssm_core.measures.projection.MATRICES_AT_ONCE", 16 * 7)
     close(hippo_project(U, measure, 4, times=TIMES, method=method), wanted)
 
 

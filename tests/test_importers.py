@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import importers
+from ssm_core.files import importers
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 
@@ -102,7 +102,7 @@ def test_rtf_is_the_original_less_its_aliasing(golden: Golden):
     numbers = golden("rtf_montel_D2_N3_L16")
     layer, params = importers.from_rtf(tensors(numbers, "sd."))
     numerator, denominator = layer.coefficients(params, np)
-    aliased = ssm_core.rational.aliased_response(numerator[0], denominator[0], 16, np)
+    aliased = ssm_core.time_invariant.rational.aliased_response(numerator[0], denominator[0], 16, np)
     close(aliased, numbers["k_full"])
     np.testing.assert_allclose(layer.kernel(params, 16)[0], numbers["k_full"], atol=0.1)
 

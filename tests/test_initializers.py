@@ -9,8 +9,8 @@ import pytest
 import scipy.linalg
 
 import ssm_core
-from ssm_core.hippo_matrices import hippo
-from ssm_core.initializers import NAMES, diagonal_init
+from ssm_core.measures.initializers import NAMES, diagonal_init
+from ssm_core.measures.matrices import hippo
 
 
 @pytest.mark.parametrize("N", [4, 16, 32, 64])

@@ -13,17 +13,7 @@ import reference
 import scipy.signal
 
 import ssm_core
-from ssm_core import (
-    Dense,
-    Diagonal,
-    Rational,
-    discretize,
-    from_control,
-    from_scipy,
-    scan,
-    to_control,
-    to_scipy,
-)
+from ssm_core import Dense, Diagonal, Rational, discretize, from_control, from_scipy, scan, to_control, to_scipy
 
 PORTS = [(None, None), (2, None), (None, 3), (2, 3)]
 KINDS = [reference.diagonal, reference.dense]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import reference
 
-from ssm_core import discretize, krylov
-from ssm_core.krylov import DensePropagator
+from ssm_core import discretize
+from ssm_core.time_invariant import krylov
+from ssm_core.time_invariant.krylov import DensePropagator
 
 
 @pytest.mark.parametrize("batch", [(), (2,)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core.layers import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
+from ssm_core.models import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 
 V, L = 13, 12
 MODELS: dict[str, LanguageModel] = {

@@ -13,8 +13,9 @@ import pytest
 
 import ssm_core
 from ssm_core import layers
-from ssm_core.layers import S4D, SequenceModel
-from ssm_core.special import ACTIVATIONS, activation
+from ssm_core.functions.special import ACTIVATIONS, activation
+from ssm_core.layers import S4D
+from ssm_core.models import SequenceModel
 
 B, L, H = 2, 37, 4
 MODES = ("conv", "chunk", "scan", "auto")
@@ -123,7 +124,7 @@ def test_seeds():
 def test_first_parameters_in_any_namespace(xp: Any):
     params = layer().initial_parameters(xp=xp, dtype=xp.float64)
     assert all(p.dtype == xp.float64 for p in params.values())
-    assert all(ssm_core._arrays.namespace("f", p=p) is xp for p in params.values())
+    assert all(ssm_core._arrays.library.namespace("f", p=p) is xp for p in params.values())
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -10,8 +10,9 @@ import pytest
 
 import ssm_core
 from ssm_core import causal_conv1d, layers, mamba3_scan, rms_norm, selective_scan, ssd
-from ssm_core.layers import Mamba, Mamba2, Mamba3, SequenceModel
-from ssm_core.special import silu, softplus
+from ssm_core.functions.special import silu, softplus
+from ssm_core.layers import Mamba, Mamba2, Mamba3
+from ssm_core.models import SequenceModel
 
 B, L, H = 2, 23, 4
 STEPS = {"dt_min": 0.05, "dt_max": 0.5}

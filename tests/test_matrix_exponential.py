@@ -11,8 +11,8 @@ import pytest
 import scipy.linalg
 
 import ssm_core
-from ssm_core.hippo_matrices import MEASURES, hippo
-from ssm_core.matrix_exponential import expm
+from ssm_core.functions.matrix_exponential import expm
+from ssm_core.measures.matrices import MEASURES, hippo
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
 

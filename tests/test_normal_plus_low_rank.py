@@ -18,7 +18,7 @@ from ssm_core import (
     nplr,
     to_dense,
 )
-from ssm_core.normal_plus_low_rank import FORMS
+from ssm_core.measures.nplr import FORMS
 
 RANKS = {
     "legs": 1, "legsd": 0, "legt": 2, "lagt": 1, "tlagt": 1, "glagt": 1, "fout": 1, "fourier_decay": 1, "fourier2": 1,

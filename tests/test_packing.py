@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ssm_core
-from ssm_core.packing import check_cu_seqlens, resets_of, side_by_side
+from ssm_core.recurrences.segments import check_cu_seqlens, resets_of, side_by_side
 
 settings.register_profile("ssm_core", derandomize=True, deadline=None, max_examples=30, database=None)
 settings.load_profile("ssm_core")

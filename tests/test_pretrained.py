@@ -13,7 +13,7 @@ import pytest
 
 import ssm_core
 from ssm_core import adapters
-from ssm_core.layers import LanguageModel, Mamba3LM, MambaLM
+from ssm_core.models import LanguageModel, Mamba3LM, MambaLM
 
 pytest.importorskip("safetensors")
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssm_core import DTypeError, OptionError, ShapeError, SSMError, adapters, layers
-from ssm_core.real_stepping import layer_state, real_state, real_stepper
+from ssm_core import DTypeError, OptionError, ShapeError, SSMError, adapters, layers, models
+from ssm_core.models.real_steps import layer_state, real_state, real_stepper
 
 B, H = 3, 4
 LAYERS: dict[str, layers.Layer] = {
@@ -30,10 +30,10 @@ LAYERS: dict[str, layers.Layer] = {
     "Mamba": layers.Mamba(H, d_state=4),
     "Mamba2": layers.Mamba2(H, d_state=4, head_dim=4),
     "Mamba3": layers.Mamba3(H, d_state=4, head_dim=4),
-    "mean": layers.SequenceModel(H, 2, d_model=4, n_layers=2, layer_options={"d_state": 8}),
-    "last": layers.SequenceModel(H, 2, d_model=4, n_layers=2, layer="S5", pool="last", layer_options={"d_state": 8}),
-    "none": layers.SequenceModel(H, 2, d_model=4, n_layers=1, layer="Mamba", pool=None),
-    "MambaLM": layers.MambaLM(9, 4, 2),
+    "mean": models.SequenceModel(H, 2, d_model=4, n_layers=2, layer_options={"d_state": 8}),
+    "last": models.SequenceModel(H, 2, d_model=4, n_layers=2, layer="S5", pool="last", layer_options={"d_state": 8}),
+    "none": models.SequenceModel(H, 2, d_model=4, n_layers=1, layer="Mamba", pool=None),
+    "MambaLM": models.MambaLM(9, 4, 2),
 }
 WITHOUT_RATE = ("LRU", "RTF", "LinOSS")
 MODULES = ("S4D", "S4", "S5", "Mamba3", "mean", "MambaLM")

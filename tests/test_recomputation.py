@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import layers
+from ssm_core import layers, models
 
 LAYERS = {
     "Mamba": layers.Mamba(4, d_state=3),
@@ -114,7 +114,7 @@ def test_less_is_kept_for_the_backward(name: str):
 
 
 def test_language_model():
-    model = layers.MambaLM(vocab_size=10, d_model=4, n_layers=2)
+    model = models.MambaLM(vocab_size=10, d_model=4, n_layers=2)
     params, ids = model.initial_parameters(0), np.arange(10)[None]
     np.testing.assert_allclose(model.apply(params, ids, recompute=3), model.apply(params, ids), rtol=1e-4, atol=1e-6)
     torch = pytest.importorskip("torch")

@@ -11,7 +11,7 @@ import pytest
 from wrong import check_refused, rows
 
 from ssm_core import DomainError, DTypeError, MixedArraysError, OptionError, ShapeError, SSMError, adapters
-from ssm_core.layers import Mamba2LM, Mamba3LM, MambaLM
+from ssm_core.models import Mamba2LM, Mamba3LM, MambaLM
 
 MODEL = MambaLM(11, 8, 2, {"d_state": 4})
 PARAMS = MODEL.initial_parameters()

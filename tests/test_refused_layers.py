@@ -36,14 +36,7 @@ from wrong import (
     without,
 )
 
-from ssm_core import (
-    DTypeError,
-    MixedArraysError,
-    OptionError,
-    ShapeError,
-    SSMError,
-    layers,
-)
+from ssm_core import DTypeError, MixedArraysError, OptionError, ShapeError, SSMError, layers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -265,7 +258,7 @@ LAYERS: dict[str, list[Row]] = {
         (lambda: LAST.apply(MODEL_PARAMS, Z[:, :0]), SSMError, "pool|length|step"),
     ],
     "(layers.make|S4D|SequenceModel)": [  # a model hands these to its layers
-        (lambda: SequenceModel(1, 1, layer="S9"), OptionError, "unknown layer 'S9'. Known: 'S4D'"),
+        (lambda: SequenceModel(1, 1, layer="S9"), OptionError, "unknown layer 'S9'. Known: 'DSS', 'LMU'"),
         (lambda: SequenceModel(1, 1, layer=None), OptionError, "unknown layer None"),
         (lambda: SequenceModel(1, 1, layer="SequenceModel"), OptionError, "layer.*SequenceModel"),
         (lambda: SequenceModel(1, 1, layer_options={"invented": 1}), OptionError, "invented"),
@@ -278,7 +271,7 @@ LAYERS: dict[str, list[Row]] = {
         (lambda: MODEL.step(MODEL_PARAMS, Z[:, 0], MODEL.initial_state(MODEL_PARAMS, 1)), ShapeError, "state must be"),
     ],
     "layers.make": [
-        (lambda: layers.make("S9", {}), OptionError, "unknown layer 'S9'. Known: 'S4D', 'S4'"),
+        (lambda: layers.make("S9", {}), OptionError, "unknown layer 'S9'. Known: 'DSS', 'LMU'"),
         (lambda: layers.make(None, {}), OptionError, "unknown layer None"),
         (lambda: layers.make(["S4D"], {}), OptionError, "unknown layer"),
         (lambda: layers.make("S4D", {}), OptionError, "d_model"),

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from wrong import RESET, SCALE, STRICT, Row, U, check_refused, rows
 
-from ssm_core import (
-    DomainError,
-    DTypeError,
-    MixedArraysError,
-    OptionError,
-    ShapeError,
-    SSMError,
-    layers,
-)
-from ssm_core.layers import Mamba, Mamba2, Mamba3, SequenceModel
+from ssm_core import DomainError, DTypeError, MixedArraysError, OptionError, ShapeError, SSMError, layers
+from ssm_core.layers import Mamba, Mamba2, Mamba3
+from ssm_core.models import SequenceModel
 
 BAD_WHOLE = (0, -1, 1.5, "4", True, None)
 SMALL: dict[str, Any] = {

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import DTypeError, OptionError, ShapeError, SSMError, adapters, layers
-from ssm_core.layers import Mamba2LM, Mamba3LM, MambaLM
+from ssm_core import DTypeError, OptionError, ShapeError, SSMError, adapters, layers, models
+from ssm_core.models import Mamba2LM, Mamba3LM, MambaLM
 
 pytest.importorskip("safetensors")
 
@@ -353,8 +353,8 @@ def test_modules_refuse_alike(framework: str, folder: Path):
         (Mamba2LM(11, 8, 1, {"head_dim": 4, "epsilon": 1e-4}), "one epsilon for all norms, .* has 1e-05 and .* 0.0001"),
         (layers.S4D(4), r"S4D\(.* is no language model"),
         (layers.Mamba(4), r"Mamba\(.* is no language model"),
-        (layers.SequenceModel(3, 2), "is no language model"),
-        (MambaLM, "is no language model, such as layers.MambaLM"),
+        (models.SequenceModel(3, 2), "is no language model"),
+        (MambaLM, "is no language model, such as models.MambaLM"),
         (None, "None is no language model"),
     ],
     ids=lambda x: str(x)[:30],

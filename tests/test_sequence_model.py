@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssm_core import layers
-from ssm_core.layers import SequenceModel
+from ssm_core.models import SequenceModel
 
 B, L, H = 2, 37, 4
 MODES = ("conv", "chunk", "scan", "auto")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ssm_core
 from ssm_core import causal_conv1d, convolve
-from ssm_core.short_convolution import short_stepper
+from ssm_core.functions.short_convolution import short_stepper
 
 settings.register_profile("ssm_core", derandomize=True, deadline=None, max_examples=30, database=None)
 settings.load_profile("ssm_core")

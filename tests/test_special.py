@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import special
+from ssm_core.functions import special
 
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16, "complex64": 1.2e-7, "complex128": 2.3e-16}
 

@@ -11,7 +11,8 @@ import pytest
 import reference
 
 import ssm_core
-from ssm_core import DPLR, Dense, Diagonal, Rational, systems
+from ssm_core import DPLR, Dense, Diagonal, Rational
+from ssm_core.systems import records
 
 
 def some_systems() -> dict[str, Any]:
@@ -56,7 +57,7 @@ def test_systems_are_pickled(name: str):
 def test_tuples_are_dense_systems(members: int, kind: type, xp: Any):
     full = [xp.eye(2), xp.ones(2), xp.ones(2), 0.5]
     for dt in (None, 0.1):
-        system = systems.as_system("f", kind(full[:members]), dt)
+        system = records.as_system("f", kind(full[:members]), dt)
         assert isinstance(system, Dense)
         assert system.discrete == (dt is None)
         assert [getattr(system, n) for n in "ABCD"[:members]] == full[:members]
@@ -77,24 +78,24 @@ def test_ports_and_batch(batch: tuple[int, ...], P: int | None, M: int | None, c
         reference.diagonal(P=P, M=M, batch=batch, conj_pairs=conj_pairs),
         reference.dense(P=P, M=M, batch=batch),
     ):
-        system, _ = systems.validated("f", system)
-        rank = systems.batch_rank(system)
+        system, _ = records.validated("f", system)
+        rank = records.batch_rank(system)
         assert rank == len(batch)
-        assert systems.inputs(system, rank) == P
-        assert systems.outputs(system, rank) == M
-        assert systems.is_real(system) == (conj_pairs or isinstance(system, Dense))
+        assert records.inputs(system, rank) == P
+        assert records.outputs(system, rank) == M
+        assert records.is_real(system) == (conj_pairs or isinstance(system, Dense))
 
 
 def test_half_precision_becomes_float32():
     system = Diagonal(*(np.ones(2, np.float16) for _ in range(3)), D=1.0)
-    system, _ = systems.validated("f", system)
+    system, _ = records.validated("f", system)
     assert {x.dtype for x in (system.poles, system.B, system.C)} == {np.dtype(np.float32)}
     assert system.D == 1.0
 
 
 def test_validation_changes_no_dtype_that_can_be_computed_with(xp: Any):
     given = Diagonal(xp.ones(2, dtype=xp.complex64), xp.ones(2, dtype=xp.float32), xp.ones(2, dtype=xp.float64))
-    system, found = systems.validated("f", given)
+    system, found = records.validated("f", given)
     assert found is xp
     assert [x.dtype for x in (system.poles, system.B, system.C)] == [xp.complex64, xp.float32, xp.float64]
 
@@ -121,7 +122,7 @@ MISFITS = {
 def test_misfits(name: str):
     system, message = MISFITS[name]
     with pytest.raises(ssm_core.ShapeError, match=f"^f: .*{message}"):
-        systems.validated("f", system)
+        records.validated("f", system)
 
 
 @pytest.mark.parametrize("size", [(), (1,), (3,)])
@@ -140,7 +141,7 @@ def test_validation_is_not_in_the_constructor():
 @pytest.mark.parametrize("name", some_systems())
 def test_pytree_of_jax(name: str):
     jax = pytest.importorskip("jax")
-    given = systems.map_arrays(jax.numpy.asarray, some_systems()[name])
+    given = records.map_arrays(jax.numpy.asarray, some_systems()[name])
     leaves, tree = jax.tree.flatten(given)
     assert len(leaves) == sum(getattr(given, n) is not None for n in given.ARRAYS)
     copy = jax.tree.unflatten(tree, leaves)
@@ -170,7 +171,7 @@ def test_pytree_of_torch(name: str):
     torch = pytest.importorskip("torch")
     from torch.utils import _pytree as pytree
 
-    given = systems.map_arrays(torch.from_numpy, some_systems()[name])
+    given = records.map_arrays(torch.from_numpy, some_systems()[name])
     leaves, spec = pytree.tree_flatten(given)
     assert len(leaves) == sum(getattr(given, n) is not None for n in given.ARRAYS)
     copy = pytree.tree_unflatten(leaves, spec)
@@ -187,7 +188,7 @@ def test_systems_pass_through_vmap_and_grad_of_torch():
     def total(system: Diagonal) -> Any:
         return ssm_core.kernel(system, 5, dt=0.1).sum()
 
-    alone = torch.stack([total(systems.map_arrays(lambda x, i=i: x[i], system)) for i in range(3)])
+    alone = torch.stack([total(records.map_arrays(lambda x, i=i: x[i], system)) for i in range(3)])
     torch.testing.assert_close(torch.func.vmap(total)(system), alone)
     slope = torch.func.grad(lambda s: torch.func.vmap(total)(s).sum())(system)
     assert isinstance(slope, Diagonal)

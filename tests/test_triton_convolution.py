@@ -19,7 +19,7 @@ import ssm_core  # noqa: E402
 from ssm_core import Diagonal, scan  # noqa: E402
 from ssm_core.adapters.torch import S4D  # noqa: E402
 from ssm_core.backends.torch import gpu_kernels, triton_convolution  # noqa: E402
-from ssm_core.modes.chained import chain  # noqa: E402
+from ssm_core.time_invariant.modes.chain import chain  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 T = triton_convolution.STEPS

@@ -174,7 +174,7 @@ def test_gradients_of_what_a_strong_decay_leaves_keep_their_digits():
     x, B, C, first = (inputs(L, H=1)[name] for name in ("x", "B", "C", "initial"))
     arrays = [v.to(DEVICE) for v in (x, g, B, C, first)]
     leaves = [v.double().requires_grad_() for v in arrays]
-    y, state = ssm_core.duality._ssd(*leaves, None, None, chunk=4, backend="generic")
+    y, state = ssm_core.gated.ssd._ssd(*leaves, None, None, chunk=4, backend="generic")
     wanted = torch.autograd.grad(y.sum() + state.sum(), leaves[1])[0][0, 10, 0]
     ones = torch.ones_like(arrays[0]), torch.ones_like(first)
     found = triton_duality.backward(*arrays, None, None, *ones)[1][0, 10, 0]

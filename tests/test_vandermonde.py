@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import reference
 
-from ssm_core import discretize, vandermonde
-from ssm_core.vandermonde import DiagonalPropagator, Powers, power_sum
+from ssm_core import discretize
+from ssm_core.time_invariant import vandermonde
+from ssm_core.time_invariant.vandermonde import DiagonalPropagator, Powers, power_sum
 
 LOGARITHMS = np.asarray([[-0.1 + 0.5j, -0.02 - 1.0j, 0.01 + 0.0j]])
 POLES = np.exp(LOGARITHMS)

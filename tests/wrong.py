@@ -11,14 +11,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from ssm_core import (
-    DPLR,
-    Dense,
-    Diagonal,
-    Rational,
-    SSMError,
-    layers,
-)
+from ssm_core import DPLR, Dense, Diagonal, Rational, SSMError, layers, models
 
 one, two, ten, nan = np.ones(1), np.ones(2), np.ones(10), np.full(2, np.nan)
 eye = np.eye(2)
@@ -43,7 +36,7 @@ def with_(**fields: Any) -> Diagonal:
 Row = tuple[Callable[[], Any], type, str]
 
 
-S4D, SequenceModel = layers.S4D, layers.SequenceModel
+S4D, SequenceModel = layers.S4D, models.SequenceModel
 LAYER, BOTH = S4D(4, d_state=8), S4D(4, d_state=8, bidirectional=True)
 REAL = S4D(4, d_state=8, real=True, init="real")
 MODEL = SequenceModel(3, 2, d_model=4, n_layers=2, layer_options={"d_state": 8})

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ssm_core import generation, layers, pretrained
-from ssm_core._arrays import namespace
-from ssm_core._errors import OptionError
+from ssm_core import layers, models
+from ssm_core._arrays.errors import OptionError
+from ssm_core._arrays.library import namespace
+from ssm_core.files import pretrained
+from ssm_core.models import generation
 
 from .file_names import load_arrays, named_parameters, to_file
 from .mamba import MIXERS
@@ -21,7 +23,7 @@ from .mamba import MIXERS
 class _Block(nnx.Module):
     """norm, mixer; the model adds the residual."""
 
-    def __init__(self, definition: layers.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
+    def __init__(self, definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
         self.norm = _norm(definition, rngs, param_dtype)
         self.mixer = MIXERS[definition.layer](**definition.block().options(), rngs=rngs, param_dtype=param_dtype)
 
@@ -36,7 +38,7 @@ class _Block(nnx.Module):
 class _Backbone(nnx.Module):
     """Embedding, blocks and last norm."""
 
-    def __init__(self, definition: layers.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
+    def __init__(self, definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
         d = definition
         self.embeddings = nnx.Embed(
             d.vocab_size, d.d_model, embedding_init=_embedding_init, param_dtype=param_dtype, rngs=rngs
@@ -45,15 +47,15 @@ class _Backbone(nnx.Module):
         self.norm_f = _norm(d, rngs, param_dtype)
 
 
-_embedding_init = nnx.initializers.normal(layers.language_model.EMBEDDING_STD)
+_embedding_init = nnx.initializers.normal(models.language_model.EMBEDDING_STD)
 
 
-def _head(definition: layers.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.Linear:
+def _head(definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.Linear:
     sizes = definition.d_model, definition.vocab_size
     return nnx.Linear(*sizes, use_bias=False, kernel_init=_embedding_init, param_dtype=param_dtype, rngs=rngs)
 
 
-def _norm(definition: layers.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.RMSNorm:
+def _norm(definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.RMSNorm:
     return nnx.RMSNorm(
         definition.d_model, epsilon=definition.epsilon, use_fast_variance=False, param_dtype=param_dtype, rngs=rngs
     )
@@ -62,8 +64,8 @@ def _norm(definition: layers.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) ->
 class LanguageModule(nnx.Module):
     """What the language models share."""
 
-    definition: layers.LanguageModel
-    kind: ClassVar[type[layers.LanguageModel]]
+    definition: models.LanguageModel
+    kind: ClassVar[type[models.LanguageModel]]
 
     def __init__(
         self,
@@ -165,7 +167,7 @@ class LanguageModule(nnx.Module):
 class _Fixed:
     """A definition as a constant of compiled functions."""
 
-    def __init__(self, definition: layers.LanguageModel) -> None:
+    def __init__(self, definition: models.LanguageModel) -> None:
         self.definition = definition
 
     def __hash__(self) -> int:
@@ -186,7 +188,7 @@ def _step(fixed: _Fixed, params: Any, ids: jax.Array, state: Any) -> Any:
 
 
 class MambaLM(LanguageModule):
-    """The language model of Mamba. Options as `ssm_core.layers.MambaLM`.
+    """The language model of Mamba. Options as `ssm_core.models.MambaLM`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -195,11 +197,11 @@ class MambaLM(LanguageModule):
     ((1, 3, 10), (1, 5))
     """
 
-    kind = layers.MambaLM
+    kind = models.MambaLM
 
 
 class Mamba2LM(LanguageModule):
-    """The language model of Mamba-2. Options as `ssm_core.layers.Mamba2LM`.
+    """The language model of Mamba-2. Options as `ssm_core.models.Mamba2LM`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -208,11 +210,11 @@ class Mamba2LM(LanguageModule):
     (1, 3, 10)
     """
 
-    kind = layers.Mamba2LM
+    kind = models.Mamba2LM
 
 
 class Mamba3LM(LanguageModule):
-    """The language model of Mamba-3. Options as `ssm_core.layers.Mamba3LM`.
+    """The language model of Mamba-3. Options as `ssm_core.models.Mamba3LM`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -221,4 +223,4 @@ class Mamba3LM(LanguageModule):
     (1, 3, 10)
     """
 
-    kind = layers.Mamba3LM
+    kind = models.Mamba3LM

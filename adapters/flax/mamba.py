@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssm_core import layers
-from ssm_core.duality import CHUNK
+from ssm_core.gated.ssd import CHUNK
 
 from .base import SSMModule
 

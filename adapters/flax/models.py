@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ssm_core import layers
-from ssm_core._arrays import namespace
-from ssm_core._errors import unknown
-from ssm_core.layers.sequence_model import EPSILON
+from ssm_core import layers, models
+from ssm_core._arrays.errors import unknown
+from ssm_core._arrays.library import namespace
+from ssm_core.functions.norms import EPSILON
 
 from .file_names import named_parameters, to_file
 from .language_models import Mamba2LM, Mamba3LM, MambaLM
@@ -22,7 +22,7 @@ from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 class _Block(nnx.Module):
     """norm, layer, dropout; the model adds the residual."""
 
-    def __init__(self, definition: layers.SequenceModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
+    def __init__(self, definition: models.SequenceModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
         self.norm = nnx.LayerNorm(
             definition.d_model, epsilon=EPSILON, use_fast_variance=False, param_dtype=param_dtype, rngs=rngs
         )
@@ -39,7 +39,7 @@ class _Block(nnx.Module):
 
 
 class SequenceModel(nnx.Module):
-    """Encoder, residual blocks of norm, layer and dropout, pooling, head. Options as `ssm_core.layers.SequenceModel`.
+    """Encoder, residual blocks of norm, layer and dropout, pooling, head. Options as `ssm_core.models.SequenceModel`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -61,7 +61,7 @@ class SequenceModel(nnx.Module):
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
-        self.definition = layers.SequenceModel(
+        self.definition = models.SequenceModel(
             d_input, d_output, d_model, n_layers, layer, layer_options or {}, dropout, pool
         )
         self.encoder = nnx.Linear(d_input, d_model, param_dtype=param_dtype, rngs=rngs)

@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from ssm_core import checkpoints
-from ssm_core._errors import DTypeError
+from ssm_core._arrays.errors import DTypeError
+from ssm_core.files import weights as checkpoints
 
 from .base import SSMModule
 from .file_names import load_arrays

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssm_core._errors import DTypeError, ShapeError
-from ssm_core.real_stepping import layer_state, real_state
-from ssm_core.real_stepping import real_stepper as stepper_of
+from ssm_core._arrays.errors import DTypeError, ShapeError
+from ssm_core.models.real_steps import layer_state, real_state
+from ssm_core.models.real_steps import real_stepper as stepper_of
 
 
 class RealStepper(nn.Module):

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from ssm_core import generation, layers, pretrained
-from ssm_core._arrays import namespace
-from ssm_core._errors import OptionError
+from ssm_core import layers, models
+from ssm_core._arrays.errors import OptionError
+from ssm_core._arrays.library import namespace
+from ssm_core.files import pretrained
+from ssm_core.models import generation
 
 from .mamba import MIXERS
 
@@ -18,7 +20,7 @@ from .mamba import MIXERS
 class _Block(nn.Module):
     """norm, mixer; the model adds the residual."""
 
-    def __init__(self, definition: layers.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
+    def __init__(self, definition: models.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(definition.d_model, eps=definition.epsilon, device=device, dtype=dtype)
         self.mixer = MIXERS[definition.layer](**definition.block().options(), device=device, dtype=dtype)
@@ -35,7 +37,7 @@ class _Embedding(nn.Embedding):
     """Drawn like the definition draws it, whenever it is; takes bytes and other integers too."""
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=layers.language_model.EMBEDDING_STD)
+        nn.init.normal_(self.weight, std=models.language_model.EMBEDDING_STD)
 
     def forward(self, ids: Tensor) -> Tensor:
         return super().forward(ids if ids.dtype in (torch.int32, torch.int64) else ids.long())
@@ -45,13 +47,13 @@ class _Head(nn.Linear):
     """Drawn like the definition draws it, whenever it is."""
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=layers.language_model.EMBEDDING_STD)
+        nn.init.normal_(self.weight, std=models.language_model.EMBEDDING_STD)
 
 
 class _Backbone(nn.Module):
     """Embedding, blocks and last norm."""
 
-    def __init__(self, definition: layers.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
+    def __init__(self, definition: models.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
         d = definition
         self.embeddings = _Embedding(d.vocab_size, d.d_model, device=device, dtype=dtype)
@@ -62,8 +64,8 @@ class _Backbone(nn.Module):
 class LanguageModule(nn.Module):
     """What the language models share."""
 
-    definition: layers.LanguageModel
-    kind: ClassVar[type[layers.LanguageModel]]
+    definition: models.LanguageModel
+    kind: ClassVar[type[models.LanguageModel]]
 
     def __init__(
         self,
@@ -171,7 +173,7 @@ class LanguageModule(nn.Module):
 
 
 class MambaLM(LanguageModule):
-    """The language model of Mamba. Options as `ssm_core.layers.MambaLM`.
+    """The language model of Mamba. Options as `ssm_core.models.MambaLM`.
 
     >>> import torch
     >>> model = MambaLM(vocab_size=10, d_model=8, n_layers=2)
@@ -179,26 +181,26 @@ class MambaLM(LanguageModule):
     (torch.Size([1, 3, 10]), torch.Size([1, 5]))
     """
 
-    kind = layers.MambaLM
+    kind = models.MambaLM
 
 
 class Mamba2LM(LanguageModule):
-    """The language model of Mamba-2. Options as `ssm_core.layers.Mamba2LM`.
+    """The language model of Mamba-2. Options as `ssm_core.models.Mamba2LM`.
 
     >>> import torch
     >>> Mamba2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4})(torch.tensor([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])
     """
 
-    kind = layers.Mamba2LM
+    kind = models.Mamba2LM
 
 
 class Mamba3LM(LanguageModule):
-    """The language model of Mamba-3. Options as `ssm_core.layers.Mamba3LM`.
+    """The language model of Mamba-3. Options as `ssm_core.models.Mamba3LM`.
 
     >>> import torch
     >>> Mamba3LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4})(torch.tensor([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])
     """
 
-    kind = layers.Mamba3LM
+    kind = models.Mamba3LM

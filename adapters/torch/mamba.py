@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssm_core import layers
-from ssm_core.duality import CHUNK
+from ssm_core.gated.ssd import CHUNK
 
 from .base import SSMModule, full_precision
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssm_core import layers
-from ssm_core._arrays import namespace
-from ssm_core._errors import unknown
-from ssm_core.layers.sequence_model import EPSILON
+from ssm_core import layers, models
+from ssm_core._arrays.errors import unknown
+from ssm_core._arrays.library import namespace
+from ssm_core.functions.norms import EPSILON
 
 from .language_models import Mamba2LM, Mamba3LM, MambaLM
 from .mamba import MIXERS
@@ -20,7 +20,7 @@ from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 class _Block(nn.Module):
     """norm, layer, dropout; the model adds the residual."""
 
-    def __init__(self, definition: layers.SequenceModel, device: Any, dtype: torch.dtype | None) -> None:
+    def __init__(self, definition: models.SequenceModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(definition.d_model, eps=EPSILON, device=device, dtype=dtype)
         self.layer = module(definition.block(), device=device, dtype=dtype)
@@ -36,14 +36,14 @@ class _Block(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    """Encoder, residual blocks of norm, layer and dropout, pooling, head. Options as `ssm_core.layers.SequenceModel`.
+    """Encoder, residual blocks of norm, layer and dropout, pooling, head. Options as `ssm_core.models.SequenceModel`.
 
     >>> import torch
     >>> SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2)(torch.zeros(3, 20, 1)).shape
     torch.Size([3, 10])
     """
 
-    definition: layers.SequenceModel
+    definition: models.SequenceModel
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class SequenceModel(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.definition = layers.SequenceModel(
+        self.definition = models.SequenceModel(
             d_input, d_output, d_model, n_layers, layer, layer_options or {}, dropout, pool
         )
         self.encoder = nn.Linear(d_input, d_model, device=device, dtype=dtype)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssm_core import checkpoints
-from ssm_core._errors import DTypeError
+from ssm_core._arrays.errors import DTypeError
+from ssm_core.files import weights as checkpoints
 
 from .base import SSMModule
 from .models import module

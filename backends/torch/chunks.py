@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssm_core.modes.chained import chain, run_chained
-from ssm_core.modes.job import Run
-from ssm_core.vandermonde import DiagonalPropagator
+from ssm_core.time_invariant.modes.chain import chain, run_chained
+from ssm_core.time_invariant.run import Run
+from ssm_core.time_invariant.vandermonde import DiagonalPropagator
 
 from .gpu_kernels import kernels
 from .transforms import forward_mode, transformed
 
 
 def chunks(u: Tensor, run: Run) -> Any:
-    """The twin of `ssm_core.modes.chunked._chunks`, for real signals through diagonal systems in single precision."""
+    """The twin of `time_invariant.modes.chunk._chunks`, for real signals, diagonal systems and single precision."""
     if run.reset is not None or not _is_real_and_diagonal(u, run) or transformed(u) or forward_mode():
         return NotImplemented
     triton = kernels("triton_convolution", u.device)
@@ -87,7 +87,7 @@ def _(
 
 
 class _Chain(torch.autograd.Function):
-    """`ssm_core.modes.chained.chain`; keeps its inputs and no states."""
+    """`ssm_core.time_invariant.modes.chain.chain`; keeps its inputs and no states."""
 
     @staticmethod
     def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssm_core.convolution import padded_length, part, slabs
+from ssm_core.functions.convolution import padded_length, part, slabs
 
 from .transforms import conjugated, forward_mode, reduced, transformed
 
@@ -21,7 +21,7 @@ SLAB = 2**19  # numbers that a thread transforms at once: more fall out of its c
 
 
 def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
-    """The twin of `ssm_core.convolution._convolve`, for real signals."""
+    """The twin of `ssm_core.functions.convolution._convolve`, for real signals."""
     if u.is_complex() or any(0 in x.shape for x in (u, k, reverse) if x is not None):
         return NotImplemented
     if torch.compiler.is_compiling() and forward_mode():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssm_core.duality import CHUNK, _ssd
+from ssm_core.gated.ssd import CHUNK, _ssd
 
 from .gpu_kernels import kernels
 from .transforms import forward_mode, transformed
@@ -26,7 +26,7 @@ def ssd(
     *,
     chunk: int,
 ) -> Any:
-    """The twin of `ssm_core.duality._ssd` on GPUs, in single precision; its chunks are its own."""
+    """The twin of `ssm_core.gated.ssd._ssd` on GPUs, in single precision; its chunks are its own."""
     (batch, _, H, P), N = drive.shape, B.shape[-1]
     first = drive.new_zeros((batch, H, P, N)) if initial is None else initial
     arrays = (drive, log_gates, B, C, first)

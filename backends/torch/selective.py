@@ -28,7 +28,7 @@ def selective_scan(
     discretization: str,
     chunk: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The twin of `ssm_core.selective._selective_scan`."""
+    """The twin of `ssm_core.gated.selective._selective_scan`."""
     arrays = (u, dt, A, B, C, state)
     fits = u.dtype in (torch.float32, torch.float64) and all(x.dtype == u.dtype for x in arrays)
     if discretization != "mamba" or not fits or A.shape[1] < 1:
@@ -140,7 +140,7 @@ class _SelectiveScan(torch.autograd.Function):
 
 def _differentiable(arrays: Any, needed: Any, options: Any, grads: Any) -> tuple[Tensor | None, ...]:
     """Gradients by differentiating the generic body, which can be differentiated again."""
-    from ...selective import _selective_scan  # which loads this module
+    from ssm_core.gated.selective import _selective_scan  # which loads this module
 
     *masks, chunk = options
     with torch.enable_grad():

@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...modes.recurrent import steps_at_once
+from ssm_core.recurrences.diagonal import steps_at_once
+
 from .scans import add_products
 
 FEWEST = 16  # steps between the states that are kept

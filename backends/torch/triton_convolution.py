@@ -1,4 +1,4 @@
-"""The chain of chunks of `ssm_core.modes.chained` on a GPU: no states and no Toeplitz matrices in memory.
+"""The chain of chunks of `ssm_core.time_invariant.modes.chain` on a GPU: no states and no Toeplitz matrices in memory.
 
 A program walks over the chunks of one channel for some rows of the batch. It holds the matrices of the channel and the
 states. With M the Toeplitz matrix of K and d = z^T (z^r in the first chunk),
@@ -32,7 +32,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssm_core.modes.chained import chain
+from ssm_core.time_invariant.modes.chain import chain
 
 # A warp has all the columns of a product. With 32 steps, 64 numbers of state and a warp for every 16 steps, M, P and Q
 # take 160 registers a thread, each being two parts for tf32x3, and what meets them 100 more: all that there are, and
@@ -281,7 +281,7 @@ def _slopes_kernel(
 def forward(
     u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`ssm_core.modes.chained.chain`"""
+    """`ssm_core.time_invariant.modes.chain.chain`"""
     y, last = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (u, first))
     _launch(_forward_kernel, respond, u, taps, respond, drive, decay, head, first, y, last)
     return y, last

@@ -32,7 +32,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssm_core.duality import FLOOR, _ssd
+from ssm_core.gated.ssd import FLOOR, _ssd
 
 # A tile of 64 by 64 is 32 registers for each of 128 threads. With states in blocks of 64 by 32 the walk and the outputs
 # keep at most three such tiles besides the operands of a product, and spill nothing of them. The rows keep as much and

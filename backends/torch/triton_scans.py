@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssm_core.shapes import merged
+from ssm_core._arrays.shapes import merged
 
 from .scans import adjoint_steps, like, steps
 

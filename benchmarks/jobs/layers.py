@@ -94,7 +94,7 @@ def lru(backward: bool) -> Case:
 
     def loop() -> Any:
         made = ssm_core.adapters.torch.LRU(H, d_state=2 * D_STATE, activation=None, output=None)
-        xp = ssm_core._arrays.resolve("torch")
+        xp = ssm_core._arrays.library.resolve("torch")
 
         def run(u: Any) -> Any:
             system, _ = made.definition.system(made.arrays(), xp)

@@ -98,7 +98,7 @@ def go_on(weights: Path, n: int) -> dict[str, np.ndarray]:
     step, state = model.stepper(params), model.initial_state(params, 1)
     for byte in prompt[0]:  # in NumPy the prompt too goes byte by byte
         logits, state = step(np.asarray([byte]), state)
-    found["numpy"] = ssm_core.generation.generate(logits, state, step, n)[0]
+    found["numpy"] = ssm_core.models.generation.generate(logits, state, step, n)[0]
     return {name: tokens[0] for name, tokens in found.items()}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssm_core import layers
+from ssm_core import models
 
 
 @dataclass(frozen=True)
 class Recipe:
     """AdamW with a linear warm-up and a cosine decay to zero, every option written out."""
 
-    model: layers.SequenceModel
+    model: models.SequenceModel
     epochs: int
     batch: int
     lr: float
@@ -26,7 +26,7 @@ class Recipe:
 
 
 DIGITS = Recipe(
-    layers.SequenceModel(1, 10, d_model=32, n_layers=2, layer_options={"d_state": 16, "dt_min": 0.01}, pool="mean"),
+    models.SequenceModel(1, 10, d_model=32, n_layers=2, layer_options={"d_state": 16, "dt_min": 0.01}, pool="mean"),
     epochs=20,
     batch=32,
     lr=1e-2,
@@ -36,7 +36,7 @@ DIGITS = Recipe(
 )
 
 MNIST = Recipe(
-    layers.SequenceModel(1, 10, d_model=32, n_layers=2, layer_options={"d_state": 64}, pool="mean"),
+    models.SequenceModel(1, 10, d_model=32, n_layers=2, layer_options={"d_state": 64}, pool="mean"),
     epochs=3,
     batch=50,
     lr=1e-2,

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array, Namespace, computable, is_array, namespace, real_floating, require_arrays
-from .._errors import DTypeError, OptionError, ShapeError, describe
+from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
+from .._arrays.library import Array, Namespace, computable, is_array, namespace, real_floating, require_arrays
 from .parameters import HostRandom, Parameter, Parameters, Random
 
 Stepper = Callable[[Array, Any], tuple[Array, Any]]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._arrays import Array, resolve
+from .._arrays.library import Array, resolve
 
 Parameters = dict[str, Array]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._arrays import Array, Namespace, widest
-from .._errors import OptionError, unknown
-from ..discretization import METHODS
+from .._arrays.errors import OptionError, unknown
+from .._arrays.library import Array, Namespace, widest
+from ..systems.discretization import METHODS
 from .parameters import Parameter, Parameters, normal, uniform
 
 DISCRETIZATIONS = tuple(m for m in METHODS if m not in ("gbt", "foh"))  # foh has another state

@@ -1,0 +1,138 @@
+"""Sends a call to the fast twin of its framework, where there is one.
+
+    @dispatched
+    def _linear_scan(a, b, initial, *, axis, reverse): ...     the generic body, array API
+
+`backends/<framework>` may hold a function of the same name (less the leading underscore) and signature. It is called
+instead, unless it returns NotImplemented. The framework is recognised by the names of the argument's base classes, so
+none is imported to do so. Public functions validate before they come here: a twin sees clean arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import unknown
+
+FRAMEWORKS = ("numpy", "torch", "jax", "cupy")
+_ROOTS = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "flax": "jax", "cupy": "cupy"}
+
+# A plain flag, not a ContextVar: torch.compile(fullgraph=True) can read it. Under a jit it is read at trace time.
+_generic_only = False
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the block every call takes the generic body ("generic") or the fast twins ("auto", the default).
+
+    The flag belongs to the process, not to a thread, and compiled functions keep what they were traced with.
+
+    >>> import numpy, ssm_core
+    >>> with ssm_core.use_backend("generic"):
+    ...     ssm_core.linear_scan(numpy.ones(3), numpy.ones(3), axis=0)
+    array([1., 2., 3.])
+    """
+    global _generic_only
+    if name not in ("generic", "auto"):
+        raise unknown("use_backend", "backend", name, ("generic", "auto"))
+    before, _generic_only = _generic_only, name == "generic"
+    try:
+        yield
+    finally:
+        _generic_only = before
+
+
+def framework(x: Any) -> str | None:
+    """The framework an array belongs to, by the root modules of its class and base classes.
+
+    >>> import numpy
+    >>> framework(numpy.ones(3)), framework(1.0)
+    ('numpy', None)
+    """
+    if not hasattr(x, "shape"):
+        return None
+    cls = x.__class__  # torch.compile traces this, and not type(x), for a parameter
+    root = cls.__module__.partition(".")[0]
+    if root in _ROOTS:
+        return _ROOTS[root]
+    for base in cls.__mro__:  # a user's subclass
+        if base.__module__.partition(".")[0] in _ROOTS:
+            return _ROOTS[base.__module__.partition(".")[0]]
+    return None
+
+
+_loaded: dict[str, Any] = {}
+
+
+def load(name: str) -> Any:
+    """The backend module of a framework. Literal imports: torch.compile traces these and not importlib."""
+    if name not in _loaded:
+        _loaded[name] = _import(name)
+    return _loaded[name]
+
+
+def _import(name: str) -> Any:
+    if name == "numpy":
+        from ..backends import numpy
+
+        return numpy
+    if name == "torch":
+        from ..backends import torch
+
+        return torch
+    if name == "jax":
+        from ..backends import jax
+
+        return jax
+    from ..backends import cupy
+
+    return cupy
+
+
+def dispatched(generic: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a generic body prefer the twin of the framework of its first array argument."""
+    name = generic.__name__.lstrip("_")
+
+    @functools.wraps(generic)
+    def call(*args: Any, backend: str | None = None, **kwargs: Any) -> Any:
+        if not (_generic_only if backend is None else _wants_generic(name, backend)):
+            found = _first_framework(args)
+            twin = None if found is None else getattr(load(found), name, None)
+            if twin is not None:
+                result = twin(*args, **kwargs)
+                if result is not NotImplemented:
+                    return result
+        return generic(*args, **kwargs)
+
+    return call
+
+
+def _wants_generic(operation: str, backend: str) -> bool:
+    if backend not in ("generic", "auto"):
+        raise unknown(operation, "backend", backend, ("generic", "auto"))
+    return backend == "generic"
+
+
+def _first_framework(args: tuple[Any, ...]) -> str | None:
+    for x in args:
+        found = _first_framework(x) if isinstance(x, tuple) else framework(x)
+        if found is not None:
+            return found
+    return None
+
+
+def is_traced(x: Any) -> bool:
+    """Whether x stands for an array whose values are not known yet, whatever backend is chosen."""
+    found = framework(x)
+    return found is not None and bool(load(found).is_traced(x))
+
+
+def ensure_loaded(*arrays: Any) -> None:
+    """Load the backends of the arrays, which register the systems as pytrees of their framework."""
+    for x in arrays:
+        found = framework(x)
+        if found is not None:
+            load(found)

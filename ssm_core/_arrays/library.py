@@ -1,0 +1,258 @@
+"""Namespace, device and compute dtype of arrays, and the check that a call uses one framework only."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+from .dispatch import dispatched, framework, load
+from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
+
+Array = Any  # an array of any library that follows the array API standard
+Namespace = Any  # the module of its functions
+
+# Half types are not in the standard: they are recognised by their names.
+_COMPUTED = ("float32", "float64", "complex64", "complex128")
+_HALF = ("float16", "bfloat16")
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is an array of some library (NumPy's scalars count)."""
+    return framework(x) is not None or hasattr(x, "__array_namespace__")
+
+
+def namespace(operation: str, **arrays: Any) -> Namespace:
+    """The namespace that all arrays share; Python numbers and None are passed over.
+
+    Raises MixedArraysError for several frameworks or devices, DTypeError for what is no array.
+    """
+    found = place = None
+    for name, x in arrays.items():
+        if x is None or type(x) in (int, float, complex, bool):
+            continue
+        require_arrays(operation, **{name: x})
+        xp, where = _namespace_of(x), device(x)
+        if found is not None and xp is not found:
+            raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
+        if place is not None and where is not None and where != place:
+            raise _mixed(operation, "devices", arrays, device)
+        found, place = xp, where if place is None else place
+    if found is None:
+        raise DTypeError(f"{operation}: no array given, so no array library to compute with.")
+    return found
+
+
+def require_arrays(operation: str, **arrays: Any) -> None:
+    """Raise DTypeError for the first that is no array."""
+    for name, x in arrays.items():
+        if not is_array(x):
+            raise DTypeError(
+                f"{operation}: {name} is a {type(x).__name__}, not an array. "
+                f"Convert it first: {name} = xp.asarray({name})."
+            )
+
+
+def _namespace_of(x: Array) -> Namespace:
+    kind = framework(x)
+    return x.__array_namespace__() if kind is None else load(kind).NAMESPACE
+
+
+def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> MixedArraysError:
+    given = ", ".join(f"{name}: {kind(x)}" for name, x in arrays.items() if is_array(x))
+    return MixedArraysError(f"{operation}: arrays of several {what} ({given}). Convert them to one of them.")
+
+
+def device(x: Array) -> Any:
+    """The device of an array; None under a trace that has no device (jax.jit)."""
+    return getattr(x, "device", None)
+
+
+_NAMES: dict[Any, str] = {}  # of dtypes, with their class: NumPy needs microseconds to make a name
+
+
+def dtype_name(x: Array) -> str:
+    """The name of the dtype of an array, the same in every library: "float32"."""
+    key = (type(x.dtype), x.dtype)
+    name = _NAMES.get(key)
+    if name is None:
+        name = _NAMES[key] = str(x.dtype).rpartition(".")[2]
+    return name
+
+
+def floating(operation: str, **arrays: Any) -> None:
+    """Raise unless every array is real or complex floating (half precision included)."""
+    for name, x in arrays.items():
+        if is_array(x) and dtype_name(x) not in _COMPUTED + _HALF:
+            raise DTypeError(
+                f"{operation}: {name} has dtype {dtype_name(x)} (shape {tuple(x.shape)}). "
+                f"A floating dtype is needed: xp.astype({name}, xp.float32)."
+            )
+
+
+def real_floating(operation: str, **arrays: Any) -> None:
+    """Raise unless every array is real floating (half precision included)."""
+    floating(operation, **arrays)
+    for name, x in arrays.items():
+        if is_array(x) and is_complex(x):
+            raise DTypeError(f"{operation}: {name} has dtype {dtype_name(x)}, but must be real.")
+
+
+def is_complex(x: Array) -> bool:
+    return dtype_name(x).startswith("complex")
+
+
+def is_half(x: Array) -> bool:
+    return dtype_name(x) in _HALF
+
+
+def computable(x: Any, xp: Namespace) -> Any:
+    """x in a dtype to compute with: half precision goes to float32, the rest stays; numbers and None pass."""
+    return xp.astype(x, xp.float32) if is_array(x) and dtype_name(x) not in _COMPUTED else x
+
+
+def in_dtype_of(u: Array, y: Array, xp: Namespace) -> Array:
+    """y in u's half precision, if that is what u has and y is real."""
+    return xp.astype(y, u.dtype) if is_half(u) and not is_complex(y) else y
+
+
+def compute_dtype(xp: Namespace, *arrays: Any) -> Any:
+    """The dtype that the arrays are computed in together, at least float32."""
+    dtypes = [computable_dtype(x, xp) for x in arrays if is_array(x)]
+    return xp.result_type(*dtypes) if len(dtypes) > 1 else dtypes[0]
+
+
+def computable_dtype(x: Array, xp: Namespace) -> Any:
+    return x.dtype if dtype_name(x) in _COMPUTED else xp.float32
+
+
+def real_dtype(dtype: Any, xp: Namespace) -> Any:
+    """The real dtype of the same precision."""
+    return xp.float64 if dtype in (xp.float64, xp.complex128) else xp.float32
+
+
+def complex_dtype(dtype: Any, xp: Namespace) -> Any:
+    """The complex dtype of the same precision."""
+    return xp.complex128 if dtype in (xp.float64, xp.complex128) else xp.complex64
+
+
+def to_complex(x: Array, xp: Namespace) -> Array:
+    return x if is_complex(x) else xp.astype(x, complex_dtype(x.dtype, xp))
+
+
+def resolve(xp: Any, operation: str = "resolve") -> Namespace:
+    """The array-API namespace for a module (`numpy`, `torch`, ...), its name, or None (numpy)."""
+    if xp is None:
+        xp = "numpy"
+    name = xp if isinstance(xp, str) else getattr(xp, "__name__", "")
+    if not name:
+        raise OptionError(
+            f"{operation}: xp={xp!r} is no array library. Pass a namespace or its name: xp=numpy, xp='torch'."
+        )
+    wrapped = {"numpy", "torch", "cupy", "dask.array"}
+    target = f"array_api_compat.{name}" if name in wrapped else {"jax": "jax.numpy"}.get(name, name)
+    try:
+        found = importlib.import_module(target) if isinstance(xp, str) or target != name else xp
+        if hasattr(found, "__array_namespace_info__"):
+            return found
+        raise OptionError(f"{operation}: xp={name!r} is no array library: it has no __array_namespace_info__.")
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{operation}: xp={name!r}: the package is not installed. Install it: pip install {name}."
+        ) from error
+
+
+def convert(
+    x: Any, xp: Namespace, dtype: Any = None, device: Any = None, *, operation: str = "convert", name: str = "x"
+) -> Array:
+    """x as an array of xp, detached from any gradient; lists and numbers become floating arrays.
+
+    Double precision becomes single where the library has no double, as JAX has not by default.
+    """
+    if is_array(x):
+        if _namespace_of(x) is xp and dtype is None and device is None:
+            return x
+        x = to_numpy(x)
+    else:
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise ShapeError(f"{operation}: {name} is no array: its rows have different lengths.") from error
+        x = x.astype(np.float64) if x.dtype.kind in "iub" else x
+    if x.dtype.kind not in "fc":
+        raise DTypeError(f"{operation}: {name} has dtype {x.dtype} (shape {x.shape}), but must be floating.")
+    dtype = _same_dtype(x.dtype.name, xp) if dtype is None else dtype
+    return xp.asarray(x, dtype=dtype, **({} if device is None else {"device": device}))
+
+
+def _same_dtype(name: str, xp: Namespace) -> Any:
+    known = xp.__array_namespace_info__().dtypes()
+    single = {"float64": "float32", "complex128": "complex64"}.get(name)
+    return known.get(name) or known.get(single) or getattr(xp, name)
+
+
+def widest(x: Array, xp: Namespace) -> Array:
+    """A real x in float64, where the library has it."""
+    return (
+        xp.astype(x, xp.float64, copy=False)
+        if "float64" in xp.__array_namespace_info__().dtypes(device=device(x))
+        else x
+    )
+
+
+def to_numpy(x: Array) -> Any:
+    """x on the host as a NumPy array, detached from any gradient."""
+    return _to_numpy(x, backend="auto")  # by the library's own way also where generic bodies are asked for
+
+
+@dispatched
+def _to_numpy(x: Array) -> Any:
+    try:
+        return np.asarray(x)
+    except (TypeError, RuntimeError):  # an array of another device
+        return np.from_dlpack(x)
+
+
+@dispatched
+def exp(z: Array) -> Array:
+    """e^z, which some libraries are slow at for complex numbers. Where e^Re(z) overflows, inf or NaN."""
+    return namespace("exp", z=z).exp(z)
+
+
+def matmul(x: Array, y: Array, xp: Namespace) -> Array:
+    """x y in the dtype both promote to, which not every library's matmul does by itself."""
+    if x.dtype == y.dtype:
+        return x @ y
+    dtype = xp.result_type(x.dtype, y.dtype)
+    return xp.matmul(xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False))
+
+
+def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
+    """x (E..., ..., A, K) times a y (..., K, T) that the leading axes E share, as one product of (E A) rows."""
+    extra = x.ndim - y.ndim
+    if extra <= 0:
+        return matmul(x, y, xp)
+    lead, batch = x.shape[:extra], x.ndim - 2 - extra
+    order = (*range(extra, extra + batch), *range(extra), x.ndim - 2, x.ndim - 1)
+    x = xp.permute_dims(x, order)
+    rows = math.prod(lead) * x.shape[-2]
+    product = matmul(xp.reshape(x, (*x.shape[:batch], rows, x.shape[-1])), y, xp)
+    product = xp.reshape(product, (*product.shape[:batch], *lead, x.shape[-2], product.shape[-1]))
+    back = (*range(batch, batch + extra), *range(batch), x.ndim - 2, x.ndim - 1)
+    return xp.permute_dims(product, back)
+
+
+def padded(x: Array, n: int, xp: Namespace) -> Array:
+    """x (..., at most n) continued by zeros to (..., n)."""
+    if x.shape[-1] == n:
+        return x
+    return xp.concat([x, xp.zeros((*x.shape[:-1], n - x.shape[-1]), dtype=x.dtype, device=device(x))], axis=-1)
+
+
+def moved(x: Array, source: int, to: int, xp: Namespace) -> Array:
+    """xp.moveaxis, for which torch.func.vmap has no rule."""
+    order = [axis for axis in range(x.ndim) if axis != source % x.ndim]
+    order.insert(to % x.ndim, source % x.ndim)
+    return xp.permute_dims(x, tuple(order))

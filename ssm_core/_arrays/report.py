@@ -1,0 +1,46 @@
+"""What is installed, which backends are active, and why the others are not."""
+
+from __future__ import annotations
+
+from .dispatch import FRAMEWORKS, load
+
+
+def backend_table() -> list[tuple[str, str, str, str]]:
+    """Rows of (framework, version, fast twins or "-", devices or the reason why it is not active)."""
+    return [_row(name) for name in FRAMEWORKS]
+
+
+def show_backends() -> None:
+    """Print which array libraries are installed, which of them have fast twins active, and why others have not.
+
+    `python -m ssm_core` prints the same.
+    """
+    table = [("framework", "version", "fast twins", "devices"), *backend_table()]
+    widths = [max(len(row[i]) for row in table) for i in range(3)]
+    for row in table:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+    print("Every other array-API library runs the generic bodies.")
+
+
+def _row(name: str) -> tuple[str, str, str, str]:
+    try:
+        module = load(name)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in (
+            name,
+            f"{name}lib",
+        )
+        reason = "not installed" if missing else f"not active: {error}"
+        return name, _version(name), "-", reason
+    return name, _version(name), ", ".join(module.TWINS), module.devices()
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+
+    for package in (name, "cupy-cuda12x", "cupy-cuda13x") if name == "cupy" else (name,):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "-"

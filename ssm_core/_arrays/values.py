@@ -1,0 +1,52 @@
+"""Checks of values: on numbers and host arrays always, on other arrays only where the caller asks for it.
+
+A check reads the array back, which would stall a device and fail under a trace.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from .errors import DomainError
+from .library import Array, Namespace, is_array
+
+
+def check_finite(operation: str, xp: Namespace, always: bool = False, **arrays: Any) -> None:
+    """Raise if an array that may be read holds NaN or inf."""
+    for name, x in arrays.items():
+        if _readable(x, always) and not _holds(x, xp, lambda v, xp: xp.isfinite(v), lambda v: math.isfinite(abs(v))):
+            raise DomainError(f"{operation}: {name} holds NaN or inf{_shape(x)}.")
+
+
+def check_positive(operation: str, xp: Namespace, always: bool = False, **arrays: Any) -> None:
+    """Raise if an array or number that may be read is not positive and finite everywhere."""
+    for name, x in arrays.items():
+        if not _readable(x, always):
+            continue
+        if not _holds(x, xp, lambda v, xp: xp.isfinite(v) & (v > 0), lambda v: math.isfinite(v) and v > 0):
+            value = f" = {x!r}" if not is_array(x) else _shape(x)
+            raise DomainError(f"{operation}: {name}{value} must be positive and finite.")
+
+
+def _readable(x: Any, always: bool) -> bool:
+    return isinstance(x, (np.ndarray, np.generic, int, float)) or (always and is_array(x))
+
+
+def _holds(x: Any, xp: Namespace, of_array: Any, of_number: Any) -> bool:
+    if isinstance(x, (int, float, np.generic)):
+        return bool(of_number(x))
+    library = np if isinstance(x, np.ndarray) else xp
+    return bool(library.all(of_array(x, library)))
+
+
+def _shape(x: Any) -> str:
+    return f" (shape {tuple(x.shape)})" if is_array(x) else ""
+
+
+def overflow_ignored(x: Array) -> AbstractContextManager[Any]:
+    """NumPy's warnings of overflow left out: `check_growth` names the cause. Other libraries do not warn."""
+    return np.errstate(over="ignore", invalid="ignore") if isinstance(x, np.ndarray) else nullcontext()

@@ -1,0 +1,1 @@
+"""Functions of arrays: elementwise, norms, affine maps, matrix exponential, eigenvalues, convolutions."""

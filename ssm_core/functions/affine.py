@@ -1,0 +1,35 @@
+"""What layers do to features, the same at every step."""
+
+from __future__ import annotations
+
+from .._arrays.dispatch import dispatched
+from .._arrays.library import Array, matmul, namespace
+from .special import activation
+
+
+def affine(x: Array, weight: Array, bias: Array | None) -> Array:
+    """W x + b over the last axis: x (..., n_in), weight (n_out, n_in), bias (n_out,) or None, result (..., n_out)."""
+    y: Array = _affine(x, weight, bias)
+    return y
+
+
+def glu(x: Array) -> Array:
+    """The gated linear unit over the last axis (..., 2 H): a sigmoid(b), with a the first half of x and b the second.
+
+    Source: Dauphin et al., Language modeling with gated convolutional networks, ICML 2017.
+    """
+    y: Array = _glu(x)
+    return y
+
+
+@dispatched
+def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
+    xp = namespace("affine", x=x)
+    y = matmul(x, xp.matrix_transpose(weight), xp)
+    return y if bias is None else y + bias
+
+
+@dispatched
+def _glu(x: Array) -> Array:
+    half = x.shape[-1] // 2
+    return x[..., :half] * activation("sigmoid")(x[..., half:])

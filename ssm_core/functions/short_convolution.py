@@ -1,0 +1,148 @@
+"""The short causal convolution of every channel with a filter of its own, with the last inputs as its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._arrays.errors import ShapeError, describe
+from .._arrays.library import (
+    Array,
+    Namespace,
+    compute_dtype,
+    device,
+    in_dtype_of,
+    namespace,
+    real_floating,
+    require_arrays,
+)
+from .._arrays.values import check_finite
+from ..recurrences.segments import check_lengths, check_masks
+
+
+def causal_conv1d(
+    u: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    initial: Array | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    return_state: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Every channel convolved with its own K taps: the short convolution before a selective scan.
+
+    y_k = bias + sum_j weight_j u_{k-K+1+j},   j = 0 .. K-1: the last tap meets the input of the same step
+
+    u         (batch, H, L), real
+    weight    (H, K)
+    bias      (H,)
+    initial   the K - 1 inputs before the first, oldest first (batch, H, K - 1); zero if None
+    reset     bool (batch, L): what came before that step counts as zero from there on
+    lengths   integer (batch,): the state is that at the length; y beyond is unspecified
+    returns   y (batch, H, L) in u's dtype, with return_state (y, the last K - 1 inputs (batch, H, K - 1))
+
+    Half precision is computed in float32. Raises ShapeError, DTypeError, DomainError and MixedArraysError.
+    Source: Gu and Dao, Mamba, 2023, https://arxiv.org/abs/2312.00752.
+
+    >>> import numpy, ssm_core
+    >>> ssm_core.causal_conv1d(numpy.asarray([[[1.0, 2.0, 3.0]]]), numpy.asarray([[10.0, 1.0]]))
+    array([[[ 1., 12., 23.]]])
+    """
+    optional = {"bias": bias, "initial": initial, "reset": reset, "lengths": lengths}
+    given = {name: x for name, x in optional.items() if x is not None}
+    require_arrays("causal_conv1d", u=u, weight=weight, **given)
+    xp = namespace("causal_conv1d", u=u, weight=weight, **given)
+    real_floating("causal_conv1d", u=u, weight=weight, bias=bias, initial=initial)
+    shapes = describe(u=u, weight=weight, **given)
+    if u.ndim != 3:
+        raise ShapeError(f"causal_conv1d: u must be (batch, H, L) ({shapes}).")
+    batch, H, L = u.shape
+    if weight.ndim != 2 or weight.shape[0] != H or weight.shape[1] < 1:
+        raise ShapeError(f"causal_conv1d: weight must be ({H}, K), K taps for each channel of u ({shapes}).")
+    K = weight.shape[1]
+    check_masks("causal_conv1d", shapes, reset, lengths, None)
+    wanted = {"bias": (H,), "initial": (batch, H, K - 1), "reset": (batch, L), "lengths": (batch,)}
+    for name, x in given.items():
+        if tuple(x.shape) != wanted[name]:
+            raise ShapeError(f"causal_conv1d: {name} must be {wanted[name]} ({shapes}).")
+    check_finite("causal_conv1d", xp, u=u, weight=weight, bias=bias, initial=initial)
+    check_lengths("causal_conv1d", lengths, L)
+    dtype = compute_dtype(xp, u, weight, bias, initial)
+    x, w, b, before = (None if v is None else xp.astype(v, dtype, copy=False) for v in (u, weight, bias, initial))
+    y, state = short_convolution(xp.permute_dims(x, (0, 2, 1)), w, b, before, reset, lengths, xp)
+    y = in_dtype_of(u, xp.permute_dims(y, (0, 2, 1)), xp)
+    return (y, state) if return_state else y
+
+
+def short_convolution(
+    u: Array,
+    weight: Array,
+    bias: Array | None,
+    before: Array | None,
+    reset: Array | None,
+    lengths: Array | None,
+    xp: Namespace,
+) -> tuple[Array, Array]:
+    """y (batch, L, H) of u (batch, L, H), features last, and the state (batch, H, K - 1)."""
+    batch, L, H = u.shape
+    n = weight.shape[1] - 1
+    if before is None:
+        before = xp.zeros((batch, H, n), dtype=u.dtype, device=device(u))
+    before = xp.permute_dims(before, (0, 2, 1))
+    segment = None
+    if reset is not None:  # inputs are seen by the steps of their own segment
+        count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
+        segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
+    # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
+    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
+    if n < L:
+        rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
+        y = xp.concat([y, rest], axis=1) if n else rest
+    if lengths is None and n <= L:
+        return y, _last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
+    return y, _last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
+
+
+def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:
+    """The steps of x (batch, n + T, H) but for its first n, which are only seen; segment (batch, n + T) or longer."""
+    n = weight.shape[1] - 1
+    T = x.shape[1] - n
+    y: Any = weight[:, n] * x[:, n:, :]
+    y = y if bias is None else y + bias
+    for j in range(n):
+        shifted = x[:, j : j + T, :]
+        if segment is not None:
+            same = segment[:, j : j + T] == segment[:, n : n + T]
+            shifted = xp.where(same[..., None], shifted, xp.zeros_like(shifted))
+        y = y + weight[:, j] * shifted
+    return y
+
+
+def _last_inputs(x: Array, segment: Array | None, n: int, lengths: Array | None, xp: Namespace) -> Array:
+    """The n inputs up to the end (or the length) of every sequence, zero where a reset lies between: (batch, H, n)."""
+    if n == 0:
+        return xp.permute_dims(x[:, :0, :], (0, 2, 1))
+    total = x.shape[1]
+    if lengths is None:
+        last, of = x[:, total - n :, :], None if segment is None else segment[:, total - n :]
+    else:
+        k = xp.arange(n, device=device(x))
+        index = xp.astype(lengths, k.dtype)[:, None] + k
+        wide = xp.broadcast_to(index[..., None], (*index.shape, x.shape[2]))
+        last = xp.take_along_axis(x, wide, axis=1)
+        of = None if segment is None else xp.take_along_axis(segment, index, axis=1)
+    if of is not None:
+        last = xp.where((of == of[:, -1:])[..., None], last, xp.zeros_like(last))
+    return xp.permute_dims(last, (0, 2, 1))
+
+
+def short_stepper(weight: Array, bias: Array | None, xp: Namespace) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """A function (u_t (batch, H), state) -> (y_t, state) of the same convolution."""
+
+    def step(u: Array, before: Array) -> tuple[Array, Array]:
+        window = xp.concat([before, u[..., None]], axis=-1)
+        y = xp.sum(weight * window, axis=-1)
+        return (y if bias is None else y + bias), window[..., 1:]
+
+    return step

@@ -1,0 +1,77 @@
+"""What the recurrences with gates of every step share: their steps, and checks of what they are given."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._arrays.errors import DomainError, OptionError, ShapeError
+from .._arrays.library import Array, Namespace
+from ..functions.special import softplus
+
+
+def steps_of(
+    operation: str,
+    dt: Any,
+    bias: Any,
+    with_softplus: bool,
+    limit: tuple[float, float],
+    shapes: object,
+    xp: Namespace,
+    *,
+    advice: str = "Use dt_softplus=True.",
+) -> Array:
+    """dt + bias, softplus of it if asked for, clipped to the limits; negative steps of host arrays are refused."""
+    dt = dt if bias is None else dt + bias
+    dt = softplus(dt) if with_softplus else dt
+    if isinstance(dt, np.ndarray) and bool((dt < 0).any()):
+        raise DomainError(f"{operation}: dt is negative at {int((dt < 0).sum())} steps ({shapes}). {advice}")
+    return dt if tuple(limit) == (0.0, math.inf) else xp.clip(dt, limit[0], limit[1])
+
+
+def check_limit(operation: str, limit: Any) -> None:
+    """Raise unless dt_limit is a pair of numbers."""
+    pair = isinstance(limit, tuple | list) and len(limit) == 2
+    if not pair or not all(isinstance(d, int | float) for d in limit) or not 0 <= limit[0] <= limit[1]:
+        raise OptionError(f"{operation}: dt_limit = {limit!r} must be two numbers, 0 <= low <= high.")
+
+
+def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H: int, shapes: object) -> None:
+    """Raise unless B and C are (*lead, G, N), with G dividing H heads."""
+    B, C = rows.values()
+    want = len(lead) + 2
+    for name, m in rows.items():
+        if m.ndim != want or tuple(m.shape[:-2]) != lead or m.shape[-2] < 1:
+            raise ShapeError(f"{operation}: {name} must be {(*lead, 'G', 'N')} ({shapes}).".replace("'", ""))
+        if H % m.shape[-2]:
+            raise ShapeError(f"{operation}: {m.shape[-2]} groups of {name} do not divide {H} heads ({shapes}).")
+    if tuple(B.shape) != tuple(C.shape):
+        raise ShapeError(f"{operation}: B and C must have the same groups and states ({shapes}).")
+
+
+def check_given(operation: str, given: dict[str, Any], wanted: dict[str, Any], shapes: object) -> None:
+    """Raise for the first array that has none of its possible shapes."""
+    for name, v in given.items():
+        if name in wanted and not any(tuple(v.shape) == shape for shape in wanted[name]):
+            known = " or ".join(str(shape) for shape in wanted[name])
+            raise ShapeError(f"{operation}: {name} must be {known} ({shapes}).")
+
+
+def check_chunk(operation: str, chunk: Any, option: str = "chunk") -> None:
+    """Raise unless an option that counts steps is a whole number."""
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise OptionError(f"{operation}: {option} = {chunk!r} must be a whole number of at least 1.")
+
+
+def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes: object) -> None:
+    """Raise for outputs of the host that are not finite: inputs were, so a state has grown beyond all numbers."""
+    if not isinstance(y, np.ndarray) or lengths is not None or bool(np.isfinite(y).all()):
+        return
+    others = tuple(i for i in range(y.ndim) if i != axis % y.ndim)
+    step = int(np.argmin(np.isfinite(y).all(axis=others)))
+    raise DomainError(
+        f"{operation}: the state overflows at step {step}: dt A > 0 lets it grow, or the inputs are too large "
+        f"({shapes}). Keep A negative, as A = -exp(A_log) does."
+    )

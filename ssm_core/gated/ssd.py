@@ -1,0 +1,251 @@
+"""The dual form of Mamba-2: a scalar gate a head and a step makes the recurrence a masked product of matrices.
+
+Within a chunk of T steps the outputs are one product with the (T, T) matrix of C_i B_j times the decay between j and i;
+between chunks go the states.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .._arrays.dispatch import dispatched
+from .._arrays.errors import ShapeError, describe
+from .._arrays.library import (
+    Array,
+    Namespace,
+    compute_dtype,
+    device,
+    in_dtype_of,
+    moved,
+    namespace,
+    real_floating,
+    require_arrays,
+)
+from .._arrays.values import check_finite, overflow_ignored
+from ..functions.special import silu
+from ..recurrences.fold import fold
+from ..recurrences.segments import check_cu_seqlens, check_lengths, check_masks, resets_of, side_by_side, steps_within
+from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
+
+CHUNK = 64
+FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
+
+
+def ssd(
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    C: Array,
+    *,
+    D: Array | None = None,
+    z: Array | None = None,
+    dt_bias: Array | None = None,
+    dt_softplus: bool = False,
+    dt_limit: tuple[float, float] = (0.0, math.inf),
+    initial: Array | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
+    return_state: bool = False,
+    chunk: int = CHUNK,
+) -> Array | tuple[Array, Array]:
+    """The state space dual of Mamba-2, by chunks: products of matrices inside, states between.
+
+    S_k = exp(dt_k A) S_{k-1} + dt_k x_k B_k^T,   y_k = S_k C_k + D x_k,   y_k silu(z_k)
+
+    x, z        (batch, L, H, P), real: H heads of P features, and their gate
+    dt          (batch, L, H): dt + dt_bias, softplus of it if asked for, and that clipped to dt_limit
+    A           (H,), or (batch, L, H) where it depends on the input; positive ones grow, until they overflow
+    B, C        (batch, L, G, N): head h uses group h // (H / G)
+    D           (H,) or (H, P)
+    dt_bias     (H,)
+    initial     S_{-1} (batch, H, P, N), zero if None
+    reset       bool (batch, L): the state is zeroed before that step
+    lengths     integer (batch,): steps beyond do not touch the state; y beyond is unspecified
+    cu_seqlens  integer (n + 1,) with batch 1: n sequences packed one after another; initial and states (n, H, P, N)
+    chunk       steps of a chunk; the result does not depend on it, and L need not be a multiple
+    returns     y (batch, L, H, P) in x's dtype, with return_state (y, the last state (batch, H, P, N))
+
+    Memory is that of inputs, outputs and one chunk; the backward computes a chunk again. Triton's kernels, which have
+    chunks of their own, hold the states between all of them while they run. Half precision is computed in float32.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps, an overflow) and
+    MixedArraysError.
+    Source: Dao and Gu, Transformers are SSMs, ICML 2024, https://arxiv.org/abs/2405.21060.
+
+    >>> import numpy, ssm_core
+    >>> x, dt, ones = numpy.ones((1, 3, 1, 1)), numpy.ones((1, 3, 1)), numpy.ones((1, 3, 1, 1))
+    >>> ssm_core.ssd(x, dt, numpy.asarray([-1.0]), ones, ones)[0, :, 0, 0].round(3)
+    array([1.   , 1.368, 1.503])
+    """
+    operation = "ssd"
+    require_arrays(operation, x=x, dt=dt, A=A, B=B, C=C)
+    optional = {
+        "D": D, "z": z, "dt_bias": dt_bias, "initial": initial, "reset": reset, "lengths": lengths,
+        "cu_seqlens": cu_seqlens,
+    }  # fmt: skip
+    given = {name: v for name, v in optional.items() if v is not None}
+    require_arrays(operation, **given)
+    xp = namespace(operation, x=x, dt=dt, A=A, B=B, C=C, **given)
+    real_floating(operation, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
+    shapes = describe(x=x, dt=dt, A=A, B=B, C=C, **given)
+    if x.ndim != 4:
+        raise ShapeError(f"{operation}: x must be (batch, L, H, P) ({shapes}).")
+    batch, L, H, P = x.shape
+    check_rows(operation, {"B": B, "C": C}, (batch, L), H, shapes)
+    if cu_seqlens is not None:
+        check_cu_seqlens(operation, cu_seqlens, batch, L, reset=reset, lengths=lengths)
+    n = batch if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    wanted: dict[str, tuple[tuple[int, ...], ...]] = {
+        "dt": ((batch, L, H),), "A": ((H,), (batch, L, H)), "D": ((H,), (H, P)), "z": ((batch, L, H, P),),
+        "dt_bias": ((H,),), "initial": ((n, H, P, B.shape[-1]),), "reset": ((batch, L),), "lengths": ((batch,),),
+    }  # fmt: skip
+    check_given(operation, {"dt": dt, "A": A, **given}, wanted, shapes)
+    check_masks(operation, shapes, reset, lengths, None)
+    check_chunk(operation, chunk)
+    check_limit(operation, dt_limit)
+    check_finite(operation, xp, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
+    check_lengths(operation, lengths, L)
+
+    dtype = compute_dtype(xp, x, dt, A, B, C, D, z, dt_bias, initial)
+    wide = [None if v is None else xp.astype(v, dtype, copy=False) for v in (x, dt, A, B, C, D, z, dt_bias, initial)]
+    x_, dt_, A_, B_, C_, D_, z_, dt_bias_, initial_ = wide
+    dt_ = steps_of(operation, dt_, dt_bias_, dt_softplus, dt_limit, shapes, xp)
+    with overflow_ignored(x):
+        log_gates = dt_ * A_
+        drive = dt_[..., None] * x_
+        if cu_seqlens is not None and (return_state or initial is not None):
+
+            def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Array]:
+                drive, log_gates, B, C = signals
+                return in_chunks(drive, log_gates, B, C, initial_, None, lengths, chunk)
+
+            y, state = side_by_side(operation, one_each, (drive, log_gates, B_, C_), cu_seqlens, 1)
+        else:
+            reset = reset if cu_seqlens is None else resets_of(cu_seqlens, L, xp)
+            y, state = in_chunks(drive, log_gates, B_, C_, initial_, reset, lengths, chunk)
+    check_no_overflow(operation, y, 1, lengths, shapes)
+    if D_ is not None:
+        y = y + (D_ if D_.ndim == 2 else D_[:, None]) * x_
+    y = in_dtype_of(x, y if z_ is None else y * silu(z_), xp)
+    return (y, state) if return_state else y
+
+
+def in_chunks(
+    drive: Array,
+    log_gates: Array,
+    B: Array,
+    C: Array,
+    initial: Array | None,
+    reset: Array | None,
+    lengths: Array | None,
+    chunk: int,
+) -> tuple[Array, Array]:
+    """S_k = exp(log_gates_k) S_{k-1} + drive_k B_k^T and S_k C_k, for arrays that are known to fit."""
+    return _ssd(drive, log_gates, B, C, initial, reset, lengths, chunk=chunk)
+
+
+@dispatched
+def _ssd(
+    drive: Array,
+    log_gates: Array,
+    B: Array,
+    C: Array,
+    initial: Array | None,
+    reset: Array | None,
+    lengths: Array | None,
+    *,
+    chunk: int,
+) -> tuple[Array, Array]:
+    """The chunk bounds memory, and does not change the result: a twin may have one of its own."""
+    xp = namespace("ssd", drive=drive)
+    batch, L, H, P = drive.shape
+    state = initial
+    if state is None:
+        state = xp.zeros((batch, H, P, B.shape[-1]), dtype=drive.dtype, device=device(drive))
+    if L == 0:
+        return drive, state
+    named = {"drive": drive, "log_gates": log_gates, "B": B, "C": C}
+    valid = None if lengths is None else steps_within(lengths, L, xp)
+    if reset is not None:
+        named["reset"] = reset if valid is None else reset & valid
+    if valid is not None:
+        named["valid"] = valid
+
+    names = tuple(named)
+
+    def body(state: Array, *parts: Array) -> tuple[Array, Array]:
+        v = dict(zip(names, parts, strict=True))
+        x, gates, B = v["drive"], v["log_gates"], v["B"]
+        if "valid" in v:  # padding may hold NaN
+            x, B = (xp.where(v["valid"][..., None, None], m, xp.zeros_like(m)) for m in (x, B))
+            gates = xp.where(v["valid"][..., None], gates, xp.zeros_like(gates))
+        rank = (slice(None), slice(None), None, ...)  # of one
+        y, state = one_chunk(x[rank], gates, B[rank], v["C"][rank], state, v.get("reset"), xp)
+        return state, y[:, :, 0, ...]
+
+    time_first = tuple(moved(v, 1, 0, xp) for v in named.values())
+    y, state = fold(body, state, time_first, (), chunk=chunk)
+    return moved(y, 0, 1, xp), state
+
+
+def one_chunk(
+    x: Array,
+    log_gates: Array,
+    B: Array,
+    C: Array,
+    state: Array,
+    reset: Array | None,
+    xp: Namespace,
+    *,
+    entering: Array | None = None,
+    strict: bool = False,
+) -> tuple[Array, Array]:
+    """One chunk of T steps, each of R inputs and outputs, and the state after it.
+
+    x (T, batch, R, H, P), log_gates (T, batch, H), B and C (T, batch, R, G, N), state (batch, H, P, N), reset
+    (T, batch). `entering` is x as it enters the state, where that differs; `strict` leaves the input of the same step
+    out of the output.
+    """
+    T, batch, R, H, P = x.shape
+    G, N = B.shape[-2:]
+    J, M = H // G, T * R
+
+    def rows(m: Array) -> Array:
+        return xp.reshape(xp.permute_dims(m, (1, 3, 0, 2, 4)), (batch, G, M, N))
+
+    def columns(m: Array) -> Array:
+        return xp.reshape(xp.permute_dims(m, (1, 3, 0, 2, 4)), (batch, G, J, M, P))
+
+    def per_row(m: Array) -> Array:
+        """(batch, H, T) for all R rows of a step: (batch, G, J, M, 1)."""
+        m = m if R == 1 else xp.repeat(m, R, axis=-1)
+        return xp.reshape(m, (batch, G, J, M, 1))
+
+    # Sums of sixteenths are exact, so that small gates keep their digits beside large ones; the rest sums up to little.
+    log_gates = xp.clip(log_gates, FLOOR)
+    coarse = xp.round(16 * log_gates) / 16
+    h, s = (xp.permute_dims(xp.cumulative_sum(m, axis=0), (1, 2, 0)) for m in (coarse, log_gates - coarse))
+    k = xp.arange(T, device=device(x))
+    joined = k[:, None] > k if strict else k[:, None] >= k
+    through, left = xp.exp(h + s), xp.exp((h[..., -1:] - h) + (s[..., -1:] - s))  # (batch, H, T)
+    if reset is not None:
+        segment = xp.permute_dims(xp.cumulative_sum(xp.astype(reset, xp.int32), axis=0), (1, 0))[:, None, :]
+        joined = joined & (segment[..., :, None] == segment[..., None, :])  # (batch, 1, T, T)
+        through = xp.where(segment == 0, through, xp.zeros_like(through))
+        left = xp.where(segment == segment[..., -1:], left, xp.zeros_like(left))
+    between = (h[..., :, None] - h[..., None, :]) + (s[..., :, None] - s[..., None, :])
+    decay = xp.exp(xp.where(joined, between, -math.inf))  # (batch, H, T, T)
+    if R > 1:
+        decay = xp.repeat(xp.repeat(decay, R, axis=-1), R, axis=-2)
+    B, C = rows(B), rows(C)
+    scores = xp.matmul(C, xp.matrix_transpose(B))[:, :, None, ...]
+    y = xp.matmul(scores * xp.reshape(decay, (batch, G, J, M, M)), columns(x))
+    carried = xp.matmul(C, xp.matrix_transpose(xp.reshape(state, (batch, G, J * P, N))))
+    carried = xp.permute_dims(xp.reshape(carried, (batch, G, M, J, P)), (0, 1, 3, 2, 4))
+    y = xp.reshape(y + per_row(through) * carried, (batch, H, T, R, P))
+    kept = columns(x if entering is None else entering) * per_row(left)
+    kept = xp.reshape(xp.matrix_transpose(kept), (batch, G, J * P, M))
+    state = through[..., -1][..., None, None] * state + xp.reshape(xp.matmul(kept, B), (batch, H, P, N))
+    return xp.permute_dims(y, (2, 0, 3, 1, 4)), state

@@ -1,0 +1,209 @@
+"""Mamba-2: a selective state space model with one gate a head."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..._arrays.errors import OptionError
+from ..._arrays.library import Array, Namespace, namespace
+from ...functions.affine import affine
+from ...functions.norms import normed
+from ...functions.short_convolution import short_convolution, short_stepper
+from ...functions.special import activation
+from ...gated.ssd import CHUNK, in_chunks
+from .. import parametrizations as common
+from ..parameters import Parameter, Parameters, Random, constant, uniform
+from ..registry import registered
+from .base import Advance, InputDependent, State, check_bools, check_epsilon, per_step, projection, step_bias
+
+
+@registered
+@dataclass(frozen=True)
+class Mamba2(InputDependent):
+    """The block of Mamba-2: heads of features with one decay each, computed as products of matrices.
+
+    z, v, r = W_in u;   x, B, C = silu(conv(v));   dt = softplus(r + dt_bias)
+    S_k = exp(dt_k A) S_{k-1} + dt_k x_k B_k^T,   y = W_out n((S_k C_k + D x_k) silu(z_k)),   A = -exp(A_log)
+
+    n is the root mean square norm over each group of features. u (B, L, H), y (B, L, H), with H = d_model. The state
+    is the last inputs of the convolution (B, I + 2 G N, K - 1) and S (B, heads, P, N), with I = expand H inner
+    channels in heads of P = head_dim features, G = n_groups groups of heads that share B and C, K = d_conv taps and
+    N = d_state.
+
+    d_model         H, the number of channels
+    d_state         N, states of every feature
+    d_conv          K, taps of the causal convolution
+    expand          inner channels for each of the H
+    head_dim        P, features of a head
+    n_groups        G
+    A_min, A_max    the first A of every head is -uniform between them
+    dt_min, dt_max  the first steps are log-uniform between them, and at least dt_floor
+    dt_limit        steps are clipped to lie between these two
+    conv_bias       whether the convolution has a bias
+    bias            whether the maps in and out have one
+    epsilon         of the norm
+    chunk           steps of a chunk; the result does not depend on it
+
+    Parameters, all real float32: in_proj_weight (2 I + 2 G N + heads, H), conv_weight (I + 2 G N, K), conv_bias,
+    dt_bias, A_log and D (heads,), norm_weight (I,), out_proj_weight (H, I), and in_proj_bias, out_proj_bias where
+    there are any.
+
+    Dao and Gu, Transformers are SSMs: Generalized Models and Efficient Algorithms Through Structured State Space
+    Duality, ICML 2024, https://arxiv.org/abs/2405.21060.
+
+    >>> import numpy, ssm_core
+    >>> layer = ssm_core.layers.Mamba2(d_model=4, d_state=8, head_dim=4)
+    >>> layer.apply(layer.initial_parameters(seed=0), numpy.zeros((2, 10, 4), numpy.float32)).shape
+    (2, 10, 4)
+    """
+
+    d_model: int
+    d_state: int = 128
+    d_conv: int = 4
+    expand: int = 2
+    head_dim: int = 64
+    n_groups: int = 1
+    A_min: float = 1.0
+    A_max: float = 16.0
+    dt_min: float = 1e-3
+    dt_max: float = 1e-1
+    dt_floor: float = 1e-4
+    dt_limit: tuple[float, float] = (0.0, math.inf)
+    conv_bias: bool = True
+    bias: bool = False
+    epsilon: float = 1e-5
+    chunk: int = CHUNK
+
+    modes: ClassVar[tuple[str, ...]] = ("auto", "chunk", "scan")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dt_limit", check_heads("Mamba2", self))
+        common.whole("Mamba2", d_conv=self.d_conv)
+        real = all(isinstance(a, int | float) for a in (self.A_min, self.A_max))
+        if not real or not 0 < self.A_min <= self.A_max < math.inf:
+            raise OptionError(f"Mamba2: needs 0 < A_min <= A_max (A_min: {self.A_min}, A_max: {self.A_max}).")
+        check_bools("Mamba2", conv_bias=self.conv_bias, bias=self.bias)
+        check_epsilon("Mamba2", epsilon=self.epsilon)
+
+    @property
+    def inner(self) -> int:
+        """I, the inner channels."""
+        return self.expand * self.d_model
+
+    @property
+    def heads(self) -> int:
+        """How many heads there are."""
+        return self.inner // self.head_dim
+
+    @property
+    def convolved(self) -> int:
+        """I + 2 G N, the channels of the convolution: x, B and C."""
+        return self.inner + 2 * self.n_groups * self.d_state
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        H, inner, heads, K = self.d_model, self.inner, self.heads, self.d_conv
+        taps = 1 / math.sqrt(K)
+
+        def rates(random: Random) -> Array:
+            drawn = random.uniform((heads,), self.A_min, self.A_max)
+            return namespace("Mamba2", drawn=drawn).log(drawn)
+
+        return (
+            *projection("in_proj_", H, inner + self.convolved + heads, self.bias),
+            uniform("conv_weight", (self.convolved, K), -taps, taps),
+            *((uniform("conv_bias", (self.convolved,), -taps, taps),) if self.conv_bias else ()),
+            step_bias("dt_bias", heads, self.dt_min, self.dt_max, self.dt_floor),
+            Parameter("A_log", (heads,), rates, special=True),
+            constant("D", (heads,), lambda: 1.0, special=True),
+            constant("norm_weight", (inner,), lambda: 1.0),
+            *projection("out_proj_", inner, H, self.bias),
+        )
+
+    def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "inputs": (batch, self.convolved, self.d_conv - 1),
+            "S": (batch, self.heads, self.head_dim, self.d_state),
+        }
+
+    def _run(
+        self,
+        params: Parameters,
+        u: Array,
+        state: State,
+        reset: Array | None,
+        lengths: Array | None,
+        scale: Any,
+        mode: str,
+        xp: Namespace,
+    ) -> tuple[Array, State]:
+        z, v, dt = self._split(params, u, xp)
+        v, inputs = short_convolution(v, params["conv_weight"], params.get("conv_bias"), state[0], reset, lengths, xp)
+        x, B, C = self._parts(activation("silu")(v), xp)
+        dt = dt * per_step(scale)
+        chunk = 1 if mode == "scan" else self.chunk
+        log_gates = dt * -xp.exp(params["A_log"])
+        y, S = in_chunks(dt[..., None] * x, log_gates, B, C, state[1], reset, lengths, chunk)
+        return self._out(params, y, x, z, xp), (inputs, S)
+
+    def _split(self, params: Parameters, u: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+        """The gate (..., I), what is convolved, and dt (..., heads)."""
+        p = affine(u, params["in_proj_weight"], params.get("in_proj_bias"))
+        ends = self.inner, self.inner + self.convolved
+        dt = activation("softplus")(p[..., ends[1] :] + params["dt_bias"])
+        if self.dt_limit != (0.0, math.inf):
+            dt = xp.clip(dt, *self.dt_limit)
+        return p[..., : ends[0]], p[..., ends[0] : ends[1]], dt
+
+    def _parts(self, v: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+        """x (..., heads, P), B and C (..., G, N)."""
+        lead, size = tuple(v.shape[:-1]), self.n_groups * self.d_state
+        x = xp.reshape(v[..., : self.inner], (*lead, self.heads, self.head_dim))
+        rows = (v[..., self.inner : self.inner + size], v[..., self.inner + size :])
+        B, C = (xp.reshape(row, (*lead, self.n_groups, self.d_state)) for row in rows)
+        return x, B, C
+
+    def _out(self, params: Parameters, y: Array, x: Array, z: Array, xp: Namespace) -> Array:
+        y = xp.reshape(y + params["D"][:, None] * x, z.shape)
+        y = normed(y, params["norm_weight"], z, self.n_groups, self.epsilon, True, xp)
+        return affine(y, params["out_proj_weight"], params.get("out_proj_bias"))
+
+    def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
+        silu, A = activation("silu"), -xp.exp(params["A_log"])
+        convolve = short_stepper(params["conv_weight"], params.get("conv_bias"), xp)
+        share = self.heads // self.n_groups
+
+        def advance(u: Array, state: State) -> tuple[Array, State]:
+            inputs, S = state
+            z, v, dt = self._split(params, u, xp)
+            v, inputs = convolve(v, inputs)
+            x, B, C = self._parts(silu(v), xp)
+            dt = rate * dt
+            if self.n_groups > 1:
+                B, C = (xp.repeat(row, share, axis=-2) for row in (B, C))
+            S = xp.exp(dt * A)[..., None, None] * S + (dt[..., None] * x)[..., None] * B[:, :, None, :]
+            y = xp.matmul(S, C[..., None])[..., 0]
+            return self._out(params, y, x, z, xp), (inputs, S)
+
+        return advance
+
+
+def check_heads(name: str, layer: Any) -> tuple[float, float]:
+    """Raise for sizes of Mamba-2 and Mamba-3 that do not fit; the limits of dt as a pair of numbers."""
+    sizes = ("d_model", "d_state", "expand", "head_dim", "n_groups", "chunk")
+    common.whole(name, **{size: getattr(layer, size) for size in sizes})
+    inner = layer.expand * layer.d_model
+    if inner % layer.head_dim:
+        raise OptionError(
+            f"{name}: head_dim = {layer.head_dim} must divide expand * d_model = {inner}, the inner channels."
+        )
+    if (inner // layer.head_dim) % layer.n_groups:
+        raise OptionError(f"{name}: n_groups = {layer.n_groups} must divide the {inner // layer.head_dim} heads.")
+    common.check_steps(name, layer.dt_min, layer.dt_max)
+    check_epsilon(name, dt_floor=layer.dt_floor)
+    limit = getattr(layer, "dt_limit", (0.0, math.inf))
+    good = isinstance(limit, tuple | list) and len(limit) == 2
+    if not good or not all(isinstance(d, int | float) for d in limit) or not 0 <= limit[0] <= limit[1]:
+        raise OptionError(f"{name}: dt_limit = {limit!r} must be two numbers, 0 <= low <= high.")
+    return float(limit[0]), float(limit[1])

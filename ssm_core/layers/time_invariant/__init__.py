@@ -1,0 +1,1 @@
+"""Layers around a linear time-invariant system, one a file."""

@@ -1,0 +1,347 @@
+"""Layers around a linear time-invariant system: everything but the system itself.
+
+    v = SSM(u) + D u,    y = mix(activation(v))
+
+A layer gives its system; how to run it, its states, direct term, activation and output map are here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..._arrays.errors import DTypeError, OptionError, ShapeError, describe, unknown
+from ..._arrays.library import (
+    Array,
+    Namespace,
+    computable,
+    device,
+    dtype_name,
+    floating,
+    in_dtype_of,
+    is_array,
+    is_complex,
+    matmul,
+    namespace,
+    require_arrays,
+)
+from ...functions.affine import affine, glu
+from ...functions.convolution import convolve
+from ...functions.special import ACTIVATIONS, activation
+from ...recurrences.segments import check_lengths, check_masks, steps_within
+from ...systems import records
+from ...systems.discretization import discretized
+from ...systems.records import DPLR, Dense
+from ...time_invariant.kernels import check_length, discrete_form, propagator
+from ...time_invariant.simulation import MODES, run
+from ...time_invariant.steps import SystemStep, in_halves, system_stepper
+from ..layer import Layer, Stepper, check_batch, check_rate, check_signal, once_per_kind
+from ..parameters import Parameter, Parameters, linear, normal
+
+OUTPUTS = ("glu", "half_glu", "half_glu2", "linear", None)
+
+
+class TimeInvariant(Layer):
+    """Options every such layer has; subclasses declare them as fields."""
+
+    d_model: int
+    channels: int = 1
+    bidirectional: bool = False
+    activation: str | None
+    output: str | None
+    skip: bool
+    discretization: str = "zoh"
+
+    per_channel: ClassVar[bool] = True  # a system a channel; else one system of H inputs and H outputs
+
+    @abstractmethod
+    def system(self, params: Parameters, xp: Namespace) -> tuple[Any, Array | None]:
+        """The system with C (rows, H, N), and dt: (H,) of a system a channel, else (N,); None if it is discrete."""
+
+    @property
+    @abstractmethod
+    def n_states(self) -> int:
+        """N, stored states of a system."""
+
+    @property
+    def width(self) -> int:
+        """K, the systems of a layer that has one a channel: H, but for layers with `maps`."""
+        return self.d_model
+
+    def maps(self, params: Parameters, xp: Namespace) -> tuple[Array, Array] | None:
+        """Matrices (K, H) before the systems and (H, K) after them, if there are any."""
+        return None
+
+    @property
+    def real_states(self) -> bool:
+        """Whether states are real."""
+        return False
+
+    def state_shape(self, batch: int) -> tuple[int, ...]:
+        """(B, K, N) with K systems, or (B, N) with one."""
+        return (batch, self.width, self.n_states) if self.per_channel else (batch, self.n_states)
+
+    def rows(self) -> int:
+        """Rows of C: one for each output channel and direction."""
+        return self.channels * (2 if self.bidirectional else 1)
+
+    def check_options(self) -> None:
+        """Raise for options that no such layer can have."""
+        for name in ("d_model", "channels"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(f"{self.name}: {name} = {value!r} must be a whole number of at least 1.")
+        if self.activation not in ACTIVATIONS:
+            raise unknown(self.name, "activation", self.activation, ACTIVATIONS)
+        if self.output not in OUTPUTS:
+            raise unknown(self.name, "output", self.output, OUTPUTS)
+
+    def outer_parameters(self) -> tuple[Parameter, ...]:
+        """D and the output map."""
+        H, found = self.d_model, []
+        if self.skip:
+            found.append(normal("D", (self.channels, H)))
+        if self.output is not None:
+            n_in = self.channels * H
+            n_out = {"glu": 2 * H, "linear": H}.get(self.output, n_in)
+            found.extend(linear("output_", n_in, n_out))
+        return tuple(found)
+
+    def apply(
+        self,
+        params: Parameters,
+        u: Array,
+        *,
+        state: Array | None = None,
+        return_state: bool = False,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        rate: Any = 1.0,
+        step_scale: Array | None = None,
+        mode: str = "auto",
+    ) -> Any:
+        """y (B, L, H) from u (B, L, H), and the last state with return_state.
+
+        state       `state_shape` before the first step, zero if None
+        lengths     integer (B,): u counts as zero beyond; the state is that at the length; y beyond is unspecified
+        reset       bool (B, L): the state is zeroed before that step
+        rate        multiplies dt: a number, or an array (), or (H,) with a system a channel
+        step_scale  (B, L): multiplies dt step by step, in modes scan and chunk
+        mode        "auto", "conv", "chunk" or "scan": the same function
+        """
+        xp = check_signal(self.name, u, self.d_model)
+        self._check_rate(rate)
+        self._check_inputs(u, state, lengths, reset, step_scale)
+        rate = rate.item() if isinstance(rate, np.generic) else rate
+        params = self.prepared(params, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, rate=rate)
+        x = xp.permute_dims(computable(u, xp), (0, 2, 1))  # (B, H, L)
+        maps = self.maps(params, xp)
+        x = x if maps is None else matmul(maps[0], x, xp)
+        if self.bidirectional:
+            self._refuse_states(state, return_state, reset, step_scale, mode)
+            if lengths is not None:
+                x = xp.where(steps_within(lengths, x.shape[-1], xp)[:, None, :], x, xp.zeros_like(x))
+            v, last = self._both_directions(params, x, rate, xp), None
+        else:
+            axis = (slice(None), None, ...) if self.per_channel else ...
+            options = {"reset": reset, "lengths": lengths, "step_scale": step_scale}
+            options = {name: None if mask is None else mask[axis] for name, mask in options.items()}
+            v, last = self._run(params, x, rate, xp, initial=state, mode=mode, want_state=return_state, **options)
+        v = v if maps is None else matmul(maps[1], v, xp)
+        order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
+        y = self._mixer(params, xp)(xp.permute_dims(v, order), computable(u, xp))
+        y = in_dtype_of(u, y, xp)
+        return (y, last) if return_state else y
+
+    def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
+        """The outputs of the systems for x (B, H, L), and their last state or None; options as those of `run`."""
+        system, dt = self._time_first_system(params, rate, xp)
+        return run(self.name, system, x, xp, dt, self.discretization, **options)
+
+    def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
+        """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1) or (N,)."""
+        system, dt = self.system(params, xp)
+        C = xp.permute_dims(system.C, (1, 0, 2)) if self.channels > 1 else system.C[0, ...]
+        return replace(system, C=C), self._steps(rate, dt, system)
+
+    def _steps(self, rate: Any, dt: Array | None, system: Any) -> Array | None:
+        """rate * dt, with an axis for the states of a system a channel, but for Dense ones."""
+        if dt is not None:
+            dt = rate * dt
+            return dt[:, None] if self.per_channel and not isinstance(system, Dense) else dt
+        if is_array(rate) or rate != 1:
+            raise OptionError(
+                f"{self.name}: the layer is discrete and has no step that rate = {rate!r} could multiply."
+            )
+        return None
+
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        """What the systems give for x (B, K, L) and its future, each layer in the way of its paper."""
+        return (self._both_kernels if self.per_channel else self._both_runs)(params, x, rate, xp)
+
+    def _both_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        """The second C reads the states of a run over the reversed signal, which the current sample has entered."""
+        system, dt = self.system(params, xp)
+        dt = self._steps(rate, dt, system)
+
+        def half(C: Array, signal: Array) -> Array:
+            one = replace(system, C=C)
+            return run(self.name, one, signal, xp, dt, self.discretization, want_state=False)[0]
+
+        C = system.C
+        return half(C[0, ...], x) + xp.flip(half(C[1, ...], xp.flip(x, axis=-1)), axis=-1)
+
+    def _both_kernels(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        """The second half of C acts on the future, from the next sample on."""
+        K = self._kernel(params, x.shape[-1], rate, xp)  # (rows, H, L)
+        forward, backward = K[: self.channels, ...], K[self.channels :, ...]
+        if self.channels == 1:
+            return convolve(x, forward[0, ...], kernel_reverse=backward[0, ...])
+        order = (1, 0, 2)
+        return convolve(
+            x[:, :, None, :], xp.permute_dims(forward, order), kernel_reverse=xp.permute_dims(backward, order)
+        )
+
+    def _mixer(self, params: Parameters, xp: Namespace) -> Callable[[Array, Array], Array]:
+        """(v, u) -> activation(v + D u), channels joined (channel slow, feature fast), through the output map."""
+        H, several = self.d_model, self.channels > 1
+        nonlinear, gate = activation(self.activation), activation("sigmoid")
+        D = None
+        if self.skip:
+            D = params["D"] if several else params["D"][0, ...]
+        weight = bias = None
+        if self.output is not None:
+            weight, bias = params["output_weight"], params["output_bias"]
+
+        def mixed(v: Array, u: Array) -> Array:
+            if D is not None:
+                v = D * (u[..., None, :] if several else u) + v  # in this order features stay last in memory
+            if several:
+                v = xp.reshape(v, (*v.shape[:-2], self.channels * H))
+            passed, v = v, nonlinear(v)
+            if weight is None:
+                return v
+            mixture = affine(v, weight, bias)
+            if self.output in ("half_glu", "half_glu2"):
+                return (v if self.output == "half_glu" else passed) * gate(mixture)
+            return mixture if self.output == "linear" else glu(mixture)
+
+        return mixed
+
+    def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
+        """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
+        check_length(self.name, length)
+        self._check_rate(rate)
+        params = self.prepared(params)
+        return self._kernel(params, length, rate, namespace(self.name, **params))
+
+    def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
+        system, dt = self.system(params, xp)
+        if not self.per_channel:
+            system = replace(system, C=system.C[0, ...])
+            discrete = discrete_form(system, self._steps(rate, dt, system), self.discretization, None, xp)
+            return propagator(*discrete, xp).kernel(length)
+        system = replace(system, C=xp.permute_dims(system.C, (1, 0, 2)))
+        discrete = discrete_form(system, self._steps(rate, dt, system), self.discretization, None, xp)
+        return xp.permute_dims(propagator(*discrete, xp).kernel(length), (1, 0, 2))
+
+    def initial_state(self, params: Parameters, batch: int) -> Array:
+        """Zeros, complex where the poles are."""
+        self._refuse_states(None, True, None, None, "auto")
+        check_batch(self.name, batch)
+        params = self.prepared(params)
+        xp = namespace(self.name, **params)
+        matrix = records.state_field(self.system(params, xp)[0])
+        return xp.zeros(self.state_shape(batch), dtype=matrix.dtype, device=device(matrix))
+
+    def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        """(u_t (B, H), state) -> (y_t (B, H), state), with the discrete system held."""
+        self._refuse_states(None, True, None, None, "auto")
+        self._check_rate(rate)
+        params = self.prepared(params)
+        xp = namespace(self.name, **params)
+        system, dt = self._time_first_system(params, rate, xp)
+        discrete = system if system.discrete else discretized(system, dt, self.discretization, None, xp)
+        advance = system_stepper(discrete, xp)
+        if isinstance(system, DPLR) and isinstance(discrete, Dense):  # its states are (Re x, Im x)
+            advance = in_halves(advance, xp)
+        return self._stepper(params, advance, xp)
+
+    def _stepper(self, params: Parameters, advance: SystemStep, xp: Namespace) -> Stepper:
+        several = self.channels > 1
+        maps = self.maps(params, xp)
+        enter, leave = (None, None) if maps is None else map(xp.matrix_transpose, maps)
+        check, mixed = once_per_kind(partial(self._check_step, params)), self._mixer(params, xp)
+
+        def step(u_t: Array, state: Array) -> tuple[Array, Array]:
+            check(u_t, state)
+            u = computable(u_t, xp)
+            state, v = advance(state, u if enter is None else matmul(u, enter, xp))
+            v = v if leave is None else matmul(v, leave, xp)
+            y = mixed(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
+            return in_dtype_of(u_t, y, xp), state
+
+        return step
+
+    def _check_step(self, params: Parameters, u_t: Array, state: Array) -> None:
+        check_signal(f"{self.name}.step", u_t, self.d_model, step=True)
+        require_arrays(f"{self.name}.step", state=state)
+        one = next(iter(params.values()))  # all are of one library: `prepared` has seen them
+        namespace(f"{self.name}.step", u_t=u_t, state=state, params=one)
+        if tuple(state.shape) != self.state_shape(u_t.shape[0]):
+            raise ShapeError(
+                f"{self.name}.step: state must be {self.state_shape(u_t.shape[0])} "
+                f"({describe(u_t=u_t, state=state)}). Start from initial_state({u_t.shape[0]})."
+            )
+        self._check_state_dtype(f"{self.name}.step", state)
+
+    def _check_state_dtype(self, operation: str, state: Array) -> None:
+        floating(operation, state=state)
+        if self.real_states and is_complex(state):
+            raise DTypeError(f"{operation}: state has dtype {dtype_name(state)}, but the poles are real.")
+
+    def _check_inputs(self, u: Array, state: Any, lengths: Any, reset: Any, step_scale: Any) -> None:
+        """Shapes and dtypes of what goes with a signal; the values of lengths where they are on the host."""
+        B, L, _ = u.shape
+        wanted = {
+            "state": (self.state_shape(B), state),
+            "lengths": ((B,), lengths),
+            "reset": ((B, L), reset),
+            "step_scale": ((B, L), step_scale),
+        }
+        given = describe(u=u, **{name: x for name, (_, x) in wanted.items()})
+        for name, (shape, x) in wanted.items():
+            if x is None:
+                continue
+            require_arrays(self.name, **{name: x})
+            if tuple(x.shape) != shape:
+                raise ShapeError(f"{self.name}: {name} must be {shape} ({given}).")
+        if state is not None:
+            self._check_state_dtype(self.name, state)
+        check_masks(self.name, given, reset, lengths, step_scale)
+        check_lengths(self.name, lengths, L)
+
+    def _check_rate(self, rate: Any) -> None:
+        check_rate(self.name, rate, self.d_model if self.per_channel else None)
+
+    def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
+        if not self.bidirectional:
+            return
+        if mode not in MODES:
+            raise unknown(self.name, "mode", mode, MODES)
+        if (
+            state is not None
+            or return_state
+            or reset is not None
+            or step_scale is not None
+            or mode in ("chunk", "scan")
+        ):
+            raise OptionError(
+                f"{self.name}: a bidirectional layer sees the future, so it has no state, step, reset or step_scale, "
+                "and only mode 'conv'. Build it with bidirectional=False to stream."
+            )

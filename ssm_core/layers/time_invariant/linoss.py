@@ -1,0 +1,111 @@
+"""LinOSS: a layer of forced harmonic oscillators."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..._arrays.errors import unknown
+from ..._arrays.library import Array, Namespace, device
+from ...functions.special import relu, sigmoid
+from ...systems.records import Dense
+from .. import parametrizations as common
+from ..parameters import Parameter, Parameters, uniform
+from ..registry import registered
+from .base import TimeInvariant
+
+SCHEMES = ("im", "imex")
+
+
+@registered
+@dataclass(frozen=True)
+class LinOSS(TimeInvariant):
+    """A layer of P forced harmonic oscillators between two matrices, in discrete time.
+
+    x''(t) = -A x(t) + B u(t),   v = Re(C x) + D u,   y = glu(W gelu(v) + b),   A = relu(A_diag), dt = sigmoid(steps)
+
+    with z = x', implicit ("im", dissipative) or implicit-explicit ("imex", which keeps the energy):
+
+    im:    z_k = z_{k-1} + dt (-A x_k + B u_k),       x_k = x_{k-1} + dt z_k
+    imex:  z_k = z_{k-1} + dt (-A x_{k-1} + B u_k),   x_k = x_{k-1} + dt z_k
+
+    u (B, L, H), y (B, L, H), with H = d_model. B u is complex: states (B, 2P, 2) hold (z, x) of its real parts, then
+    of its imaginary parts. The steps are part of the scheme: there is no rate and no step_scale.
+
+    d_model  H, the number of channels
+    d_state  P, the number of oscillators
+    scheme   "im" or "imex"
+    bidirectional  a second C reads the states of a run over the reversed sequence, the current sample included
+    activation, output, skip  as in `S5`
+
+    Parameters, all real float32: A_diag and steps (P,), B_re and B_im (P, H), C_re and C_im (1, H, P), or (2, H, P) in
+    two directions, and D,
+    output_weight, output_bias as in `S4D`.
+
+    Rusch and Rus, Oscillatory State-Space Models, ICLR 2025, https://arxiv.org/abs/2410.03943.
+
+    >>> import numpy, ssm_core
+    >>> layer = ssm_core.layers.LinOSS(d_model=4, d_state=8)
+    >>> layer.apply(layer.initial_parameters(seed=0), numpy.zeros((2, 10, 4), numpy.float32)).shape
+    (2, 10, 4)
+    """
+
+    d_model: int
+    d_state: int = 64
+    scheme: str = "imex"
+    bidirectional: bool = False
+    activation: str | None = "gelu"
+    output: str | None = "glu"
+    skip: bool = True
+
+    def __post_init__(self) -> None:
+        self.check_options()
+        common.whole("LinOSS", d_state=self.d_state)
+        if self.scheme not in SCHEMES:
+            raise unknown("LinOSS", "scheme", self.scheme, SCHEMES)
+
+    @property
+    def width(self) -> int:
+        return 2 * self.d_state
+
+    @property
+    def n_states(self) -> int:
+        return 2
+
+    @property
+    def real_states(self) -> bool:
+        return True
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        H, P = self.d_model, self.d_state
+        b, c = 1 / math.sqrt(H), 1 / math.sqrt(P)
+        return (
+            uniform("A_diag", (P,), 0.0, 1.0, special=True),
+            uniform("steps", (P,), 0.0, 1.0, special=True),
+            *(uniform(name, (P, H), -b, b) for name in ("B_re", "B_im")),
+            *(uniform(name, (self.rows(), H, P), -c, c) for name in ("C_re", "C_im")),
+            *self.outer_parameters(),
+        )
+
+    def maps(self, params: Parameters, xp: Namespace) -> tuple[Array, Array]:
+        """B (2P, H) and Re(C x) = [C_re, -C_im] (H, 2P), or (H, 4P) of both directions."""
+        B = xp.concat([params["B_re"], params["B_im"]], axis=0)
+        C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
+        return B, xp.concat(xp.unstack(C, axis=0), axis=-1)
+
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""
+        past, future = (self._run(params, signal, rate, xp, want_state=False)[0] for signal in (x, xp.flip(x, axis=-1)))
+        return xp.concat([past, xp.flip(future, axis=-1)], axis=1)
+
+    def system(self, params: Parameters, xp: Namespace) -> tuple[Any, None]:
+        """The discrete systems of all oscillators on (z, x): A (2P, 2, 2), B (2P, 2), C (1, 2P, 2); no dt."""
+        A, dt = relu(params["A_diag"]), sigmoid(params["steps"])
+        s = 1 / (1 + dt * dt * A) if self.scheme == "im" else xp.ones_like(A)
+        corner = s if self.scheme == "im" else 1 - dt * dt * A
+        rows = [xp.stack([s, -dt * A * s], axis=-1), xp.stack([dt * s, corner], axis=-1)]
+        matrix, drive = xp.stack(rows, axis=-2), xp.stack([dt * s, dt * dt * s], axis=-1)
+        position = xp.asarray([0.0, 1.0], dtype=A.dtype, device=device(A))
+        C = xp.broadcast_to(position, (1, self.width, 2))
+        return Dense(xp.tile(matrix, (2, 1, 1)), xp.tile(drive, (2, 1)), C, discrete=True), None

@@ -1,0 +1,43 @@
+"""Running a function over a sequence chunk by chunk, with a state between the chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._arrays.dispatch import dispatched
+from .._arrays.library import Array, namespace
+
+
+def fold(
+    body: Callable[..., Any],
+    state: Any,
+    xs: tuple[Array, ...],
+    held: tuple[Array | None, ...] | None = None,
+    *,
+    chunk: int,
+    recompute: bool = True,
+) -> tuple[Array, Any]:
+    """Run body(state, *chunk of xs, *held) -> (state, y) over consecutive chunks of time (axis 0), in order.
+
+    With `recompute` the inside of a chunk is computed again in the backward instead of being kept, so that memory
+    holds one chunk and the states between chunks; least of it where `held` says what a body needs besides, the same for
+    every chunk, so that it closes over nothing that has a gradient. xs hold at least one step. The state keeps its
+    shapes and dtypes, and y has a row for every step.
+
+    Returns (all y joined along axis 0, last state).
+    """
+    return _fold(body, state, xs, held, chunk=chunk, recompute=recompute)
+
+
+@dispatched
+def _fold(
+    body: Callable[..., Any], state: Any, xs: tuple[Array, ...], held: Any, *, chunk: int, recompute: bool
+) -> tuple[Array, Any]:
+    """Array libraries without automatic differentiation have nothing to keep or to compute again."""
+    xp, length, outputs = namespace("fold", x=xs[0]), xs[0].shape[0], []
+    held = () if held is None else held
+    for start in range(0, length, chunk):
+        state, y = body(state, *(x[start : min(start + chunk, length), ...] for x in xs), *held)
+        outputs.append(y)
+    return (xp.concat(outputs, axis=0) if len(outputs) > 1 else outputs[0]), state

@@ -1,0 +1,1 @@
+"""Linear time-invariant systems: the records, their discretization, conversions and other packages' objects."""

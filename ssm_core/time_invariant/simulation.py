@@ -1,0 +1,323 @@
+"""Running a system over a signal (`scan`), and one step at a time (`step`)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from .._arrays.dispatch import dispatched
+from .._arrays.errors import DTypeError, OptionError, ShapeError, describe, unknown
+from .._arrays.library import (
+    Array,
+    Namespace,
+    computable,
+    compute_dtype,
+    device,
+    floating,
+    in_dtype_of,
+    is_array,
+    is_complex,
+    matmul,
+    namespace,
+    real_dtype,
+    require_arrays,
+)
+from .._arrays.shapes import broadcast
+from .._arrays.values import check_finite, check_positive, overflow_ignored
+from ..recurrences.segments import check_lengths, check_masks
+from ..systems import records
+from ..systems.conversions import halved, joined
+from ..systems.discretization import check_method, check_system_values, discretized, validated_dt
+from ..systems.records import DPLR, Diagonal, check_output
+from .kernels import check_growth, discrete_form, propagator, state_space
+from .modes.chunk import run_chunks
+from .modes.conv import run_convolution
+from .modes.modal import run_modal
+from .modes.scan import run_steps
+from .run import Run
+
+MODES = ("auto", "conv", "chunk", "scan")
+
+
+def scan(
+    system: Any,
+    u: Array,
+    *,
+    dt: Any = None,
+    method: str = "zoh",
+    alpha: float | None = None,
+    initial: Array | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    step_scale: Array | None = None,
+    mode: str = "auto",
+    check_values: bool = False,
+) -> tuple[Array, Array]:
+    """Run a system over a signal, from a state and to a state.
+
+    x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k + D u_k   (2 Re C x with conj_pairs),   k = 0..L-1
+
+    system      Dense, Diagonal, DPLR, Rational (states: `companion`) or a tuple (A, B, C[, D]); continuous with dt,
+                discrete without
+    u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
+    dt, method  as in `discretize`
+    initial     x_{-1} (..., N), zero if None; with foh the states (x, u) of the discretized system
+    reset       bool (..., L): the state is zeroed before that step
+    lengths     integer (...): u counts as zero beyond, the state returned is that at the length, y beyond is
+                unspecified
+    step_scale  (..., L): step k lasts step_scale_k dt (Diagonal, continuous; modes scan and chunk)
+    mode        "conv" (FFT), "chunk" (Toeplitz chunks), "scan" (the recurrence), "auto": the fastest; all the same
+                function
+    returns     y (..., L) or (..., M, L), and the last state (..., N)
+
+    Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
+
+    >>> import numpy, ssm_core
+    >>> system = ssm_core.Diagonal(numpy.asarray([-1.0]), numpy.ones(1), numpy.ones(1))
+    >>> y, state = ssm_core.scan(system, numpy.ones(3), dt=0.1)
+    >>> y.round(4), state.round(4)
+    (array([0.0952, 0.1813, 0.2592]), array([0.2592]))
+    """
+    system = records.as_system("scan", system, dt)
+    check_method("scan", system, dt, method, alpha)
+    system, xp = records.validated("scan", system)
+    system = state_space(system)
+    given = {"u": u, "initial": initial, "reset": reset, "lengths": lengths, "step_scale": step_scale}
+    require_arrays("scan", **{name: x for name, x in given.items() if x is not None or name == "u"})
+    namespace("scan", B=system.B, **given)
+    dt = validated_dt("scan", system, dt, xp)
+    system = records.as_precise_as(system, dt, xp)
+    check_output("scan", system)
+    floating("scan", u=u, initial=initial)
+    check_system_values("scan", xp, system, dt, check_values)
+    check_finite("scan", xp, check_values, u=u, initial=initial, step_scale=step_scale)
+    if step_scale is not None:
+        check_positive("scan", xp, check_values, step_scale=step_scale)
+    check_lengths("scan", lengths, u.shape[-1] if u.ndim else 0)
+    if method == "foh" and not system.discrete:
+        if step_scale is not None:
+            raise OptionError("scan: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
+        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
+    with overflow_ignored(u):
+        y, state = run(
+            "scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True
+        )
+        if step_scale is None and lengths is None:
+            made = partial(discrete_form, system, dt, method, alpha, xp)
+            check_growth("scan", xp, y, lambda: made()[0], u.shape[-1], check_values)
+    return y, state
+
+
+def run(
+    operation: str,
+    system: Any,
+    u: Array,
+    xp: Namespace,
+    dt: Any,
+    method: str,
+    alpha: float | None = None,
+    initial: Array | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    step_scale: Array | None = None,
+    mode: str = "auto",
+    *,
+    want_state: bool,
+) -> tuple[Array, Array | None]:
+    """`scan` of a validated system, without checks of values; the state only where wanted."""
+    given = u
+    dtype = compute_dtype(xp, u, *(getattr(system, n) for n in records.array_fields(type(system))))
+    u = computable(u, xp)
+    if is_complex(u) and getattr(system, "conj_pairs", False):
+        raise DTypeError(
+            f"{operation}: u has dtype {u.dtype}, but a system of conj_pairs is a real one "
+            f"({describe(B=system.B, u=u)}). Run it over the real and over the imaginary part."
+        )
+    # A real signal stays real beside a complex system, but takes its precision.
+    u = xp.astype(u, dtype if is_complex(u) else real_dtype(dtype, xp), copy=False)
+    batch = _batch(operation, system, u, initial, reset, lengths, step_scale)
+    options = {"reset": reset, "step_scale": step_scale}
+    mode = choose_mode(operation, system, mode, u, **options)
+    axes = len(batch)
+    reset, step_scale = (_with_axes(x, axes + 1, xp) for x in (reset, step_scale))
+    lengths = None if lengths is None else xp.clip(_with_axes(lengths, axes, xp), 0, u.shape[-1])
+    discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
+    in_halves = isinstance(system, DPLR) and system.conj_pairs  # then the states of its dense form are (Re x, Im x)
+    initial = None if initial is None else computable(initial, xp)
+    job = Run(
+        system=discrete,
+        propagator=propagator(discrete, logarithms, xp),
+        xp=xp,
+        u=u,
+        batch=batch,
+        initial=joined(initial, xp) if in_halves and initial is not None else initial,
+        reset=reset,
+        lengths=lengths,
+        step_scale=None if step_scale is None else computable(step_scale, xp),
+        gates=None if step_scale is None else _gates(system, dt, method, alpha, xp),
+        want_state=want_state,
+    )
+    if u.shape[-1] == 0:
+        y, state = _empty(job)
+    elif isinstance(discrete, Diagonal) and job.propagator.several_inputs and mode != "scan":
+        y, state = run_modal(job, _MODES[mode])
+    else:
+        y, state = _MODES[mode](job)
+    state = halved(state, xp) if in_halves and state is not None else state
+    y = _direct(system, u, y, xp)
+    return in_dtype_of(given, y, xp), state
+
+
+_MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}
+
+
+def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any) -> str:
+    """The mode to run in; raises where the one asked for cannot do what the options ask."""
+    if mode not in MODES:
+        raise unknown(operation, "mode", mode, MODES)
+    if options["step_scale"] is not None:
+        if not isinstance(system, Diagonal) or system.discrete:
+            raise OptionError(
+                f"{operation}: step_scale needs a continuous Diagonal system, not a "
+                f"{'discrete' if system.discrete else 'continuous'} {type(system).__name__} one."
+            )
+        if mode == "conv":
+            raise OptionError(
+                f"{operation}: mode 'conv' has one kernel for all steps, so it takes no step_scale. Use mode='scan'."
+            )
+        return "scan"
+    if mode == "conv" and options["reset"] is not None:
+        raise OptionError(f"{operation}: mode 'conv' cannot restart the state at resets. Use mode='chunk'.")
+    if mode != "auto":
+        return mode
+    if isinstance(system, Diagonal) and records.inputs(system, records.batch_rank(system)) is not None:
+        return "scan"
+    if options["reset"] is not None:
+        return "chunk"
+    return "conv" if u.shape[-1] >= (_shortest_convolution(u) if isinstance(system, Diagonal) else 2) else "scan"
+
+
+@dispatched
+def _shortest_convolution(u: Array) -> int:
+    """Steps from which the FFT is faster than the recurrence of a Diagonal system.
+
+    Backends keep what was measured for them (docs/performance.md). Steps of a Dense system are always slower.
+    """
+    return 8
+
+
+def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:
+    P, N = records.inputs(system, records.batch_rank(system)), records.state_field(system).shape[-1]
+    given = describe(B=system.B, u_k=u_k, state=state)
+    if P is not None and (u_k.ndim < 1 or u_k.shape[-1] != P):
+        n = u_k.shape[-1] if u_k.ndim else 0
+        raise ShapeError(f"step: u_k has {n} inputs but B has {P} ({given}).")
+    if state.ndim < 1 or state.shape[-1] != N:
+        raise ShapeError(f"step: state must end with {N} states ({given}).")
+    broadcast(
+        "step",
+        u_k=u_k.shape[: u_k.ndim - (P is not None)],
+        state=state.shape[:-1],
+        B=system.B.shape[:-1][: records.batch_rank(system)],
+    )
+
+
+def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Any:
+    """From the scales of a chunk (T, ...) to the discrete systems of its steps, with time on axis 0."""
+    return lambda scale: discretized(system, scale[..., None] * dt, method, alpha, xp)
+
+
+def _batch(
+    operation: str, system: Any, u: Array, initial: Any, reset: Any, lengths: Any, step_scale: Any
+) -> tuple[int, ...]:
+    """The common batch axes; raises ShapeError where something does not fit."""
+    rank = records.batch_rank(system)
+    P = records.inputs(system, rank)
+    axes = 1 if P is None else 2
+    arrays = {"u": u, "initial": initial, "reset": reset, "lengths": lengths, "step_scale": step_scale}
+    given = describe(B=system.B, **arrays)
+    if u.ndim < axes:
+        raise ShapeError(f"{operation}: u needs {axes} axes ({'L' if P is None else 'P, L'}) or more ({given}).")
+    if P is not None and u.shape[-2] != P:
+        raise ShapeError(f"{operation}: u has {u.shape[-2]} inputs but B has {P} ({given}).")
+    first = records.state_field(system)
+    batches = {"u": u.shape[:-axes], "system": first.shape[:rank], "B": system.B.shape[:rank]}
+    batches["C"] = system.C.shape[:rank]
+    length, states = u.shape[-1], first.shape[-1]
+    if initial is not None:
+        if initial.ndim < 1 or initial.shape[-1] != states:
+            raise ShapeError(f"{operation}: initial must end with {states} states ({given}).")
+        batches["initial"] = initial.shape[:-1]
+    for name, x in (("reset", reset), ("step_scale", step_scale)):
+        if x is None:
+            continue
+        if x.ndim < 1 or x.shape[-1] != length:
+            raise ShapeError(f"{operation}: {name} must have one entry a step, (..., {length}) ({given}).")
+        batches[name] = x.shape[:-1]
+    check_masks(operation, given, reset, lengths, step_scale)
+    if lengths is not None:
+        batches["lengths"] = lengths.shape
+    return broadcast(operation, **batches)
+
+
+def _with_axes(x: Array | None, ndim: int, xp: Namespace) -> Array | None:
+    """x with axes of size 1 in front, up to ndim."""
+    return x if x is None else xp.reshape(x, (1,) * (ndim - x.ndim) + tuple(x.shape))
+
+
+def _empty(job: Run) -> tuple[Array, Array | None]:
+    """A sequence of no steps: no outputs, and the state stays."""
+    rank = records.batch_rank(job.system)
+    M = records.outputs(job.system, rank)
+    y = job.xp.zeros((*job.batch, *(() if M is None else (M,)), 0), dtype=job.u.dtype, device=device(job.u))
+    return y, job.first_state()
+
+
+def _direct(system: Any, u: Array, y: Array, xp: Namespace) -> Array:
+    """y + D u."""
+    D, rank = system.D, records.batch_rank(system)
+    if D is None:
+        return y
+    P, M = records.inputs(system, rank), records.outputs(system, rank)
+    if not is_array(D) or D.ndim == 0:
+        if P != M:
+            raise ShapeError(f"scan: D = {D!r} is one number, but the system has {P or 1} inputs and {M or 1} outputs.")
+        return y + D * u
+    if P is None:
+        return y + D[..., None] * (u if M is None else u[..., None, :])
+    product = matmul(D if M is not None else D[..., None, :], u, xp)
+    return y + (product if M is not None else product[..., 0, :])
+
+
+def step(
+    system: Any, u_k: Array, state: Array, *, dt: Any = None, method: str = "zoh", alpha: float | None = None
+) -> tuple[Array, Array]:
+    """One step of a system: y_k = C x_k + D u_k with x_k = Ab x_{k-1} + Bb u_k.
+
+    u_k (...) or (..., P); state x_{k-1} (..., N); returns y_k (...) or (..., M), and x_k (..., N). The same function
+    as `scan` over one step. To generate many steps, discretize once and pass the discrete system.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
+
+    >>> import numpy, ssm_core
+    >>> system = ssm_core.Diagonal(numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1), discrete=True)
+    >>> ssm_core.step(system, numpy.asarray(1.0), numpy.asarray([4.0]))
+    (array(3.), array([3.]))
+    """
+    system = records.as_system("step", system, dt)
+    check_method("step", system, dt, method, alpha)
+    system, xp = records.validated("step", system)
+    system = state_space(system)
+    require_arrays("step", u_k=u_k, state=state)
+    namespace("step", B=system.B, u_k=u_k, state=state)
+    dt = validated_dt("step", system, dt, xp)
+    system = records.as_precise_as(system, dt, xp)
+    check_output("step", system)
+    floating("step", u_k=u_k, state=state)
+    check_system_values("step", xp, system, dt, False)
+    check_finite("step", xp, False, u_k=u_k, state=state)
+    if method == "foh" and not system.discrete:
+        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
+    _check_step_shapes(system, u_k, state)
+    y, state = run("step", system, u_k[..., None], xp, dt, method, alpha, initial=state, mode="scan", want_state=True)
+    return y[..., 0], state

@@ -1,0 +1,86 @@
+"""One step of a discrete system after another, with everything that does not change prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._arrays.dispatch import dispatched
+from .._arrays.library import Array, Namespace, is_complex, matmul, namespace
+from ..recurrences.diagonal import driven, observed
+from ..systems import records
+from ..systems.conversions import halved, joined
+from ..systems.records import DPLR, Dense, Diagonal
+
+SystemStep = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def system_stepper(system: Any, xp: Namespace) -> SystemStep:
+    """A function (state (..., N), u (...[, P])) -> (state, C state): x = A x + B u, y = C x (2 Re with conj_pairs)."""
+    rank = records.batch_rank(system)
+    several_inputs = records.inputs(system, rank) is not None
+    several_outputs = records.outputs(system, rank) is not None
+    if isinstance(system, Diagonal) and not several_inputs:
+        return diagonal_stepper(
+            system.poles, system.B, system.C, conj_pairs=system.conj_pairs, several_outputs=several_outputs
+        )
+    pairs = getattr(system, "conj_pairs", False)
+    moved = next(make for kind, make in _MOVED.items() if isinstance(system, kind))(system, xp)
+
+    def step(state: Array, u: Array) -> tuple[Array, Array]:
+        state = moved(state) + driven(system.B, u, several_inputs, xp)
+        return state, observed(system.C, state, several_outputs, pairs, xp)
+
+    return step
+
+
+def in_halves(step: SystemStep, xp: Namespace) -> SystemStep:
+    """A step on (Re x, Im x) as one on x."""
+
+    def on_halves(state: Array, u: Array) -> tuple[Array, Array]:
+        state, y = step(joined(state, xp), u)
+        return halved(state, xp), y
+
+    return on_halves
+
+
+def diagonal_stepper(poles: Array, B: Array, C: Array, *, conj_pairs: bool, several_outputs: bool) -> SystemStep:
+    """A function (state (..., N), u (...)) -> (state, C state): x = poles x + B u, y = C x (2 Re with conj_pairs)."""
+    step: SystemStep = _diagonal_stepper(poles, B, C, conj_pairs=conj_pairs, several_outputs=several_outputs)
+    return step
+
+
+@dispatched
+def _diagonal_stepper(poles: Array, B: Array, C: Array, *, conj_pairs: bool, several_outputs: bool) -> SystemStep:
+    xp = namespace("diagonal_stepper", poles=poles, B=B, C=C)
+
+    def step(state: Array, u: Array) -> tuple[Array, Array]:
+        state = poles * state + B * u[..., None]
+        return state, observed(C, state, several_outputs, conj_pairs, xp)
+
+    return step
+
+
+def _dense_product(system: Dense, xp: Namespace) -> Callable[[Array], Array]:
+    return lambda x: matmul(system.A, x[..., None], xp)[..., 0]
+
+
+def _dplr_product(system: DPLR, xp: Namespace) -> Callable[[Array], Array]:
+    """poles x - sum_r P_r Q_r^H x, the products over both halves of conjugate pairs."""
+    P = xp.matrix_transpose(system.P)
+    Q_H = xp.conj(system.Q) if is_complex(system.Q) else system.Q
+
+    def product(x: Array) -> Array:
+        inner = matmul(Q_H, x[..., None], xp)
+        if system.conj_pairs:
+            inner = 2 * xp.real(inner) if is_complex(inner) else 2 * inner
+        return system.poles * x - matmul(P, inner, xp)[..., 0]
+
+    return product
+
+
+_MOVED: dict[type, Any] = {
+    Dense: _dense_product,
+    DPLR: _dplr_product,
+    Diagonal: lambda system, xp: lambda x: system.poles * x,
+}

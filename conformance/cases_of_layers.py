@@ -111,7 +111,7 @@ def language_case(model: LanguageModel, length: int = 9) -> Case:
         return truth_mamba.language_model(model.layer, model.options(), block, params, v.ids)[0]
 
     return Case(
-        f"layers.{model.name}", "untied" if not model.tied else "tied", draw,
+        f"models.{model.name}", "untied" if not model.tied else "tied", draw,
         lambda v: model.apply(params_of(v, model), v.ids), expected, ONCE, terms=64 * length,
     )  # fmt: skip
 

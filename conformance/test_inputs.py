@@ -10,6 +10,8 @@ import pytest
 
 import ssm_core
 from ssm_core.functions import special
+from ssm_core.recurrences.segments import Segments
+from ssm_core.time_invariant.simulation import simulated
 
 from . import backends, cases, cases_of_duality, cases_of_layers, cases_of_systems, examples
 from .backends import HALF, Backend
@@ -225,9 +227,8 @@ def test_padding_may_hold_anything(mode: str, backend: Backend, dtype: str):
         # Array by array: values of host arrays are checked, and NaN refused, before anything runs.
         system = PAIRS.system(v)
         xp = backend.xp
-        return ssm_core.time_invariant.simulation.run(
-            "scan", system, u, xp, 0.1, "zoh", initial=v.state, lengths=v.lengths, mode=mode, want_state=True
-        )
+        segments = Segments(40, lengths=v.lengths)
+        return simulated("scan", system, u, xp, segments=segments, dt=0.1, initial=v.state, mode=mode)
 
     wanted, last = run(v.u)
     y, state = run(v.dirty)

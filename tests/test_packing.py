@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ssm_core
-from ssm_core.recurrences.segments import check_cu_seqlens, resets_of, side_by_side
+from ssm_core.recurrences.segments import Segments, checked_segments
 
 settings.register_profile("ssm_core", derandomize=True, deadline=None, max_examples=30, database=None)
 settings.load_profile("ssm_core")
@@ -63,8 +63,9 @@ def test_packed_is_one_by_one(kind: Gated, lengths: list[int], seed: int, with_s
 @given(recurrences, sequences, seeds, libraries)
 def test_packed_is_a_reset_at_every_start(kind: Gated, lengths: list[int], seed: int, xp: ModuleType):
     _, packed, ends = drawn(kind, lengths, seed)
-    packed, reset = in_library(xp, packed), resets_of(xp.asarray(ends), sum(lengths), xp)
-    close(kind.output(packed, cu_seqlens=xp.asarray(ends)), kind.output(packed, reset=reset))
+    reset = np.isin(np.arange(sum(lengths)), ends[:-1])[None, :]
+    packed = in_library(xp, packed)
+    close(kind.output(packed, cu_seqlens=xp.asarray(ends)), kind.output(packed, reset=xp.asarray(reset)))
 
 
 @given(kinds, st.lists(st.integers(0, 17), max_size=4), seeds, libraries)
@@ -173,32 +174,82 @@ def test_half_precision_is_computed_in_single(kind: Gated, half: str):
     close(y.double(), double, {"float16": 2e-3, "bfloat16": 1e-2}[half])
 
 
-# Helpers -------------------------------------------------------------------------------------------------------------
+# The record ----------------------------------------------------------------------------------------------------------
 
 
-def test_resets_of_empty_sequences(xp: Any):
+class Runs:
+    """What `Segments.run` gives to a run, one row each; outputs are the signal, states the lengths."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[np.ndarray, Any, Segments]] = []
+
+    def __call__(self, signals: dict[str, Any], initial: Any, segments: Segments) -> tuple[Any, Any]:
+        assert signals["nothing"] is None
+        self.given.append((np.asarray(signals["x"]), initial, segments))
+        return signals["x"], segments.lengths
+
+
+def packed_run(xp: Any, lengths: list[int], initial: Any = None, *, apart: bool | None) -> tuple[Runs, Any, Any]:
+    """With the numbers 0, 1, ... as the signal (1, L, 1)."""
+    ends, runs = np.asarray([0, *np.cumsum(lengths)]), Runs()
+    x = xp.asarray(np.arange(float(ends[-1]))[None, :, None])
+    segments = Segments(int(ends[-1]), cu_seqlens=xp.asarray(ends))
+    return runs, *segments.run("f", runs, {"x": x, "nothing": None}, initial, axis=1, apart=apart)
+
+
+def test_without_states_one_run_with_resets(xp: Any):
     """Two starts at one step are one reset; a sequence that begins at the end has none."""
-    found = resets_of(xp.asarray([0, 2, 2, 5, 5]), 5, xp)
-    np.testing.assert_array_equal(np.asarray(found), [[True, False, True, False, False]])
+    runs, _, _ = packed_run(xp, [2, 0, 3, 0], apart=False)
+    [(_, _, segments)] = runs.given
+    np.testing.assert_array_equal(np.asarray(segments.reset), [[True, False, True, False, False]])
+    assert segments.lengths is None
 
 
-def test_side_by_side_pads_to_the_longest(xp: Any):
-    seen = []
+def test_with_states_a_batch_padded_to_the_longest(xp: Any):
+    runs, y, lengths = packed_run(xp, [2, 0, 3], apart=True)
+    [(x, _, segments)] = runs.given
+    np.testing.assert_array_equal(np.asarray(segments.lengths), [3, 2, 0])
+    np.testing.assert_array_equal(x[0, :, 0], [2, 3, 4])
+    np.testing.assert_array_equal(x[1, :2, 0], [0, 1])
+    np.testing.assert_array_equal(np.asarray(y)[0, :, 0], np.arange(5))
+    np.testing.assert_array_equal(np.asarray(lengths), [2, 0, 3])
 
-    def run(signals: tuple[Any, ...], lengths: Any) -> tuple[Any, Any]:
-        seen.append((np.asarray(signals[0]), signals[1], np.asarray(lengths)))
-        return signals[0], lengths
 
-    x = xp.asarray(np.arange(1.0, 6.0)[None, :, None])
-    y, lengths = side_by_side("f", run, (x, None), xp.asarray([0, 2, 2, 5]), 1)
-    laid, nothing, given = seen[0]
-    np.testing.assert_array_equal(given, [2, 0, 3])
-    np.testing.assert_array_equal(laid[0, :2, 0], [1, 2])
-    np.testing.assert_array_equal(laid[2, :, 0], [3, 4, 5])
-    assert laid.shape == (3, 3, 1)
-    assert nothing is None
-    np.testing.assert_array_equal(np.asarray(y), np.asarray(x))
-    np.testing.assert_array_equal(np.asarray(lengths), given)
+@given(st.lists(st.one_of(st.integers(0, 20), st.integers(0, 4000)), min_size=1, max_size=80))
+def test_packing_with_states_costs_what_the_tokens_cost(lengths: list[int]):
+    """A quarter more at most, and 64 steps a batch, of which there are few; everything comes back in its order."""
+    initial = (np.arange(float(len(lengths)))[:, None],)
+    runs, y, last = packed_run(array_api_compat.numpy, lengths, initial, apart=True)
+    steps = [x.shape[0] * x.shape[1] for x, _, _ in runs.given]
+    assert sum(steps) <= 1.25 * sum(lengths) + 65 * len(steps) + len(lengths)
+    assert len(steps) <= 16
+    np.testing.assert_array_equal(np.asarray(y)[0, :, 0], np.arange(sum(lengths)))
+    np.testing.assert_array_equal(np.asarray(last), lengths)
+    for x, first, segments in runs.given:
+        for row, state, n in zip(x, first[0], segments.lengths, strict=True):
+            starts = np.cumsum([0, *lengths])[int(state[0])]
+            np.testing.assert_array_equal(row[:n, 0], np.arange(starts, starts + n))
+
+
+def test_resets_count_within_the_lengths_only(xp: Any):
+    reset, lengths = xp.asarray(np.ones((2, 4), bool)), xp.asarray([1, 4])
+    found = checked_segments("f", "", (2,), 4, reset=reset, lengths=lengths)
+    np.testing.assert_array_equal(np.asarray(found.reset), [[True, False, False, False], [True] * 4])
+
+
+def test_lengths_are_refused_or_clipped():
+    with pytest.raises(ssm_core.DomainError, match=r"lengths must lie in \[0, 4\].*smallest: -1, largest: 5"):
+        checked_segments("f", "", (2,), 4, lengths=np.asarray([-1, 5]))
+    clipped = checked_segments("f", "", (2,), 4, lengths=array_api_strict.asarray([-1, 5]))
+    np.testing.assert_array_equal(np.asarray(clipped.lengths), [0, 4])
+
+
+@pytest.mark.parametrize("axis", [1, -1, 2])
+def test_masked_is_zero_beyond(axis: int, xp: Any):
+    x = np.full((2, 3, 3), np.nan)
+    masked = Segments(3, lengths=xp.asarray([3, 1])).masked(xp.asarray(x), axis, xp)
+    wanted = np.where((np.arange(3) < np.asarray([3, 1])[:, None])[:, :, None], x, 0)
+    np.testing.assert_array_equal(np.asarray(masked), wanted if axis == 1 else wanted.swapaxes(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -216,18 +267,18 @@ def test_side_by_side_pads_to_the_longest(xp: Any):
 )
 def test_wrong_ends_are_refused(ends: Any, error: type, message: str, xp: Any):
     with pytest.raises(error, match=f"^f: .*{message}"):
-        check_cu_seqlens("f", xp.asarray(ends), 1, 5)
+        checked_segments("f", "", (1,), 5, cu_seqlens=xp.asarray(ends))
 
 
 def test_ends_belong_to_one_sequence_and_stand_alone():
     ends = np.asarray([0, 5])
     with pytest.raises(ssm_core.ShapeError, match=r"packed into a batch of 1 .*batch: 2"):
-        check_cu_seqlens("f", ends, 2, 5)
+        checked_segments("f", "", (2,), 5, cu_seqlens=ends)
     for name in ("reset", "lengths"):
         with pytest.raises(ssm_core.OptionError, match=f"leave out {name}"):
-            check_cu_seqlens("f", ends, 1, 5, **{name: ends})
+            checked_segments("f", "", (1,), 5, cu_seqlens=ends, **{name: ends})
     with pytest.raises(ssm_core.DTypeError, match="cu_seqlens is a list"):
-        check_cu_seqlens("f", [0, 5], 1, 5)
+        checked_segments("f", "", (1,), 5, cu_seqlens=[0, 5])
 
 
 @pytest.mark.parametrize("kind", RECURRENCES, ids=lambda kind: kind.name)

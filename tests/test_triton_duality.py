@@ -16,6 +16,7 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
 import ssm_core  # noqa: E402
 from ssm_core.adapters.torch import Mamba2  # noqa: E402
 from ssm_core.backends.torch import gpu_kernels, triton_duality  # noqa: E402
+from ssm_core.recurrences.segments import Segments  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIGNALS = ("x", "dt", "A", "B", "C", "initial")
@@ -174,7 +175,7 @@ def test_gradients_of_what_a_strong_decay_leaves_keep_their_digits():
     x, B, C, first = (inputs(L, H=1)[name] for name in ("x", "B", "C", "initial"))
     arrays = [v.to(DEVICE) for v in (x, g, B, C, first)]
     leaves = [v.double().requires_grad_() for v in arrays]
-    y, state = ssm_core.gated.ssd._ssd(*leaves, None, None, chunk=4, backend="generic")
+    y, state = ssm_core.gated.ssd._ssd(*leaves, segments=Segments(leaves[0].shape[1]), chunk=4, backend="generic")
     wanted = torch.autograd.grad(y.sum() + state.sum(), leaves[1])[0][0, 10, 0]
     ones = torch.ones_like(arrays[0]), torch.ones_like(first)
     found = triton_duality.backward(*arrays, None, None, *ones)[1][0, 10, 0]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssm_core.gated.ssd import CHUNK, _ssd
+from ssm_core.recurrences.segments import Segments
 
 from .gpu_kernels import kernels
 from .transforms import forward_mode, transformed
@@ -20,22 +21,20 @@ def ssd(
     log_gates: Tensor,
     B: Tensor,
     C: Tensor,
-    initial: Tensor | None,
-    reset: Tensor | None,
-    lengths: Tensor | None,
+    state: Tensor,
     *,
+    segments: Segments,
     chunk: int,
 ) -> Any:
     """The twin of `ssm_core.gated.ssd._ssd` on GPUs, in single precision; its chunks are its own."""
-    (batch, _, H, P), N = drive.shape, B.shape[-1]
-    first = drive.new_zeros((batch, H, P, N)) if initial is None else initial
-    arrays = (drive, log_gates, B, C, first)
+    P, N = drive.shape[-1], B.shape[-1]
+    arrays = (drive, log_gates, B, C, state)
     single = all(x.dtype == torch.float32 for x in arrays)
     if not single or 0 in (*drive.shape, N) or max(P, N) > LARGEST or transformed(drive) or forward_mode():
         return NotImplemented
     if kernels("triton_duality", drive.device) is None:
         return NotImplemented
-    return _Dual.apply(*arrays, reset, lengths)
+    return _Dual.apply(*arrays, segments.reset, segments.lengths)
 
 
 def _kernels(x: Tensor) -> tuple[Any, str]:
@@ -125,7 +124,8 @@ def _generic_gradients(inputs: Any, needed: Any, grads: tuple[Tensor, ...]) -> t
         if lengths is not None:
             steps = torch.arange(x.shape[1], device=x.device)
             C = C.masked_fill((steps >= lengths[:, None])[..., None, None], 0)
-        outputs = _ssd(x, g, B, C, first, reset, lengths, chunk=CHUNK, backend="generic")
+        segments = Segments(x.shape[1], reset, lengths)
+        outputs = _ssd(x, g, B, C, first, segments=segments, chunk=CHUNK, backend="generic")
         varying = [(y, dy) for y, dy in zip(outputs, grads, strict=True) if y.requires_grad]
         ys, dys = zip(*varying, strict=True)
         wanted = [x for x, n in zip(leaves, needed, strict=True) if n]

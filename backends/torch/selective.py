@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssm_core.recurrences.segments import Segments
+
 from . import selective_steps
 from .gpu_kernels import kernels
 from .transforms import forward_mode, transformed
@@ -21,10 +23,9 @@ def selective_scan(
     A: Tensor,
     B: Tensor,
     C: Tensor,
-    state: Tensor,
-    reset: Tensor | None,
-    lengths: Tensor | None,
     *,
+    state: Tensor,
+    segments: Segments,
     discretization: str,
     chunk: int | None,
 ) -> tuple[Tensor, Tensor]:
@@ -39,7 +40,7 @@ def selective_scan(
     mapped = torch._C._are_functorch_transforms_active()  # which, unlike `transformed`, sees what is compiled too
     if mapped or transformed(u) or forward_mode():
         return NotImplemented
-    on_host = module is selective_steps
+    on_host, reset, lengths = module is selective_steps, segments.reset, segments.lengths
     T = selective_steps.spacing(u, A.shape[1], chunk) if on_host else tile(A.shape[1], u.shape[1] // groups(B, C))[0]
     if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
         y, last, _ = _SelectiveScan.apply(*arrays, reset, lengths, chunk, T)
@@ -145,7 +146,10 @@ def _differentiable(arrays: Any, needed: Any, options: Any, grads: Any) -> tuple
     *masks, chunk = options
     with torch.enable_grad():
         apart = [x.view_as(x) for x in arrays]  # one may depend on another, or be it
-        results = _selective_scan(*apart, *masks, discretization="mamba", chunk=chunk, backend="generic")
+        *signals, state = apart
+        segments = Segments(signals[0].shape[-1], *masks)
+        options = {"state": state, "segments": segments, "discretization": "mamba", "chunk": chunk}
+        results = _selective_scan(*signals, **options, backend="generic")
         wanted = [x for x, need in zip(apart, needed, strict=True) if need]
         found = iter(torch.autograd.grad(results, wanted, grads, create_graph=True))
     return tuple(next(found) if need else None for need in needed)

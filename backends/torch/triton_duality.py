@@ -33,6 +33,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ssm_core.gated.ssd import FLOOR, _ssd
+from ssm_core.recurrences.segments import Segments
 
 # A tile of 64 by 64 is 32 registers for each of 128 threads. With states in blocks of 64 by 32 the walk and the outputs
 # keep at most three such tiles besides the operands of a product, and spill nothing of them. The rows keep as much and
@@ -323,7 +324,7 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         arrays, grads = (x, -g.abs(), B, C, first), (x + 1, first + 1)
         reset = torch.arange(70, device=device)[None] == 40
         leaves = [v.double().requires_grad_() for v in arrays]
-        wanted = _ssd(*leaves, reset, None, chunk=STEPS, backend="generic")
+        wanted = _ssd(*leaves, segments=Segments(leaves[0].shape[1], reset), chunk=STEPS, backend="generic")
         slopes = torch.autograd.grad(wanted, leaves, [v.double() for v in grads])
     yield from zip(forward(*arrays, reset, None), (v.detach() for v in wanted), strict=True)
     yield from zip(backward(*arrays, reset, None, *grads), slopes, strict=True)

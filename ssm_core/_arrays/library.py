@@ -221,6 +221,11 @@ def exp(z: Array) -> Array:
     return namespace("exp", z=z).exp(z)
 
 
+def conjugated(x: Array, xp: Namespace) -> Array:
+    """The complex conjugate; what is real is passed on."""
+    return xp.conj(x) if is_complex(x) else x
+
+
 def matmul(x: Array, y: Array, xp: Namespace) -> Array:
     """x y in the dtype both promote to, which not every library's matmul does by itself."""
     if x.dtype == y.dtype:

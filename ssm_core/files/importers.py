@@ -14,7 +14,8 @@ import numpy as np
 from .. import layers
 from .._arrays.errors import DTypeError, OptionError, ShapeError
 from .._arrays.library import is_array, to_numpy
-from ..systems.conversions import dense_form, joined
+from ..recurrences.pairs import real_rows
+from ..systems.conversions import dense_form
 from ..systems.discretization import discretized
 from ..systems.records import DPLR
 from .weights import check_parameters
@@ -112,7 +113,7 @@ def _true_C(layer: layers.S4, params: dict[str, np.ndarray], length: int) -> np.
     discrete = dense_form(discretized(system, np.asarray(dt)[:, None], layer.discretization, None, np), np)
     left = np.eye(discrete.A.shape[-1]) - np.linalg.matrix_power(discrete.A, length)
     # 2 Re(C x) = (2 Re C, -2 Im C) (Re x, Im x) of the real form.
-    real = 2 * joined(np.conj(np.asarray(system.C)), np)
+    real = real_rows(np.asarray(system.C), np)
     C = np.linalg.solve(np.swapaxes(left, -1, -2), real[..., None])[..., 0] / 2
     n = C.shape[-1] // 2
     return np.stack([C[..., :n], -C[..., n:]], axis=-1)

@@ -17,7 +17,7 @@ from .._arrays.library import (
     require_arrays,
 )
 from .._arrays.values import check_finite
-from ..recurrences.segments import check_lengths, check_masks
+from ..recurrences.segments import Segments, Signals, checked_segments
 
 
 def causal_conv1d(
@@ -28,19 +28,21 @@ def causal_conv1d(
     initial: Array | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
     return_state: bool = False,
 ) -> Array | tuple[Array, Array]:
     """Every channel convolved with its own K taps: the short convolution before a selective scan.
 
     y_k = bias + sum_j weight_j u_{k-K+1+j},   j = 0 .. K-1: the last tap meets the input of the same step
 
-    u         (batch, H, L), real
-    weight    (H, K)
-    bias      (H,)
-    initial   the K - 1 inputs before the first, oldest first (batch, H, K - 1); zero if None
-    reset     bool (batch, L): what came before that step counts as zero from there on
-    lengths   integer (batch,): the state is that at the length; y beyond is unspecified
-    returns   y (batch, H, L) in u's dtype, with return_state (y, the last K - 1 inputs (batch, H, K - 1))
+    u           (batch, H, L), real
+    weight      (H, K)
+    bias        (H,)
+    initial     the K - 1 inputs before the first, oldest first (batch, H, K - 1); zero if None
+    reset       bool (batch, L): what came before that step counts as zero from there on
+    lengths     integer (batch,): the state is that at the length; y beyond is unspecified
+    cu_seqlens  integer (n + 1,) with batch 1: n sequences packed one after another; states (n, H, K - 1)
+    returns     y (batch, H, L) in u's dtype, with return_state (y, the last K - 1 inputs (batch, H, K - 1))
 
     Half precision is computed in float32. Raises ShapeError, DTypeError, DomainError and MixedArraysError.
     Source: Gu and Dao, Mamba, 2023, https://arxiv.org/abs/2312.00752.
@@ -49,43 +51,41 @@ def causal_conv1d(
     >>> ssm_core.causal_conv1d(numpy.asarray([[[1.0, 2.0, 3.0]]]), numpy.asarray([[10.0, 1.0]]))
     array([[[ 1., 12., 23.]]])
     """
-    optional = {"bias": bias, "initial": initial, "reset": reset, "lengths": lengths}
-    given = {name: x for name, x in optional.items() if x is not None}
-    require_arrays("causal_conv1d", u=u, weight=weight, **given)
-    xp = namespace("causal_conv1d", u=u, weight=weight, **given)
-    real_floating("causal_conv1d", u=u, weight=weight, bias=bias, initial=initial)
+    operation = "causal_conv1d"
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    given = {name: x for name, x in {"bias": bias, "initial": initial, **masks}.items() if x is not None}
+    require_arrays(operation, u=u, weight=weight, **given)
+    xp = namespace(operation, u=u, weight=weight, **given)
+    real_floating(operation, u=u, weight=weight, bias=bias, initial=initial)
     shapes = describe(u=u, weight=weight, **given)
     if u.ndim != 3:
-        raise ShapeError(f"causal_conv1d: u must be (batch, H, L) ({shapes}).")
+        raise ShapeError(f"{operation}: u must be (batch, H, L) ({shapes}).")
     batch, H, L = u.shape
     if weight.ndim != 2 or weight.shape[0] != H or weight.shape[1] < 1:
-        raise ShapeError(f"causal_conv1d: weight must be ({H}, K), K taps for each channel of u ({shapes}).")
-    K = weight.shape[1]
-    check_masks("causal_conv1d", shapes, reset, lengths, None)
-    wanted = {"bias": (H,), "initial": (batch, H, K - 1), "reset": (batch, L), "lengths": (batch,)}
-    for name, x in given.items():
-        if tuple(x.shape) != wanted[name]:
-            raise ShapeError(f"causal_conv1d: {name} must be {wanted[name]} ({shapes}).")
-    check_finite("causal_conv1d", xp, u=u, weight=weight, bias=bias, initial=initial)
-    check_lengths("causal_conv1d", lengths, L)
+        raise ShapeError(f"{operation}: weight must be ({H}, K), K taps for each channel of u ({shapes}).")
+    segments = checked_segments(operation, shapes, (batch,), L, **masks)
+    wanted = {"bias": (H,), "initial": (segments.count(batch), H, weight.shape[1] - 1)}
+    for name, shape in wanted.items():
+        if name in given and tuple(given[name].shape) != shape:
+            raise ShapeError(f"{operation}: {name} must be {shape} ({shapes}).")
+    check_finite(operation, xp, u=u, weight=weight, bias=bias, initial=initial)
     dtype = compute_dtype(xp, u, weight, bias, initial)
     x, w, b, before = (None if v is None else xp.astype(v, dtype, copy=False) for v in (u, weight, bias, initial))
-    y, state = short_convolution(xp.permute_dims(x, (0, 2, 1)), w, b, before, reset, lengths, xp)
+
+    def run(signals: Signals, before: Array | None, segments: Segments) -> tuple[Array, Array]:
+        return short_convolution(segments.masked(signals["u"], 1, xp), w, b, before, segments, xp)
+
+    signals = {"u": xp.permute_dims(x, (0, 2, 1))}
+    y, state = segments.run(operation, run, signals, before, axis=1, apart=return_state)
     y = in_dtype_of(u, xp.permute_dims(y, (0, 2, 1)), xp)
     return (y, state) if return_state else y
 
 
 def short_convolution(
-    u: Array,
-    weight: Array,
-    bias: Array | None,
-    before: Array | None,
-    reset: Array | None,
-    lengths: Array | None,
-    xp: Namespace,
+    u: Array, weight: Array, bias: Array | None, before: Array | None, segments: Segments, xp: Namespace
 ) -> tuple[Array, Array]:
     """y (batch, L, H) of u (batch, L, H), features last, and the state (batch, H, K - 1)."""
-    batch, L, H = u.shape
+    (batch, L, H), reset, lengths = u.shape, segments.reset, segments.lengths
     n = weight.shape[1] - 1
     if before is None:
         before = xp.zeros((batch, H, n), dtype=u.dtype, device=device(u))

@@ -14,13 +14,13 @@ from ..functions.special import softplus
 
 def steps_of(
     operation: str,
-    dt: Any,
-    bias: Any,
-    with_softplus: bool,
-    limit: tuple[float, float],
+    dt: Array,
     shapes: object,
     xp: Namespace,
     *,
+    bias: Array | None = None,
+    with_softplus: bool = False,
+    limit: tuple[float, float] = (0.0, math.inf),
     advice: str = "Use dt_softplus=True.",
 ) -> Array:
     """dt + bias, softplus of it if asked for, clipped to the limits; negative steps of host arrays are refused."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import DTypeError, ShapeError, describe, unknown
@@ -17,7 +16,6 @@ from .._arrays.library import (
     floating,
     in_dtype_of,
     is_complex,
-    moved,
     namespace,
     real_dtype,
     real_floating,
@@ -27,8 +25,8 @@ from .._arrays.library import (
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import phi1, silu
 from ..recurrences.diagonal import gated_scan, steps_at_once
-from ..recurrences.fold import fold
-from ..recurrences.segments import check_cu_seqlens, check_lengths, check_masks, resets_of, side_by_side, steps_within
+from ..recurrences.fold import in_chunks
+from ..recurrences.segments import Segments, Signals, checked_segments
 from .checks import check_chunk, check_no_overflow, steps_of
 
 DISCRETIZATIONS = ("mamba", "zoh", "trapezoidal")
@@ -85,10 +83,8 @@ def selective_scan(
     """
     name = "selective_scan"
     require_arrays(name, u=u, dt=dt, A=A, B=B, C=C)
-    optional = {
-        "D": D, "z": z, "dt_bias": dt_bias, "initial": initial, "reset": reset, "lengths": lengths,
-        "cu_seqlens": cu_seqlens,
-    }  # fmt: skip
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial, **masks}
     given = {n: x for n, x in optional.items() if x is not None}
     require_arrays(name, **given)
     xp = namespace(name, u=u, dt=dt, A=A, B=B, C=C, **given)
@@ -98,43 +94,29 @@ def selective_scan(
     if discretization not in DISCRETIZATIONS:
         raise unknown(name, "discretization", discretization, DISCRETIZATIONS)
     _check_shapes(u, A, {"dt": dt, "z": z}, {"B": B, "C": C}, {"D": D, "dt_bias": dt_bias}, shapes)
-    n = u.shape[0]
-    if cu_seqlens is not None:
-        check_cu_seqlens(name, cu_seqlens, n, u.shape[-1], reset=reset, lengths=lengths)
-        n = cu_seqlens.shape[0] - 1
-    state_shape = (n, u.shape[1], A.shape[1] * (2 if discretization == "trapezoidal" else 1))
-    _check_states(u, A, initial, state_shape, reset, lengths, shapes)
+    segments = checked_segments(name, shapes, tuple(u.shape[:1]), u.shape[-1], **masks)
+    _check_initial(u, A, initial, segments, discretization, shapes)
     for row, x in (("B", B), ("C", C)):
         if is_complex(x) and not is_complex(A):
             raise DTypeError(f"{name}: {row} is complex but A is real ({shapes}). A complex A makes complex states.")
     if chunk is not None:
         check_chunk(name, chunk)
     check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
-    check_lengths(name, lengths, u.shape[-1])
 
     signal, dtype = u, real_dtype(compute_dtype(xp, u, dt, A, B, C), xp)
     u, dt, A, B, C, D, z, dt_bias, initial = (
         _as_precise(x, dtype, xp) for x in (u, dt, A, B, C, D, z, dt_bias, initial)
     )
     bias = None if dt_bias is None else dt_bias[:, None]
-    dt = steps_of(name, dt, bias, dt_softplus, (0.0, math.inf), shapes, xp)
+    dt = steps_of(name, dt, shapes, xp, bias=bias, with_softplus=dt_softplus)
     if initial is not None:
-        initial = initial + xp.zeros(state_shape, dtype=xp.result_type(A.dtype, dtype), device=device(u))
+        state_dtype = xp.result_type(A.dtype, dtype)
+        initial = initial if initial.dtype == state_dtype else xp.astype(initial, state_dtype)
     with overflow_ignored(u):
-        packed = cu_seqlens is not None and (return_state or initial is not None)
-        if packed:
-            constant = {n: x for n, x in (("B", B), ("C", C)) if x.ndim == 2}
-
-            def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Array]:
-                u, dt, B, C = signals
-                rows = {"B": B, "C": C} | constant
-                return in_chunks(u, dt, A, rows["B"], rows["C"], initial, None, lengths, discretization, chunk, xp)
-
-            signals = (u, dt, *(None if n in constant else x for n, x in (("B", B), ("C", C))))
-            y, state = side_by_side(name, one_each, signals, cu_seqlens, -1)
-        else:
-            reset = reset if cu_seqlens is None else resets_of(cu_seqlens, u.shape[-1], xp)
-            y, state = in_chunks(u, dt, A, B, C, initial, reset, lengths, discretization, chunk, xp)
+        y, state = run_selective(
+            u, dt, A, B, C, segments=segments, initial=initial, discretization=discretization, chunk=chunk,
+            want_state=return_state,
+        )  # fmt: skip
     check_no_overflow(name, y, -1, lengths, shapes)
     y = y if D is None else y + D[:, None] * u
     y = y if z is None else y * silu(z)
@@ -142,28 +124,38 @@ def selective_scan(
     return (y, state) if return_state else y
 
 
-def in_chunks(
+def run_selective(
     u: Array,
     dt: Array,
     A: Array,
     B: Array,
     C: Array,
-    initial: Array | None,
-    reset: Array | None,
-    lengths: Array | None,
-    discretization: str,
-    chunk: int | None,
-    xp: Namespace,
+    *,
+    segments: Segments,
+    initial: Array | None = None,
+    discretization: str = "mamba",
+    chunk: int | None = None,
+    want_state: bool = True,
 ) -> tuple[Array, Array]:
     """C x for all steps, and the last state, of arrays that are known to fit."""
-    if initial is None:
-        dtype = xp.result_type(A.dtype, u.dtype)
-        width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)
-        initial = xp.zeros((*u.shape[:2], width), dtype=dtype, device=device(u))
-    if 0 in u.shape:
-        return xp.zeros_like(u), initial
-    B, C = (x[:, None, :, :] if x.ndim == 3 else x for x in (B, C))  # (batch, G, N, L), or constant (H, N)
-    return _selective_scan(u, dt, A, B, C, initial, reset, lengths, discretization=discretization, chunk=chunk)
+    xp, constant = namespace("selective_scan", u=u), {}
+    signals = {"u": u, "dt": dt}
+    for name, x in (("B", B), ("C", C)):
+        (constant if x.ndim == 2 else signals)[name] = x[:, None, :, :] if x.ndim == 3 else x  # (batch, G, N, L)
+    width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)
+
+    def run(signals: Signals, initial: Array | None, segments: Segments) -> tuple[Array, Array]:
+        v = {name: segments.masked(x, -1, xp) for name, x in signals.items()} | constant
+        state = initial
+        if state is None:
+            state_dtype = xp.result_type(A.dtype, u.dtype)
+            state = xp.zeros((*v["u"].shape[:2], width), dtype=state_dtype, device=device(u))
+        if 0 in v["u"].shape:
+            return xp.zeros_like(v["u"]), state
+        options = {"state": state, "segments": segments, "discretization": discretization, "chunk": chunk}
+        return _selective_scan(v["u"], v["dt"], A, v["B"], v["C"], **options)
+
+    return segments.run("selective_scan", run, signals, initial, axis=-1, apart=want_state)
 
 
 @dispatched
@@ -173,44 +165,36 @@ def _selective_scan(
     A: Array,
     B: Array,
     C: Array,
-    state: Array,
-    reset: Array | None,
-    lengths: Array | None,
     *,
+    state: Array,
+    segments: Segments,
     discretization: str,
     chunk: int | None,
 ) -> tuple[Array, Array]:
-    """States of one chunk at a time."""
+    """States of one chunk at a time; signals are zero beyond the lengths, so that no step there moves a state."""
     xp, L = namespace("selective_scan", u=u), u.shape[-1]
-    named: dict[str, Array] = {"u": u, "dt": dt}
-    fixed: dict[str, Array] = {}
+    signals, constants = {"u": u, "dt": dt}, {"A": A}
     for name, x in (("B", B), ("C", C)):
-        (fixed if x.ndim == 2 else named)[name] = x
-    if reset is not None:
-        named["reset"] = reset[:, None, :]
-    if lengths is not None:
-        named["valid"] = steps_within(lengths, L, xp)[:, None, :]
+        (constants if x.ndim == 2 else signals)[name] = x
+    signals["reset"] = None if segments.reset is None else segments.reset[:, None, :]
+    trapezoidal = discretization == "trapezoidal"
+    if trapezoidal and segments.lengths is not None:  # the last B u is one of a step that counts
+        signals["valid"] = segments.valid(xp)[:, None, :]
 
-    names = (*named, "A", *fixed)
-
-    def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-        v = dict(zip(names, chunks, strict=True))
-        reset, valid = v.get("reset"), v.get("valid")
+    def body(state: Array, v: Signals) -> tuple[Array, Array]:
         w = v["dt"][..., None] * v["A"]  # (T, batch, H, N)
         gate, before = exp(w), None
-        if discretization == "trapezoidal":
+        if trapezoidal:
             state, drive, before = _trapezoid(v, gate, state, xp)
         else:
             drive = _times_rows(v["dt"] * v["u"], v["B"], xp)
             drive = drive * phi1(w) if discretization == "zoh" else drive
-        states = gated_scan(gate, drive, state, reset, valid, xp)
+        states = gated_scan(gate, drive, state, v.get("reset"), None, xp)
         last = states[-1, ...]
         return last if before is None else xp.concat([last, before], axis=-1), _read(states, v["C"], xp)
 
-    time_first = tuple(moved(x, -1, 0, xp) for x in named.values())
     count = steps_at_once(math.prod(u.shape[:2]) * A.shape[1], L) if chunk is None else chunk
-    y, state = fold(body, state, time_first, (A, *fixed.values()), chunk=count)
-    return moved(y, 0, -1, xp), state
+    return in_chunks(body, state, signals, constants, axis=-1, chunk=count)
 
 
 def _trapezoid(v: dict[str, Array], gate: Array, state: Array, xp: Namespace) -> tuple[Array, Array, Array]:
@@ -262,9 +246,13 @@ def _as_precise(x: Array | None, dtype: object, xp: Namespace) -> Array | None:
 
 
 def _check_shapes(
-    u: Array, A: Array, signals: dict[str, Array | None], rows: dict[str, Array], vectors: dict[str, Array | None],
+    u: Array,
+    A: Array,
+    signals: dict[str, Array | None],
+    rows: dict[str, Array],
+    vectors: dict[str, Array | None],
     shapes: object,
-) -> None:  # fmt: skip
+) -> None:
     if u.ndim != 3:
         raise ShapeError(f"selective_scan: u must be (batch, H, L) ({shapes}).")
     batch, H, L = u.shape
@@ -290,16 +278,13 @@ def _check_shapes(
             raise ShapeError(f"selective_scan: {x.shape[1]} groups of {name} do not divide {H} channels ({shapes}).")
 
 
-def _check_states(
-    u: Array, A: Array, initial: Array | None, shape: tuple[int, ...], reset: object, lengths: object, shapes: object
+def _check_initial(
+    u: Array, A: Array, initial: Array | None, segments: Segments, discretization: str, shapes: object
 ) -> None:
-    batch, _, L = u.shape
-    if initial is not None:
-        if tuple(initial.shape) != shape:
-            raise ShapeError(f"selective_scan: initial must be {shape} ({shapes}).")
-        if is_complex(initial) and not is_complex(A):
-            raise DTypeError(f"selective_scan: initial is complex, but the states of a real A are real ({shapes}).")
-    check_masks("selective_scan", shapes, reset, lengths, None)
-    for name, x, wanted in (("reset", reset, (batch, L)), ("lengths", lengths, (batch,))):
-        if x is not None and tuple(x.shape) != wanted:  # type: ignore[attr-defined]
-            raise ShapeError(f"selective_scan: {name} must be {wanted} ({shapes}).")
+    if initial is None:
+        return
+    shape = (segments.count(u.shape[0]), u.shape[1], A.shape[1] * (2 if discretization == "trapezoidal" else 1))
+    if tuple(initial.shape) != shape:
+        raise ShapeError(f"selective_scan: initial must be {shape} ({shapes}).")
+    if is_complex(initial) and not is_complex(A):
+        raise DTypeError(f"selective_scan: initial is complex, but the states of a real A are real ({shapes}).")

@@ -7,7 +7,6 @@ between chunks go the states.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import ShapeError, describe
@@ -17,15 +16,14 @@ from .._arrays.library import (
     compute_dtype,
     device,
     in_dtype_of,
-    moved,
     namespace,
     real_floating,
     require_arrays,
 )
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import silu
-from ..recurrences.fold import fold
-from ..recurrences.segments import check_cu_seqlens, check_lengths, check_masks, resets_of, side_by_side, steps_within
+from ..recurrences.fold import in_chunks
+from ..recurrences.segments import Segments, Signals, checked_segments
 from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
 
 CHUNK = 64
@@ -81,50 +79,41 @@ def ssd(
     """
     operation = "ssd"
     require_arrays(operation, x=x, dt=dt, A=A, B=B, C=C)
-    optional = {
-        "D": D, "z": z, "dt_bias": dt_bias, "initial": initial, "reset": reset, "lengths": lengths,
-        "cu_seqlens": cu_seqlens,
-    }  # fmt: skip
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial}
     given = {name: v for name, v in optional.items() if v is not None}
-    require_arrays(operation, **given)
-    xp = namespace(operation, x=x, dt=dt, A=A, B=B, C=C, **given)
-    real_floating(operation, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
-    shapes = describe(x=x, dt=dt, A=A, B=B, C=C, **given)
+    cuts = {name: v for name, v in masks.items() if v is not None}
+    require_arrays(operation, **given, **cuts)
+    xp = namespace(operation, x=x, dt=dt, A=A, B=B, C=C, **given, **cuts)
+    real_floating(operation, x=x, dt=dt, A=A, B=B, C=C, **given)
+    shapes = describe(x=x, dt=dt, A=A, B=B, C=C, **given, **cuts)
     if x.ndim != 4:
         raise ShapeError(f"{operation}: x must be (batch, L, H, P) ({shapes}).")
     batch, L, H, P = x.shape
     check_rows(operation, {"B": B, "C": C}, (batch, L), H, shapes)
-    if cu_seqlens is not None:
-        check_cu_seqlens(operation, cu_seqlens, batch, L, reset=reset, lengths=lengths)
-    n = batch if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    segments = checked_segments(operation, shapes, (batch,), L, **masks)
     wanted: dict[str, tuple[tuple[int, ...], ...]] = {
-        "dt": ((batch, L, H),), "A": ((H,), (batch, L, H)), "D": ((H,), (H, P)), "z": ((batch, L, H, P),),
-        "dt_bias": ((H,),), "initial": ((n, H, P, B.shape[-1]),), "reset": ((batch, L),), "lengths": ((batch,),),
-    }  # fmt: skip
+        "dt": ((batch, L, H),),
+        "A": ((H,), (batch, L, H)),
+        "D": ((H,), (H, P)),
+        "z": ((batch, L, H, P),),
+        "dt_bias": ((H,),),
+        "initial": ((segments.count(batch), H, P, B.shape[-1]),),
+    }
     check_given(operation, {"dt": dt, "A": A, **given}, wanted, shapes)
-    check_masks(operation, shapes, reset, lengths, None)
     check_chunk(operation, chunk)
     check_limit(operation, dt_limit)
-    check_finite(operation, xp, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
-    check_lengths(operation, lengths, L)
+    check_finite(operation, xp, x=x, dt=dt, A=A, B=B, C=C, **given)
 
     dtype = compute_dtype(xp, x, dt, A, B, C, D, z, dt_bias, initial)
     wide = [None if v is None else xp.astype(v, dtype, copy=False) for v in (x, dt, A, B, C, D, z, dt_bias, initial)]
     x_, dt_, A_, B_, C_, D_, z_, dt_bias_, initial_ = wide
-    dt_ = steps_of(operation, dt_, dt_bias_, dt_softplus, dt_limit, shapes, xp)
+    dt_ = steps_of(operation, dt_, shapes, xp, bias=dt_bias_, with_softplus=dt_softplus, limit=dt_limit)
     with overflow_ignored(x):
-        log_gates = dt_ * A_
-        drive = dt_[..., None] * x_
-        if cu_seqlens is not None and (return_state or initial is not None):
-
-            def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Array]:
-                drive, log_gates, B, C = signals
-                return in_chunks(drive, log_gates, B, C, initial_, None, lengths, chunk)
-
-            y, state = side_by_side(operation, one_each, (drive, log_gates, B_, C_), cu_seqlens, 1)
-        else:
-            reset = reset if cu_seqlens is None else resets_of(cu_seqlens, L, xp)
-            y, state = in_chunks(drive, log_gates, B_, C_, initial_, reset, lengths, chunk)
+        y, state = run_ssd(
+            dt_[..., None] * x_, dt_ * A_, B_, C_, segments=segments, initial=initial_, chunk=chunk,
+            want_state=return_state,
+        )  # fmt: skip
     check_no_overflow(operation, y, 1, lengths, shapes)
     if D_ is not None:
         y = y + (D_ if D_.ndim == 2 else D_[:, None]) * x_
@@ -132,62 +121,51 @@ def ssd(
     return (y, state) if return_state else y
 
 
-def in_chunks(
+def run_ssd(
     drive: Array,
     log_gates: Array,
     B: Array,
     C: Array,
-    initial: Array | None,
-    reset: Array | None,
-    lengths: Array | None,
-    chunk: int,
+    *,
+    segments: Segments,
+    initial: Array | None = None,
+    chunk: int = CHUNK,
+    want_state: bool = True,
 ) -> tuple[Array, Array]:
     """S_k = exp(log_gates_k) S_{k-1} + drive_k B_k^T and S_k C_k, for arrays that are known to fit."""
-    return _ssd(drive, log_gates, B, C, initial, reset, lengths, chunk=chunk)
+    xp = namespace("ssd", drive=drive)
+
+    def run(signals: Signals, state: Array | None, segments: Segments) -> tuple[Array, Array]:
+        v = {name: segments.masked(x, 1, xp) for name, x in signals.items()}
+        batch, L, H, P = v["drive"].shape
+        if state is None:
+            state = xp.zeros((batch, H, P, B.shape[-1]), dtype=drive.dtype, device=device(drive))
+        if L == 0:
+            return v["drive"], state
+        return _ssd(v["drive"], v["log_gates"], v["B"], v["C"], state, segments=segments, chunk=chunk)
+
+    signals = {"drive": drive, "log_gates": log_gates, "B": B, "C": C}
+    return segments.run("ssd", run, signals, initial, axis=1, apart=want_state)
 
 
 @dispatched
 def _ssd(
-    drive: Array,
-    log_gates: Array,
-    B: Array,
-    C: Array,
-    initial: Array | None,
-    reset: Array | None,
-    lengths: Array | None,
-    *,
-    chunk: int,
+    drive: Array, log_gates: Array, B: Array, C: Array, state: Array, *, segments: Segments, chunk: int
 ) -> tuple[Array, Array]:
-    """The chunk bounds memory, and does not change the result: a twin may have one of its own."""
+    """The chunk bounds memory, and does not change the result: a twin may have one of its own.
+
+    Signals are zero beyond the lengths, so that no step there moves a state.
+    """
     xp = namespace("ssd", drive=drive)
-    batch, L, H, P = drive.shape
-    state = initial
-    if state is None:
-        state = xp.zeros((batch, H, P, B.shape[-1]), dtype=drive.dtype, device=device(drive))
-    if L == 0:
-        return drive, state
-    named = {"drive": drive, "log_gates": log_gates, "B": B, "C": C}
-    valid = None if lengths is None else steps_within(lengths, L, xp)
-    if reset is not None:
-        named["reset"] = reset if valid is None else reset & valid
-    if valid is not None:
-        named["valid"] = valid
+    rank = (slice(None), slice(None), None, ...)  # of one
 
-    names = tuple(named)
-
-    def body(state: Array, *parts: Array) -> tuple[Array, Array]:
-        v = dict(zip(names, parts, strict=True))
-        x, gates, B = v["drive"], v["log_gates"], v["B"]
-        if "valid" in v:  # padding may hold NaN
-            x, B = (xp.where(v["valid"][..., None, None], m, xp.zeros_like(m)) for m in (x, B))
-            gates = xp.where(v["valid"][..., None], gates, xp.zeros_like(gates))
-        rank = (slice(None), slice(None), None, ...)  # of one
-        y, state = one_chunk(x[rank], gates, B[rank], v["C"][rank], state, v.get("reset"), xp)
+    def body(state: Array, v: Signals) -> tuple[Array, Array]:
+        x, B, C = (v[name][rank] for name in ("drive", "B", "C"))
+        y, state = one_chunk(x, v["log_gates"], B, C, state, reset=v.get("reset"), xp=xp)
         return state, y[:, :, 0, ...]
 
-    time_first = tuple(moved(v, 1, 0, xp) for v in named.values())
-    y, state = fold(body, state, time_first, (), chunk=chunk)
-    return moved(y, 0, 1, xp), state
+    signals = {"drive": drive, "log_gates": log_gates, "B": B, "C": C, "reset": segments.reset}
+    return in_chunks(body, state, signals, {}, axis=1, chunk=chunk)
 
 
 def one_chunk(
@@ -196,9 +174,9 @@ def one_chunk(
     B: Array,
     C: Array,
     state: Array,
-    reset: Array | None,
-    xp: Namespace,
     *,
+    xp: Namespace,
+    reset: Array | None = None,
     entering: Array | None = None,
     strict: bool = False,
 ) -> tuple[Array, Array]:

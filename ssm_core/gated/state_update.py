@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
@@ -74,11 +73,23 @@ def selective_state_update(
         v = wide(v)
         return v if v is None or v.ndim == 2 else v[:, None]
 
-    steps = steps_of(operation, wide(dt), per_head(dt_bias), dt_softplus, (0.0, math.inf), shapes, xp)
+    steps = steps_of(operation, wide(dt), shapes, xp, bias=per_head(dt_bias), with_softplus=dt_softplus)
     rates = wide(A) if A.ndim == 3 else wide(A)[:, None, None]
-    rows, columns = (xp.repeat(wide(v), H // v.shape[1], axis=1)[:, :, None, :] for v in (B, C))
-    state = xp.exp(steps[..., None] * rates) * wide(state) + (steps * wide(x))[..., None] * rows
-    y = xp.sum(state * columns, axis=-1)
+    rows, columns = (xp.repeat(wide(v), H // v.shape[1], axis=1) for v in (B, C))
+    state, y = rank_one_update(wide(state), steps[..., None] * rates, steps * wide(x), rows, columns)
     y = y if D is None else y + per_head(D) * wide(x)
     y = y if z is None else y * silu(wide(z))
     return in_dtype_of(x, y, xp), state
+
+
+def rank_one_update(
+    state: Array, log_gate: Array, x: Array, B: Array, C: Array, *, weight: Array | None = None
+) -> tuple[Array, Array]:
+    """S = e^g S + w x B^T and S C: the step of every selective model, whose `weight` w is 1 if None.
+
+    S (..., P, N), log gates g and w that broadcast to it, x (..., P), B and C (..., N); returns S, and y (..., P).
+    """
+    xp = namespace("rank_one_update", state=state)
+    drive = x[..., None] * B[..., None, :]
+    state = xp.exp(log_gate) * state + (drive if weight is None else drive * weight)
+    return state, xp.matmul(state, C[..., None])[..., 0]

@@ -9,7 +9,7 @@ its own step with l_j dt_j alone. So it is `ssd` without the diagonal of its mat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from .._arrays.errors import OptionError, ShapeError, describe
@@ -26,9 +26,9 @@ from .._arrays.library import (
 )
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import sigmoid, silu
-from ..recurrences.fold import fold
+from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
-from ..recurrences.segments import check_cu_seqlens, check_lengths, check_masks, resets_of, side_by_side, steps_within
+from ..recurrences.segments import Segments, Signals, checked_segments
 from .checks import check_chunk, check_given, check_no_overflow, check_rows, steps_of
 from .ssd import CHUNK, one_chunk
 
@@ -96,130 +96,141 @@ def mamba3_scan(
     _check_tuples(operation, {"rank_maps": (rank_maps, 3), "initial": (initial, 4)})
     entering = dict(zip(("t", "S", "K", "before"), initial or (), strict=False))
     require_arrays(operation, **entering)
-    optional = {
-        "B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, "reset": reset, "lengths": lengths,
-        "cu_seqlens": cu_seqlens,
-        **dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False)),
-        **entering,
-    }  # fmt: skip
+    maps = dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False))
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **maps, **entering}
     given = {name: v for name, v in optional.items() if v is not None}
-    require_arrays(operation, **given)
+    cuts = {name: v for name, v in masks.items() if v is not None}
+    require_arrays(operation, **given, **cuts)
     arrays = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "trap": trap, "angles": angles, **given}
-    xp = namespace(operation, **arrays)
-    whole = ("reset", "lengths", "cu_seqlens")
-    real_floating(operation, **{name: v for name, v in arrays.items() if name not in whole})
-    shapes = describe(**arrays)
+    xp = namespace(operation, **arrays, **cuts)
+    real_floating(operation, **arrays)
+    shapes = describe(**arrays, **cuts)
     if x.ndim != 4:
         raise ShapeError(f"{operation}: x must be (batch, L, H, P) ({shapes}).")
-    batch, L, H, P = x.shape
     several = B.ndim == 5
-    R = B.shape[2] if several else 1
-    check_rows(operation, {"B": B, "C": C}, (batch, L, R) if several else (batch, L), H, shapes)
+    lead = (*x.shape[:2], B.shape[2]) if several else tuple(x.shape[:2])
+    check_rows(operation, {"B": B, "C": C}, lead, x.shape[2], shapes)
     _check_rank(operation, several, rank_maps, z, shapes)
-    N, M, n = B.shape[-1], angles.shape[-1] if angles.ndim else 0, batch
-    if cu_seqlens is not None:
-        check_cu_seqlens(operation, cu_seqlens, batch, L, reset=reset, lengths=lengths)
-        n = cu_seqlens.shape[0] - 1
-    ranked = (R,) if several else ()
-    per_step, per_head = ((batch, L, H),), ((H, *ranked, P),)
-    wanted: dict[str, Any] = {
-        "dt": per_step, "A": ((H,), *per_step), "trap": per_step, "angles": ((batch, L, H, M), (batch, L, 1, M)),
-        "B_bias": ((H, *ranked, N),), "C_bias": ((H, *ranked, N),), "D": ((H,),), "z": ((batch, L, H, P),),
-        "x_map": per_head, "z_map": per_head, "out_map": per_head, "t": ((n, H, M),), "S": ((n, H, P, N),),
-        "K": ((n, H, *ranked, N),), "before": ((n, H, *ranked, P),), "reset": ((batch, L),), "lengths": ((batch,),),
-    }  # fmt: skip
-    check_given(operation, arrays, wanted, shapes)
-    if 2 * M > N:
-        raise ShapeError(f"{operation}: {M} angles turn {2 * M} features, but there are {N} states ({shapes}).")
-    check_masks(operation, shapes, reset, lengths, None)
+    segments = checked_segments(operation, shapes, tuple(x.shape[:1]), x.shape[1], **masks)
+    check_given(operation, arrays, _shapes_of(x, B, angles, segments), shapes)
+    if 2 * angles.shape[-1] > B.shape[-1]:
+        raise ShapeError(
+            f"{operation}: {angles.shape[-1]} angles turn {2 * angles.shape[-1]} features, but there are "
+            f"{B.shape[-1]} states ({shapes})."
+        )
     check_chunk(operation, chunk)
-    check_finite(operation, xp, **{name: v for name, v in arrays.items() if name not in whole})
-    check_lengths(operation, lengths, L)
+    check_finite(operation, xp, **arrays)
 
-    dtype = compute_dtype(xp, *(v for name, v in arrays.items() if name not in whole))
-    v = {name: a if name in whole else xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
-    advice = "Use ssm_core.special.softplus(dt)."
-    v["dt"] = steps_of(operation, v["dt"], None, False, (0.0, math.inf), shapes, xp, advice=advice)
-    share = sigmoid(v["trap"])
-    inputs = v["x"][:, :, None, ...]  # (batch, L, R, H, P)
-    if rank_maps is not None:
-        inputs = inputs * _rank_first(v["x_map"], xp)
-    rows = {name: v[name] if several else v[name][:, :, None, ...] for name in ("B", "C")}
-    biases = [None if b not in v else _rank_first(v[b], xp, several) for b in ("B_bias", "C_bias")]
-    signals = (inputs, v["dt"] * v["A"], share * v["dt"], (1 - share) * v["dt"], rows["B"], rows["C"],
-               math.pi * xp.tanh(v["angles"]) * v["dt"][..., None])  # fmt: skip
+    dtype = compute_dtype(xp, *arrays.values())
+    v = {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
+    v["dt"] = steps_of(operation, v["dt"], shapes, xp, advice="Use ssm_core.special.softplus(dt).")
+    v["log_gates"] = v["dt"] * v["A"]
+    for name in ("B", "C"):
+        v[name] = v[name] if several else v[name][:, :, None, ...]
+    for name in ("B_bias", "C_bias"):
+        if name in v:
+            v[name] = v[name] if several else v[name][:, None, :]
     first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
     with overflow_ignored(x):
-        if cu_seqlens is not None and (return_state or initial is not None):
-
-            def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Any]:
-                return in_chunks(signals, biases, first, None, lengths, chunk, xp)
-
-            y, state = side_by_side(operation, one_each, signals, cu_seqlens, 1)
-        else:
-            reset = reset if cu_seqlens is None else resets_of(cu_seqlens, L, xp)
-            y, state = in_chunks(signals, biases, first, reset, lengths, chunk, xp)
+        y, state = run_trapezoid(v, segments=segments, initial=first, chunk=chunk, want_state=return_state)
     check_no_overflow(operation, y, 1, lengths, shapes)
-    y = y if D is None else y + v["D"][:, None] * inputs
-    if z is not None:
-        gate = v["z"][:, :, None, ...]
-        y = y * silu(gate if rank_maps is None else gate * _rank_first(v["z_map"], xp))
-    y = y[:, :, 0, ...] if rank_maps is None else xp.sum(y * _rank_first(v["out_map"], xp), axis=2)
     y = in_dtype_of(x, y, xp)
     return (y, _outer(state, several, xp)) if return_state else y
 
 
-def in_chunks(
-    signals: tuple[Array, ...],
-    biases: list[Array | None],
-    initial: Mamba3State | None,
-    reset: Array | None,
-    lengths: Array | None,
-    chunk: int,
-    xp: Namespace,
+def run_trapezoid(
+    v: dict[str, Array],
+    *,
+    segments: Segments,
+    initial: Mamba3State | None = None,
+    chunk: int = CHUNK,
+    want_state: bool = True,
+    normalize: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Mamba3State]:
-    """S Q for all steps (batch, L, R, H, P), and the last state, of arrays that are known to fit.
+    """y (batch, L, H, P) and the last state, of arrays by name that are known to fit.
 
-    signals: inputs (batch, L, R, H, P), dt A, l dt and (1 - l) dt (batch, L, H), B and C (batch, L, R, G, N), and
-    turns (batch, L, H or 1, M); biases (R, H, N). The state holds its K and inputs as (batch, R, H, ...).
+    Those of `mamba3_scan` with dt A as log_gates, B and C (batch, L, R, G, N), biases and maps (H, R, ...), where there
+    are any. The state holds its K and inputs as (batch, R, H, ...). `normalize` acts on outputs before their gate.
     """
-    inputs, B, turns = signals[0], signals[4], signals[6]
-    batch, L, R, H, P = inputs.shape
-    N = B.shape[-1]
-    if initial is None:
-        like = {"dtype": inputs.dtype, "device": device(inputs)}
+    xp = namespace("mamba3_scan", x=v["x"])
+    rank_first = {n: moved(v[n], 1, 0, xp) for n in ("B_bias", "C_bias", "x_map", "z_map", "out_map") if n in v}
+    share, x = sigmoid(v["trap"]), _times(v["x"][:, :, None, ...], rank_first.get("x_map"))
+    signals = {
+        "x": x,
+        "log_gates": v["log_gates"],
+        "own": share * v["dt"],
+        "late": (1 - share) * v["dt"],
+        "B": v["B"],
+        "C": v["C"],
+        "turns": math.pi * xp.tanh(v["angles"]) * v["dt"][..., None],
+    }
+    biases = {name: rank_first[name] for name in ("B_bias", "C_bias") if name in rank_first}
+
+    def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, Any]:
+        return _in_segments({n: segments.masked(a, 1, xp) for n, a in signals.items()}, biases, state, segments, chunk)
+
+    y, state = segments.run("mamba3_scan", run, signals, initial, axis=1, apart=want_state)
+    y = y + v["D"][:, None] * x if "D" in v else y
+    y = y if normalize is None else normalize(y)
+    y = y * silu(_times(v["z"][:, :, None, ...], rank_first.get("z_map"))) if "z" in v else y
+    y = xp.sum(_times(y, rank_first.get("out_map")), axis=2) if "out_map" in v else y[:, :, 0, ...]
+    return y, state
+
+
+def _times(x: Array, factor: Array | None) -> Array:
+    return x if factor is None else x * factor
+
+
+def _in_segments(
+    signals: Signals, biases: dict[str, Array], state: Mamba3State | None, segments: Segments, chunk: int
+) -> tuple[Array, Mamba3State]:
+    """S Q for all steps (batch, L, R, H, P), and the last state, of signals that are zero beyond the lengths."""
+    x, turns = signals["x"], signals["turns"]
+    xp, (batch, L, R, H, P), N = namespace("mamba3_scan", x=x), x.shape, signals["B"].shape[-1]
+    if state is None:
+        like = {"dtype": x.dtype, "device": device(x)}
         sizes = ((batch, H, turns.shape[-1]), (batch, H, P, N), (batch, R, H, N), (batch, R, H, P))
-        initial = tuple(xp.zeros(size, **like) for size in sizes)
+        state = tuple(xp.zeros(size, **like) for size in sizes)  # type: ignore[assignment]
     if L == 0:
-        return inputs, initial
-    names = ["x", "log_gates", "own", "late", "B", "C", "turns"]
-    given = list(signals)
-    valid = None if lengths is None else steps_within(lengths, L, xp)
-    if reset is not None:
-        names.append("reset")
-        given.append(reset if valid is None else reset & valid)
-    if valid is not None:
-        names.append("valid")
-        given.append(valid)
+        return x, state
 
-    def body(state: Mamba3State, *parts: Array) -> tuple[Mamba3State, Array]:
-        return _one_chunk(state, dict(zip(names, parts, strict=False)), parts[len(names) :], xp)
+    def body(state: Mamba3State, v: Signals) -> tuple[Mamba3State, Array]:
+        return _one_chunk(state, v, xp)
 
-    time_first = tuple(moved(v, 1, 0, xp) for v in given)
-    y, state = fold(body, initial, time_first, tuple(biases), chunk=chunk)
-    return moved(y, 0, 1, xp), state
+    masks = {"reset": segments.reset, "valid": segments.valid(xp)}
+    return in_chunks(body, state, signals | masks, biases, axis=1, chunk=chunk)
 
 
-def _one_chunk(
-    state: Mamba3State, v: dict[str, Array], biases: Sequence[Array | None], xp: Namespace
-) -> tuple[Mamba3State, Array]:
+def _shapes_of(x: Array, B: Array, angles: Array, segments: Segments) -> dict[str, Any]:
+    """The shapes that the other arrays may have."""
+    batch, L, H, P = x.shape
+    ranked, N = (tuple(B.shape[2:3]) if B.ndim == 5 else ()), B.shape[-1]
+    M, n = angles.shape[-1] if angles.ndim else 0, segments.count(batch)
+    per_step, per_head, bias = ((batch, L, H),), ((H, *ranked, P),), ((H, *ranked, N),)
+    return {
+        "dt": per_step,
+        "A": ((H,), *per_step),
+        "trap": per_step,
+        "angles": ((batch, L, H, M), (batch, L, 1, M)),
+        "B_bias": bias,
+        "C_bias": bias,
+        "D": ((H,),),
+        "z": ((batch, L, H, P),),
+        "x_map": per_head,
+        "z_map": per_head,
+        "out_map": per_head,
+        "t": ((n, H, M),),
+        "S": ((n, H, P, N),),
+        "K": ((n, H, *ranked, N),),
+        "before": ((n, H, *ranked, P),),
+    }
+
+
+def _one_chunk(state: Mamba3State, v: Signals, xp: Namespace) -> tuple[Mamba3State, Array]:
     """A chunk with time first."""
     angle, S, K_before, x_before = state
     reset, valid = v.get("reset"), v.get("valid")
-    if valid is not None:  # what is beyond changes nothing, NaN neither
-        for name in ("x", "log_gates", "own", "late", "B", "turns"):
-            within = xp.reshape(valid, (*valid.shape, *(1,) * (v[name].ndim - 2)))
-            v = v | {name: xp.where(within, v[name], xp.zeros_like(v[name]))}
     x, log_gates, own, late, turns = (v[name] for name in ("x", "log_gates", "own", "late", "turns"))
     through = xp.cumulative_sum(turns, axis=0)  # (T, batch, H or 1, M)
     if reset is None:
@@ -230,11 +241,11 @@ def _one_chunk(
         start = xp.where((reset[..., None, None]), through - turns, xp.zeros_like(through))
         theta = xp.where(count[..., None, None] == 0, angle + through, through - _held(start, reset, xp))
     heads = x.shape[3]
-    K, Q = (_rotated(v[name], bias, theta, heads, xp) for name, bias in zip(("B", "C"), biases, strict=True))
+    K, Q = (_rotated(v[name], v.get(f"{name}_bias"), theta, heads, xp) for name in ("B", "C"))
     following = xp.concat([late[1:, ...], xp.zeros_like(late[:1, ...])], axis=0)
     entering = x * (own + following)[:, :, None, :, None]
     S = S + late[0, ...][..., None, None] * _outer_products(x_before, K_before, xp)
-    y, S = one_chunk(entering, log_gates, K, Q, S, reset, xp, strict=True)
+    y, S = one_chunk(entering, log_gates, K, Q, S, xp=xp, reset=reset, strict=True)
     scores = xp.matmul(moved(Q, 2, 3, xp), xp.matrix_transpose(moved(K, 2, 3, xp)))  # (T, batch, H, R, R)
     same = xp.matmul(scores, moved(x, 2, 3, xp)) * own[..., None, None]
     y = y + moved(same, 3, 2, xp)
@@ -277,11 +288,6 @@ def _last_valid(before: Array, values: Array, valid: Array, xp: Namespace) -> Ar
     every = xp.concat([before[None, ...], values], axis=0)
     chosen = xp.reshape(chosen, (*chosen.shape, *(1,) * (every.ndim - 2)))
     return xp.sum(xp.where(chosen, every, xp.zeros_like(every)), axis=0)
-
-
-def _rank_first(m: Array, xp: Namespace, several: bool = True) -> Array:
-    """(H, R, ...) as (R, H, ...); (H, ...) as (1, H, ...)."""
-    return moved(m, 1, 0, xp) if several else m[None, ...]
 
 
 def _inner(state: tuple[Array, ...], several: bool, xp: Namespace) -> Any:

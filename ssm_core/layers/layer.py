@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, computable, is_array, namespace, real_floating, require_arrays
+from ..recurrences.segments import Segments, checked_segments
 from .parameters import HostRandom, Parameter, Parameters, Random
 
 Stepper = Callable[[Array, Any], tuple[Array, Any]]
@@ -71,22 +73,26 @@ class Layer(ABC):
         """The parameters in a dtype to compute with; raises unless all are there, in shape, and of one library."""
         if not isinstance(params, dict):
             raise DTypeError(f"{self.name}: params is a {type(params).__name__}, not a dict of arrays by name.")
-        wanted = {p.name: p.shape for p in self.parameters()}
-        missing = wanted.keys() - params.keys()
-        if missing:
-            given = ", ".join(sorted(map(str, params))) or "none"
+        wanted = self._shapes
+        if not wanted.keys() <= params.keys():
+            missing, given = wanted.keys() - params.keys(), ", ".join(sorted(map(str, params))) or "none"
             raise OptionError(
                 f"{self.name}: parameters are missing: {', '.join(sorted(missing))} (given: {given}). "
                 "`initial_parameters()` makes all of them."
             )
         params = {name: params[name] for name in wanted}
         require_arrays(self.name, **params)
-        real_floating(self.name, **params)
         xp = namespace(self.name, **arrays, **params)
+        real_floating(self.name, **params)
         for name, shape in wanted.items():
-            if tuple(params[name].shape) != shape:
+            if params[name].shape != shape:
                 raise ShapeError(f"{self.name}: {name} is {tuple(params[name].shape)}, but must be {shape}.")
         return {name: computable(p, xp) for name, p in params.items()}
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter, made once: with their draws it takes a while to list them."""
+        return {p.name: p.shape for p in self.parameters()}
 
     def options(self) -> dict[str, Any]:
         """The options, as plain values that make the same layer again."""
@@ -95,6 +101,49 @@ class Layer(ABC):
     @property
     def name(self) -> str:
         return type(self).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What a layer computes with, once all of it is checked: of dtypes to compute with, and masked."""
+
+    xp: Namespace
+    params: Parameters
+    x: Array
+    segments: Segments
+    rate: Any
+    step_scale: Array | None
+
+
+class Mixer(Layer):
+    """A layer that maps (B, L, H) to (B, L, H), with states before and after."""
+
+    d_model: int
+
+    @abstractmethod
+    def check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
+        """Raise unless it is a state of so many sequences, of the library and device of u."""
+
+    def check_rate(self, rate: Any) -> Any:
+        """The rate, a plain number where it is one; raises unless it is a positive number or an array ()."""
+        check_rate(self.name, rate, None)
+        return rate.item() if isinstance(rate, np.generic) else rate
+
+    def entry(self, params: Parameters, u: Array, state: Any, *, rate: Any, step_scale: Any, **masks: Any) -> Entry:
+        """The arguments of `apply`, checked; what lies beyond the lengths is zero from here on."""
+        xp = check_signal(self.name, u, self.d_model)
+        rate, (B, L, _) = self.check_rate(rate), u.shape
+        given = describe(u=u, step_scale=step_scale, **masks)
+        segments = checked_segments(self.name, given, (B,), L, **masks)
+        if step_scale is not None:
+            require_arrays(self.name, step_scale=step_scale)
+            real_floating(self.name, step_scale=step_scale)
+            if tuple(step_scale.shape) != (B, L):
+                raise ShapeError(f"{self.name}: step_scale must be {(B, L)} ({given}).")
+        if state is not None:
+            self.check_state(self.name, state, segments.count(B), u)
+        params = self.prepared(params, u=u, step_scale=step_scale, rate=rate, **masks)
+        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), segments, rate, computable(step_scale, xp))
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:

@@ -18,7 +18,7 @@ from ..layers.gated.base import InputDependent, check_bools, check_epsilon
 from ..layers.layer import Layer, Stepper, check_batch, once_per_kind
 from ..layers.parameters import Parameter, Parameters, constant, normal
 from ..layers.registry import make, registered
-from ..recurrences.segments import check_cu_seqlens, check_lengths, check_masks, side_by_side
+from ..recurrences.segments import checked_segments
 from . import generation
 
 PADDINGS = ("right", "left")
@@ -113,24 +113,16 @@ class LanguageModel(Layer):
         """The model from its parts, whichever framework they are of. A block maps x, with the options of a layer, to
         what is added to x; with return_state to (that, its state)."""
         self._check_ids(ids)
-        self._check_masks(ids, reset, lengths)
+        masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+        self._check_masks(ids, **masks)
         blocks = tuple(blocks)
-        if cu_seqlens is not None:
-            check_cu_seqlens(self.name, cu_seqlens, ids.shape[0], ids.shape[1], reset=reset, lengths=lengths)
         run = partial(
             self._hidden, embed=embed, blocks=blocks, norm=norm, return_state=return_state, mode=mode,
             recompute=recompute,
         )  # fmt: skip
         if state is not None:
             self._check_state(state)
-        if cu_seqlens is None or (state is None and not return_state):
-            x, last = run(ids, state=state, lengths=lengths, reset=reset, cu_seqlens=cu_seqlens)
-        else:
-
-            def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Any]:
-                return run(signals[0], state=state, lengths=lengths)
-
-            x, last = side_by_side(self.name, one_each, (ids,), cu_seqlens, 1)
+        x, last = run(ids, state=state, **masks)
         y = head(x)
         return (y, last) if return_state else y
 
@@ -213,7 +205,7 @@ class LanguageModel(Layer):
             raise unknown(f"{self.name}.prefill", "padding", padding, PADDINGS)
         if ids.shape[1] == 0:
             raise ShapeError(f"{self.name}.prefill: a prompt needs at least one token ({describe(ids=ids)}).")
-        self._check_masks(ids, None, lengths)
+        self._check_masks(ids, lengths=lengths)
         if isinstance(lengths, np.ndarray) and lengths.size and lengths.min() < 1:
             raise DomainError(f"{self.name}.prefill: every prompt needs at least one token (lengths: {lengths}).")
         if state is not None:
@@ -320,15 +312,9 @@ class LanguageModel(Layer):
                 f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {ids.min()}, largest: {ids.max()})."
             )
 
-    def _check_masks(self, ids: Array, reset: Any, lengths: Any) -> None:
-        given = describe(ids=ids, reset=reset, lengths=lengths)
-        for name, x, wanted in (("reset", reset, tuple(ids.shape)), ("lengths", lengths, (ids.shape[0],))):
-            if x is not None:
-                require_arrays(self.name, **{name: x})
-                if tuple(x.shape) != wanted:
-                    raise ShapeError(f"{self.name}: {name} must be {wanted} ({given}).")
-        check_masks(self.name, given, reset, lengths, None)
-        check_lengths(self.name, lengths, ids.shape[1])
+    def _check_masks(self, ids: Array, **masks: Any) -> None:
+        batch, length = ids.shape
+        checked_segments(self.name, describe(ids=ids, **masks), (batch,), length, **masks)
 
     def _check_state(self, state: Any, operation: str | None = None) -> None:
         if not isinstance(state, tuple | list) or len(state) != self.n_layers or any(x is None for x in state):

@@ -25,8 +25,9 @@ from ..layers import Layer, Parameters, Stepper, TimeInvariant
 from ..layers.layer import check_signal
 from ..models import SequenceModel
 from ..recurrences.diagonal import driven, observed
+from ..recurrences.pairs import halved, joined
 from ..systems import records
-from ..systems.conversions import dense_form, halved, joined
+from ..systems.conversions import dense_form
 from ..systems.discretization import discretized
 from ..systems.records import Diagonal
 from ..time_invariant.steps import SystemStep, system_stepper
@@ -73,7 +74,7 @@ def layer_state(state: Any, like: Any) -> Any:
 
 def _time_invariant(layer: TimeInvariant, params: Parameters, rate: Any) -> Stepper:
     initial = layer.initial_state(params, 0)  # raises where there are no states
-    layer._check_rate(rate)
+    layer.check_rate(rate)
     params = layer.prepared(params)
     xp = namespace(layer.name, **params)
     system, dt = layer._time_first_system(params, rate, xp)

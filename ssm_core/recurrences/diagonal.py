@@ -1,8 +1,12 @@
-"""The diagonal recurrence that emits outputs only, with gates constant or given for every step."""
+"""The diagonal recurrence that emits outputs only, with gates constant or given for every step, and its algebra.
+
+x_k = A x_{k-1} + B u_k, y_k = C x_k, elementwise in the states; with conjugate pairs y = 2 Re(C x).
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import (
@@ -18,11 +22,14 @@ from .._arrays.library import (
     namespace,
     real_dtype,
     require_arrays,
-    to_complex,
 )
 from .._arrays.shapes import broadcast
-from .fold import fold
+from .fold import in_chunks
 from .linear import linear_scan
+from .pairs import joined, real_rows
+from .segments import checked_segments
+
+STATES_AT_ONCE = 2**18
 
 
 def diagonal_scan(
@@ -57,93 +64,107 @@ def diagonal_scan(
     >>> ssm_core.diagonal_scan(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1))[0]
     array([1.  , 1.5 , 1.75])
     """
-    require_arrays("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C)
-    require_arrays("diagonal_scan", **{n: x for n, x in (("initial", initial), ("reset", reset)) if x is not None})
-    xp = namespace("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial, reset=reset)
-    floating("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial)
-    given = u
-    u, Ab, Bb, C, initial = (computable(x, xp) for x in (u, Ab, Bb, C, initial))
-    shapes = describe(u=u, Ab=Ab, Bb=Bb, C=C, initial=initial, reset=reset)
-    several_inputs, several_outputs = _extra_axis(Ab, Bb, "Bb", shapes), _extra_axis(Ab, C, "C", shapes)
-    if conj_pairs and is_complex(u):
-        raise DTypeError(
-            f"diagonal_scan: u has dtype {u.dtype}, but a system of conj_pairs is a real one ({shapes}). Run it over "
-            f"the real and over the imaginary part."
-        )
-    axes, time = (2 if several_inputs else 1), int(per_step)
-    if u.ndim < axes or Ab.ndim < 1 + time:
-        raise ShapeError(f"diagonal_scan: too few axes ({shapes}).")
-    N, L = Ab.shape[-1], u.shape[-1]
-    if Bb.shape[-2 if several_inputs else -1] != N or C.shape[-1] != N:
-        raise ShapeError(f"diagonal_scan: Bb and C must have the {N} states of Ab ({shapes}).")
-    if several_inputs and u.shape[-2] != Bb.shape[-1]:
-        raise ShapeError(f"diagonal_scan: u has {u.shape[-2]} inputs but Bb has {Bb.shape[-1]} ({shapes}).")
-    if reset is not None and not str(reset.dtype).endswith("bool"):
-        raise DTypeError(f"diagonal_scan: reset has dtype {reset.dtype}, but must be bool ({shapes}).")
-    if initial is not None and (initial.ndim < 1 or initial.shape[-1] != N):
-        raise ShapeError(f"diagonal_scan: initial must end with {N} states ({shapes}).")
-    if reset is not None and (reset.ndim < 1 or reset.shape[-1] != L):
-        raise ShapeError(f"diagonal_scan: reset must have one entry a step, (..., {L}) ({shapes}).")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise OptionError(f"diagonal_scan: chunk = {chunk!r} must be a whole number of at least 1 step.")
-    batch = broadcast(
-        "diagonal_scan",
-        u=u.shape[:-axes],
-        Ab=Ab.shape[: Ab.ndim - 1 - time],
-        Bb=Bb.shape[: Bb.ndim - 1 - time - several_inputs],
-        C=C.shape[: C.ndim - 1 - time - several_outputs],
-        initial=() if initial is None else initial.shape[:-1],
-        reset=() if reset is None else reset.shape[:-1],
+    arrays = {"u": u, "Ab": Ab, "Bb": Bb, "C": C, "initial": initial, "reset": reset}
+    require_arrays(
+        "diagonal_scan", **{n: x for n, x in arrays.items() if x is not None or n not in ("initial", "reset")}
     )
-    dtype = xp.result_type(*(x.dtype for x in (u, Ab, Bb, initial) if x is not None))
-    state = xp.zeros((*batch, N), dtype=dtype, device=device(u))
-    state = state if initial is None else state + initial
-    if L == 0:
-        M = (C.shape[-2],) if several_outputs else ()
-        dtype = xp.result_type(state.dtype, C.dtype)
-        y = xp.zeros((*batch, *M, 0), dtype=real_dtype(dtype, xp) if conj_pairs else dtype, device=device(u))
-        return in_dtype_of(given, y, xp), state
+    xp = namespace("diagonal_scan", **arrays)
+    floating("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial)
+    v = {name: computable(x, xp) for name, x in arrays.items() if x is not None and name != "reset"}
+    shapes = describe(**v, reset=reset)
+    _check(v, conj_pairs, per_step, chunk, shapes)
+    L = u.shape[-1]
+    segments = checked_segments("diagonal_scan", shapes, None, L, reset=reset)
+    batch = _batch(v, segments.reset, int(per_step), shapes)
+    y, state = _diagonal_scan(v, segments.reset, batch, conj_pairs=conj_pairs, per_step=per_step, chunk=chunk)
+    return in_dtype_of(u, y, xp), state
 
-    xs = {"u": moved(xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), -1, 0, xp)}
+
+def _diagonal_scan(
+    v: dict[str, Array],
+    reset: Array | None,
+    batch: tuple[int, ...],
+    *,
+    conj_pairs: bool,
+    per_step: bool,
+    chunk: int | None,
+) -> tuple[Array, Array]:
+    """The scan of arrays by name that are known to fit; y and the last state."""
+    u, gate, C = v["u"], v["Ab"], v["C"]
+    xp, N, L = namespace("diagonal_scan", u=u), gate.shape[-1], u.shape[-1]
+    several_inputs, several_outputs = v["Bb"].ndim - gate.ndim, C.ndim - gate.ndim
+    dtype = xp.result_type(*(x.dtype for name, x in v.items() if name != "C"))
+    state = xp.zeros((*batch, N), dtype=dtype, device=device(u))
+    state = state + v["initial"] if "initial" in v else state
+    if L == 0:
+        dtype = xp.result_type(state.dtype, C.dtype)
+        dtype = real_dtype(dtype, xp) if conj_pairs else dtype
+        return xp.zeros((*batch, *C.shape[C.ndim - 1 - several_outputs : -1], 0), dtype=dtype, device=device(u)), state
+    axes = 1 + several_inputs
+    signals = {"u": xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), "reset": reset}
     if reset is not None:
-        xs["reset"] = moved(xp.broadcast_to(reset, (*batch, L)), -1, 0, xp)
-    fixed = {}
-    for name, x, tail in (("Ab", Ab, 1), ("Bb", Bb, 1 + several_inputs), ("C", C, 1 + several_outputs)):
+        signals["reset"] = xp.broadcast_to(reset, (*batch, L))
+    constants = {}
+    for name, tail in (("Ab", 1), ("Bb", 1 + several_inputs), ("C", 1 + several_outputs)):
+        x = v[name]
         if not per_step:
-            fixed[name] = x
+            constants[name] = x
             continue
         x = moved(x, x.ndim - 1 - tail, 0, xp)
         lead = len(batch) + tail - (x.ndim - 1)
         x = xp.reshape(x, (x.shape[0], *(1,) * lead, *x.shape[1:]))
         if x.shape[0] == 1:
-            fixed[name] = x
-        elif x.shape[0] == L:
-            xs[name] = x
+            constants[name] = x
         else:
-            raise ShapeError(f"diagonal_scan: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
+            signals[name] = moved(x, 0, -1, xp)
 
-    names = (*xs, *fixed)
-
-    def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-        x = dict(zip(names, chunks, strict=True))
+    def body(state: Array, x: dict[str, Any]) -> tuple[Array, Array]:
         drive = driven(x["Bb"], x["u"], several_inputs, xp)
         states = gated_scan(x["Ab"], drive, state, x.get("reset"), None, xp)
         return states[-1, ...], observed(x["C"], states, several_outputs, conj_pairs, xp)
 
     chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
-    y, state = fold(body, state, tuple(xs.values()), tuple(fixed.values()), chunk=chunk)
-    y = moved(y, 0, -1, xp)
-    return in_dtype_of(given, y, xp), state
+    return in_chunks(body, state, signals, constants, axis=-1, chunk=chunk)
 
 
-def _extra_axis(gate: Array, x: Array, name: str, shapes: object) -> int:
-    """1 if x has one axis more than the gate, for several inputs or outputs, 0 if not."""
-    if x.ndim - gate.ndim not in (0, 1):
-        raise ShapeError(f"diagonal_scan: {name} needs the {gate.ndim} axes of Ab, or one more ({shapes}).")
-    return x.ndim - gate.ndim
+def _check(v: dict[str, Array], conj_pairs: bool, per_step: bool, chunk: Any, shapes: object) -> None:
+    """Raise for arrays by name that do not fit each other, batch axes apart."""
+    u, gate, B, C = v["u"], v["Ab"], v["Bb"], v["C"]
+    for name, x in (("Bb", B), ("C", C)):
+        if x.ndim - gate.ndim not in (0, 1):
+            raise ShapeError(f"diagonal_scan: {name} needs the {gate.ndim} axes of Ab, or one more ({shapes}).")
+    several_inputs = B.ndim - gate.ndim
+    if conj_pairs and is_complex(u):
+        raise DTypeError(
+            f"diagonal_scan: u has dtype {u.dtype}, but a system of conj_pairs is a real one ({shapes}). Run it over "
+            f"the real and over the imaginary part."
+        )
+    if u.ndim < 1 + several_inputs or gate.ndim < 1 + int(per_step):
+        raise ShapeError(f"diagonal_scan: too few axes ({shapes}).")
+    N, L = gate.shape[-1], u.shape[-1]
+    if B.shape[-1 - several_inputs] != N or C.shape[-1] != N:
+        raise ShapeError(f"diagonal_scan: Bb and C must have the {N} states of Ab ({shapes}).")
+    if several_inputs and u.shape[-2] != B.shape[-1]:
+        raise ShapeError(f"diagonal_scan: u has {u.shape[-2]} inputs but Bb has {B.shape[-1]} ({shapes}).")
+    if "initial" in v and (v["initial"].ndim < 1 or v["initial"].shape[-1] != N):
+        raise ShapeError(f"diagonal_scan: initial must end with {N} states ({shapes}).")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise OptionError(f"diagonal_scan: chunk = {chunk!r} must be a whole number of at least 1 step.")
+    for name, x, tail in (("Ab", gate, 1), ("Bb", B, 1 + several_inputs), ("C", C, 1 + C.ndim - gate.ndim)):
+        if per_step and x.shape[x.ndim - 1 - tail] not in (1, L):
+            raise ShapeError(f"diagonal_scan: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
 
 
-STATES_AT_ONCE = 2**18
+def _batch(v: dict[str, Array], reset: Array | None, time: int, shapes: object) -> tuple[int, ...]:
+    """The common batch axes."""
+    gate, several_inputs = v["Ab"], v["Bb"].ndim - v["Ab"].ndim
+    return broadcast(
+        "diagonal_scan",
+        u=v["u"].shape[: v["u"].ndim - 1 - several_inputs],
+        **{name: v[name].shape[: gate.ndim - 1 - time] for name in ("Ab", "Bb", "C")},
+        initial=v["initial"].shape[:-1] if "initial" in v else (),
+        reset=() if reset is None else reset.shape[:-1],
+    )
 
 
 def steps_at_once(width: int, length: int) -> int:
@@ -158,7 +179,7 @@ def driven(B: Array, u: Array, several_inputs: bool | int, xp: Namespace) -> Arr
     columns, n = xp.matrix_transpose(B), B.shape[-2]
     if is_complex(u) or not is_complex(B):
         return matmul_shared(u[..., None, :], columns, xp)[..., 0, :]
-    halves = matmul_shared(u[..., None, :], xp.concat([xp.real(columns), xp.imag(columns)], axis=-1), xp)[..., 0, :]
+    halves = matmul_shared(u[..., None, :], joined(columns, xp), xp)[..., 0, :]
     return halves[..., :n] + 1j * halves[..., n:]  # in real arithmetic
 
 
@@ -175,16 +196,17 @@ def gated_scan(
 
 
 def observed(C: Array, states: Array, several_outputs: bool | int, conj_pairs: bool, xp: Namespace) -> Array:
-    """C x, or 2 Re of it, for states (T, ..., N): (T, ...[, M])."""
-    if several_outputs and conj_pairs and is_complex(states):
-        C = to_complex(C, xp)
-        C = xp.concat([2 * xp.real(C), -2 * xp.imag(C)], axis=-1)
-        states = xp.concat([xp.real(states), xp.imag(states)], axis=-1)
-        return matmul_shared(states[..., None, :], xp.matrix_transpose(C), xp)[..., 0, :]  # in real arithmetic
+    """C x, or 2 Re of it with conj_pairs, for states (T, ..., N): (T, ...[, M])."""
+    paired = conj_pairs and is_complex(states)
     if several_outputs:
+        if paired:  # in real arithmetic
+            C, states = real_rows(C, xp), joined(states, xp)
         y = matmul_shared(states[..., None, :], xp.matrix_transpose(C), xp)[..., 0, :]
-        return 2 * xp.real(y) if conj_pairs and is_complex(y) else 2 * y if conj_pairs else y
-    if conj_pairs and is_complex(states) and is_complex(C):
-        return 2 * (xp.sum(xp.real(C) * xp.real(states), axis=-1) - xp.sum(xp.imag(C) * xp.imag(states), axis=-1))
-    y = xp.sum(C * states, axis=-1)
-    return 2 * xp.real(y) if conj_pairs and is_complex(y) else 2 * y if conj_pairs else y
+    elif paired and is_complex(C):
+        y = xp.sum(xp.real(C) * xp.real(states), axis=-1) - xp.sum(xp.imag(C) * xp.imag(states), axis=-1)
+        return 2 * y
+    else:
+        y = xp.sum(C * states, axis=-1)
+    if not conj_pairs or (paired and several_outputs):
+        return y
+    return 2 * xp.real(y) if is_complex(y) else 2 * y

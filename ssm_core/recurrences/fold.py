@@ -6,7 +6,38 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, namespace
+from .._arrays.library import Array, moved, namespace
+
+Values = dict[str, Any]
+
+
+def in_chunks(
+    body: Callable[[Any, Values], tuple[Any, Array]],
+    state: Any,
+    signals: Values,
+    constants: Values | None = None,
+    *,
+    axis: int,
+    chunk: int,
+    recompute: bool = True,
+) -> tuple[Array, Any]:
+    """`fold` over signals by name: body(state, values) -> (state, y) over chunks of `chunk` steps, in order.
+
+    Time is on `axis` of all signals and of the result; in the values and in y it comes first. Signals that are None are
+    left out. `constants` are the arrays that a body needs besides, the same in every chunk, or None where it closes
+    over them.
+    """
+    present = {name: x for name, x in signals.items() if x is not None}
+    held = {} if constants is None else {name: x for name, x in constants.items() if x is not None}
+    names, xp = (*present, *held), namespace("in_chunks", x=next(iter(present.values())))
+
+    def named(state: Any, *values: Array) -> tuple[Any, Array]:
+        return body(state, dict(zip(names, values, strict=True)))
+
+    time_first = tuple(moved(x, axis, 0, xp) for x in present.values())
+    given = None if constants is None else tuple(held.values())
+    y, state = fold(named, state, time_first, given, chunk=chunk, recompute=recompute)
+    return moved(y, 0, axis, xp), state
 
 
 def fold(

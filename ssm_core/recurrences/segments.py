@@ -1,39 +1,162 @@
-"""Sequences packed one after another into one, as `cu_seqlens` tells: 0, the end of the first, of the second, ...
+"""Where the sequences of a batch begin and end: resets, lengths and packing in one record.
 
-Without states a packed run is one run with a reset at every start. With states, in or out, the sequences are laid side
-by side in a padded batch, for which cu_seqlens must be known numbers.
+A public function or a layer takes `reset`, `lengths` and `cu_seqlens` by these names and makes the record of them,
+which is checked once. From there on the record masks signals, cuts itself into pieces, and runs packed sequences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import (
-    Array,
-    Namespace,
-    device,
-    dtype_name,
-    moved,
-    namespace,
-    real_floating,
-    require_arrays,
-    to_numpy,
-)
+from .._arrays.library import Array, Namespace, device, dtype_name, moved, namespace, require_arrays, to_numpy
+from .._arrays.shapes import broadcast
+
+Signals = dict[str, Any]
+PADDING = 64  # steps that a batch of packed sequences may be padded by, besides a quarter of its own
 
 
-def check_cu_seqlens(operation: str, cu_seqlens: Array, batch: int, length: int, **others: Any) -> None:
-    """Raise unless cu_seqlens fits a batch of one sequence, and nothing else cuts it."""
-    require_arrays(operation, cu_seqlens=cu_seqlens)
-    for name, x in others.items():
-        if x is not None:
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """The sequences in a batch of `length` steps.
+
+    reset       bool (..., L): a sequence begins at that step, from a state of zero; never beyond the lengths
+    lengths     integer (...) in [0, L]: the steps that count; what lies beyond is as if it were not there
+    cu_seqlens  integer (n + 1,): one row holds n sequences one after another, 0, the end of the first, of the second
+    """
+
+    length: int
+    reset: Array | None = None
+    lengths: Array | None = None
+    cu_seqlens: Array | None = None
+
+    def count(self, batch: int) -> int:
+        """How many sequences, each with a state, there are in a batch of so many rows."""
+        return batch if self.cu_seqlens is None else int(self.cu_seqlens.shape[0]) - 1
+
+    def valid(self, xp: Namespace) -> Array | None:
+        """Whether a step counts: bool (..., L), None where all do."""
+        return None if self.lengths is None else steps_within(self.lengths, self.length, xp)
+
+    def masked(self, x: Array, axis: int, xp: Namespace) -> Array:
+        """x, with the batch axes of the lengths first and time on `axis`, with zeros beyond the lengths."""
+        if self.lengths is None:
+            return x
+        shape = [*self.lengths.shape, *(1,) * (x.ndim - self.lengths.ndim)]
+        shape[axis] = self.length
+        return xp.where(xp.reshape(self.valid(xp), tuple(shape)), x, xp.zeros_like(x))
+
+    def part(self, start: int, stop: int, xp: Namespace) -> Segments:
+        """Of the steps from start to stop."""
+        reset = None if self.reset is None else self.reset[..., start:stop]
+        left = None if self.lengths is None else xp.clip(self.lengths - start, 0, stop - start)
+        return Segments(stop - start, reset, left)
+
+    def for_states(self) -> Segments:
+        """The same for rows (..., states) or (..., channels): an axis of size 1 after the batch axes."""
+        reset = None if self.reset is None else self.reset[..., None, :]
+        return Segments(self.length, reset, None if self.lengths is None else self.lengths[..., None])
+
+    def run(
+        self,
+        operation: str,
+        run: Callable[[Signals, Any, Segments], tuple[Array, Any]],
+        signals: Signals,
+        initial: Any,
+        *,
+        axis: int,
+        apart: bool | None,
+    ) -> tuple[Array, Any]:
+        """run(signals, initial, segments) -> (y, states), where the sequences may be packed into one row.
+
+        Time is on `axis` of all signals and of y, the batch on axis 0. Packed sequences without states are one run that
+        starts anew at each of them. With states, or `apart` (None: where cu_seqlens can be read), those of like
+        lengths make batches.
+        """
+        if self.cu_seqlens is None:
+            return run(signals, initial, self)
+        present = {name: x for name, x in signals.items() if x is not None}
+        xp = namespace(operation, **present)
+        apart = not is_traced(self.cu_seqlens) if apart is None else apart
+        if initial is None and not apart:
+            return run(signals, None, Segments(self.length, _starts(self.cu_seqlens, self.length, xp)))
+        if is_traced(self.cu_seqlens):
+            raise OptionError(
+                f"{operation}: packed sequences with states need cu_seqlens as known numbers, not under a trace. Make "
+                "it outside of the traced function, or leave states out."
+            )
+        return _by_batches(run, signals, initial, to_numpy(self.cu_seqlens).astype(np.int64), axis, xp)
+
+
+def checked_segments(
+    operation: str,
+    given: object,
+    lead: tuple[int, ...] | None,
+    length: int,
+    *,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
+) -> Segments:
+    """The record, of arrays that fit batch axes `lead` (None: any that broadcast); raises where they do not.
+
+    Raises DTypeError for masks of another dtype, ShapeError, OptionError for cu_seqlens beside the others, and
+    DomainError for lengths or cu_seqlens that can be read and lie outside of the sequence; others are clipped.
+    """
+    if reset is None and lengths is None and cu_seqlens is None:
+        return Segments(length)
+    present = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    present = {name: x for name, x in present.items() if x is not None}
+    require_arrays(operation, **present)
+    if cu_seqlens is not None:
+        _check_packing(operation, cu_seqlens, lead, length, present)
+        return Segments(length, cu_seqlens=cu_seqlens)
+    if reset is not None and dtype_name(reset) != "bool":
+        raise DTypeError(f"{operation}: reset has dtype {reset.dtype}, but must be bool: reset > 0 ({given}).")
+    if lengths is not None and "int" not in dtype_name(lengths):
+        raise DTypeError(f"{operation}: lengths has dtype {lengths.dtype}, but must be integer ({given}).")
+    if reset is not None and (reset.ndim < 1 or reset.shape[-1] != length) and lead is None:
+        raise ShapeError(f"{operation}: reset must have one entry a step, (..., {length}) ({given}).")
+    wanted = {} if lead is None else {"reset": (*lead, length), "lengths": lead}
+    for name, shape in wanted.items():
+        if name in present and tuple(present[name].shape) != shape:
+            raise ShapeError(f"{operation}: {name} must be {shape} ({given}).")
+    if lengths is None:
+        return Segments(length, reset)
+    if isinstance(lengths, np.ndarray) and lengths.size and not 0 <= lengths.min() <= lengths.max() <= length:
+        raise DomainError(
+            f"{operation}: lengths must lie in [0, {length}], the steps given (smallest: {lengths.min()}, "
+            f"largest: {lengths.max()})."
+        )
+    xp = namespace(operation, **present)
+    lengths = lengths if isinstance(lengths, np.ndarray) else xp.clip(lengths, 0, length)
+    if reset is not None:
+        broadcast(operation, reset=reset.shape[:-1], lengths=lengths.shape)
+        reset = reset & steps_within(lengths, length, xp)
+    return Segments(length, reset, lengths)
+
+
+def steps_within(lengths: Array, length: int, xp: Namespace) -> Array:
+    """Whether step k lies within the length of its sequence: bool (..., L)."""
+    k = xp.arange(length, device=device(lengths))
+    return k < xp.astype(lengths, k.dtype)[..., None]
+
+
+def _check_packing(
+    operation: str, cu_seqlens: Array, lead: tuple[int, ...] | None, length: int, present: dict[str, Array]
+) -> None:
+    """Raise unless cu_seqlens fits a batch of one row, and nothing else cuts it."""
+    for name in present:
+        if name != "cu_seqlens":
             raise OptionError(f"{operation}: cu_seqlens already says where sequences begin and end: leave out {name}.")
     if "int" not in dtype_name(cu_seqlens):
         raise DTypeError(f"{operation}: cu_seqlens has dtype {dtype_name(cu_seqlens)}, but must be integer.")
+    batch = lead[0] if lead else 0
     if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2 or batch != 1:
         raise ShapeError(
             f"{operation}: cu_seqlens must be (n + 1,) for n sequences packed into a batch of 1 "
@@ -49,73 +172,92 @@ def check_cu_seqlens(operation: str, cu_seqlens: Array, batch: int, length: int,
         )
 
 
-def resets_of(cu_seqlens: Array, length: int, xp: Namespace) -> Array:
+def _starts(cu_seqlens: Array, length: int, xp: Namespace) -> Array:
     """Whether a sequence begins at a step: bool (1, L)."""
     k = xp.arange(length, device=device(cu_seqlens))
     starts = xp.astype(cu_seqlens[:-1], k.dtype)
     return xp.any(k[None, :] == starts[:, None], axis=0)[None, :]
 
 
-def side_by_side(
-    operation: str, run: Callable[..., tuple[Any, Any]], signals: tuple[Array | None, ...], cu_seqlens: Array, axis: int
+def _by_batches(
+    run: Callable[[Signals, Any, Segments], tuple[Array, Any]],
+    signals: Signals,
+    initial: Any,
+    ends: np.ndarray,
+    axis: int,
+    xp: Namespace,
 ) -> tuple[Array, Any]:
-    """Run a function of (signals, lengths) -> (y, states) on the packed sequences as a batch of n; pack y again.
+    """Sequences of like lengths side by side, batch after batch; y packed again, and the states in their order."""
+    place = device(next(x for x in signals.values() if x is not None))
 
-    axis is that of time in the signals and in y; axis 0 is the batch.
-    """
-    if is_traced(cu_seqlens):
-        raise OptionError(
-            f"{operation}: packed sequences with states need cu_seqlens as known numbers, not under a trace. Make it "
-            "outside of the traced function, or leave states out."
-        )
-    ends = to_numpy(cu_seqlens).astype(np.int64)
+    def index(k: np.ndarray) -> Array:
+        return xp.asarray(np.ascontiguousarray(k), device=place)
+
     lengths = np.diff(ends)
-    n, longest = len(lengths), max(1, int(lengths.max()))
-    first = next(x for x in signals if x is not None)
-    xp = namespace(operation, signal=first)
-    inside = np.arange(longest) < lengths[:, None]
-    gather = np.where(inside, ends[:-1, None] + np.arange(longest), 0)
-    place = device(first)
-    flat = xp.asarray(gather.reshape(-1), device=place)
+    batches = _of_like_lengths(lengths)
+    outputs, states, taken = [], [], []
+    for members in batches:
+        steps, longest = lengths[members], max(1, int(lengths[members[0]]))
+        within = np.arange(longest) < steps[:, None]
+        source = np.where(within, ends[members][:, None] + np.arange(longest), 0)
+        flat = index(source.reshape(-1))
+        rows = {name: _laid(x, flat, len(members), longest, axis, xp) for name, x in signals.items()}
+        y, last = run(rows, _chosen(initial, index(members), xp), Segments(longest, lengths=index(steps)))
+        outputs.append(_joined(y, index(np.nonzero(within.reshape(-1))[0]), axis, xp))
+        states.append(last)
+        taken.append(source[within])
+    y = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=axis % outputs[0].ndim)
+    order = np.argsort(np.concatenate(taken), kind="stable")
+    y = y if (order[1:] > order[:-1]).all() else xp.take(y, index(order), axis=axis % y.ndim)
+    place_of = np.argsort(np.concatenate(batches), kind="stable")
+    return y, _chosen(_concatenated(states, xp), index(place_of), xp)
 
-    def laid(x: Array | None) -> Array | None:
-        if x is None:
-            return None
-        time = axis % x.ndim
-        if x.shape[time] == 0:
-            return xp.zeros((n, *x.shape[1:time], longest, *x.shape[time + 1 :]), dtype=x.dtype, device=place)
-        rows = xp.take(x, flat, axis=time)[0, ...]
-        rows = xp.reshape(rows, (*rows.shape[: time - 1], n, longest, *rows.shape[time:]))
-        return moved(rows, time - 1, 0, xp)
 
-    y, states = run(tuple(laid(x) for x in signals), xp.asarray(lengths, device=place))
+def _of_like_lengths(lengths: np.ndarray) -> list[np.ndarray]:
+    """The sequences in batches, longest first, each padded by at most a quarter of its steps and PADDING more."""
+    batches: list[list[int]] = []
+    padded = tokens = 0
+    for i in np.argsort(-lengths, kind="stable"):
+        longest = lengths[batches[-1][0]] if batches else 0
+        if not batches or 4 * (padded + longest - lengths[i]) > tokens + lengths[i] + 4 * PADDING:
+            batches.append([])
+            padded, tokens, longest = 0, 0, lengths[i]
+        batches[-1].append(int(i))
+        padded, tokens = padded + longest - lengths[i], tokens + lengths[i]
+    return [np.asarray(members) for members in batches]
+
+
+def _laid(x: Array | None, flat: Array, n: int, longest: int, axis: int, xp: Namespace) -> Array | None:
+    """Steps `flat` of a row x (1, ...) as a batch of n sequences."""
+    if x is None:
+        return None
+    time = axis % x.ndim
+    if x.shape[time] == 0:
+        return xp.zeros((n, *x.shape[1:time], longest, *x.shape[time + 1 :]), dtype=x.dtype, device=device(x))
+    rows = xp.take(x, flat, axis=time)[0, ...]
+    rows = xp.reshape(rows, (*rows.shape[: time - 1], n, longest, *rows.shape[time:]))
+    return moved(rows, time - 1, 0, xp)
+
+
+def _joined(y: Array, steps: Array, axis: int, xp: Namespace) -> Array:
+    """The steps that count of a batch of sequences, one after another in a row (1, ...)."""
     time = axis % y.ndim
     rows = moved(y, 0, time - 1, xp)
-    rows = xp.reshape(rows, (*rows.shape[: time - 1], n * longest, *rows.shape[time + 1 :]))
-    back = xp.asarray(np.nonzero(inside.reshape(-1))[0], device=place)
-    return xp.take(rows, back, axis=time - 1)[None, ...], states
+    rows = xp.reshape(rows, (*rows.shape[: time - 1], y.shape[0] * y.shape[time], *rows.shape[time + 1 :]))
+    return xp.take(rows, steps, axis=time - 1)[None, ...]
 
 
-def steps_within(lengths: Array, L: int, xp: Namespace) -> Array:
-    """Whether step k lies within the length of its sequence: bool (..., L)."""
-    k = xp.arange(L, device=device(lengths))
-    return k < xp.astype(lengths, k.dtype)[..., None]
+def _chosen(state: Any, index: Array, xp: Namespace) -> Any:
+    """The states of some sequences, in nested tuples as they are."""
+    if state is None or isinstance(state, tuple | list):
+        return None if state is None else tuple(_chosen(x, index, xp) for x in state)
+    return xp.take(state, index, axis=0)
 
 
-def check_masks(operation: str, given: object, reset: Any, lengths: Any, step_scale: Any) -> None:
-    """Raise unless reset is bool, lengths integer and step_scale real."""
-    if reset is not None and dtype_name(reset) != "bool":
-        raise DTypeError(f"{operation}: reset has dtype {reset.dtype}, but must be bool: reset > 0 ({given}).")
-    if lengths is not None and "int" not in dtype_name(lengths):
-        raise DTypeError(f"{operation}: lengths has dtype {lengths.dtype}, but must be integer ({given}).")
-    if step_scale is not None:
-        real_floating(operation, step_scale=step_scale)
-
-
-def check_lengths(operation: str, lengths: Any, length: int) -> None:
-    """Raise for lengths that may be read and lie outside the sequence."""
-    if isinstance(lengths, np.ndarray) and lengths.size and not 0 <= lengths.min() <= lengths.max() <= length:
-        raise DomainError(
-            f"{operation}: lengths must lie in [0, {length}], the steps given (smallest: {lengths.min()}, "
-            f"largest: {lengths.max()})."
-        )
+def _concatenated(states: list[Any], xp: Namespace) -> Any:
+    first = states[0]
+    if first is None or len(states) == 1:
+        return first
+    if isinstance(first, tuple):
+        return tuple(_concatenated(list(parts), xp) for parts in zip(*states, strict=True))
+    return xp.concat(states, axis=0)

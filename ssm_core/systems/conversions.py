@@ -17,15 +17,16 @@ from .._arrays.library import (
     Array,
     Namespace,
     complex_dtype,
+    conjugated,
     convert,
     device,
-    is_complex,
     matmul,
     namespace,
     real_dtype,
     to_complex,
     to_numpy,
 )
+from ..recurrences.pairs import joined, real_rows
 from . import records
 from .companion import companion
 from .records import DPLR, Dense, Diagonal, Rational
@@ -65,7 +66,7 @@ def dense_form(system: Any, xp: Namespace) -> Dense:
     own, crossed = poles[..., :, None] * one, None
     if isinstance(system, DPLR):
         P = xp.matrix_transpose(system.P)
-        own = own - matmul(P, xp.conj(system.Q) if is_complex(system.Q) else system.Q, xp)
+        own = own - matmul(P, conjugated(system.Q, xp), xp)
         crossed = -matmul(P, system.Q, xp) if system.conj_pairs else None
     if not system.conj_pairs:
         return Dense(own, system.B, system.C, system.D, discrete=system.discrete)
@@ -80,20 +81,8 @@ def dense_form(system: Any, xp: Namespace) -> Dense:
         axis=-2,
     )
     B = joined(system.B, xp, axis=rank)
-    C = None if system.C is None else 2 * joined(xp.conj(to_complex(system.C, xp)), xp, axis=-1)
+    C = None if system.C is None else real_rows(system.C, xp)
     return Dense(A, B, C, system.D, discrete=system.discrete)
-
-
-def joined(x: Array, xp: Namespace, *, axis: int = -1) -> Array:
-    """(Re x, Im x) along an axis."""
-    x = to_complex(x, xp)
-    return xp.concat([xp.real(x), xp.imag(x)], axis=axis)
-
-
-def halved(x: Array, xp: Namespace) -> Array:
-    """x' + i x'' of the two halves of the last axis: the inverse of `joined`."""
-    n = x.shape[-1] // 2
-    return x[..., :n] + 1j * x[..., n:]
 
 
 def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tuple[Diagonal, Array]:

@@ -23,8 +23,9 @@ from typing import Any
 
 from .._arrays.library import Array, Namespace, device, is_complex, matmul, moved, real_dtype, to_complex
 from .._arrays.shapes import broadcast
+from ..recurrences.pairs import halved
 from ..systems import records
-from ..systems.conversions import dense_form, halved
+from ..systems.conversions import dense_form
 from ..systems.records import DPLR, Diagonal
 from .krylov import matrix_power
 from .vandermonde import DiagonalPropagator

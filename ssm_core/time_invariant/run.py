@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .._arrays.library import Array, Namespace, device
-from ..recurrences.segments import steps_within
+from ..recurrences.segments import Segments
 from ..systems.records import state_field
 from .vandermonde import split_length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One run of a discrete system over a signal; all arrays validated and of the dtype to compute in.
 
-    u (...[, P], L); initial (..., N) or None; reset bool (..., L) or None: the state is zeroed before that step;
-    lengths integer (...) or None: steps beyond do not touch the state; gates: None, or step_scale -> discrete system.
+    u (...[, P], L); segments with masks that broadcast to (..., L); initial (..., N) or None; gates: what makes the
+    discrete systems of the steps of a chunk from their step_scale (..., L), where there is one.
     """
 
     system: Any
@@ -24,16 +25,19 @@ class Run:
     xp: Namespace
     u: Array
     batch: tuple[int, ...]
+    segments: Segments
     initial: Array | None = None
-    reset: Array | None = None
-    lengths: Array | None = None
     step_scale: Array | None = None
-    gates: Any = None
+    gates: Callable[[Array], Any] | None = None
     want_state: bool = True
 
     @property
     def length(self) -> int:
         return int(self.u.shape[-1])
+
+    @property
+    def reset(self) -> Array | None:
+        return self.segments.reset
 
     def signal_axes(self, mask: Array) -> Array:
         """A mask (..., L) with an axis for several inputs where u has one."""
@@ -52,9 +56,8 @@ class Run:
 
 def masked_input(run: Run) -> Array:
     """u with zeros beyond the lengths."""
-    if run.lengths is None:
-        return run.u
-    return run.xp.where(run.signal_axes(steps_within(run.lengths, run.length, run.xp)), run.u, run.xp.zeros_like(run.u))
+    valid = run.segments.valid(run.xp)
+    return run.u if valid is None else run.xp.where(run.signal_axes(valid), run.u, run.xp.zeros_like(run.u))
 
 
 def last_state(run: Run) -> Array:
@@ -63,15 +66,16 @@ def last_state(run: Run) -> Array:
     alive = None
     if run.reset is not None:
         u, alive = _after_last_reset(run, u)
-    if run.lengths is not None:
-        u = _right_aligned(run, u)
+    lengths = run.segments.lengths
+    if lengths is not None:
+        u = _right_aligned(run, u, lengths)
     A, T = split_length(length)
     gap = xp.zeros((*u.shape[:-1], A * T - length), dtype=u.dtype, device=device(u))
     chunks = xp.reshape(xp.concat([gap, u], axis=-1), (*u.shape[:-1], A, T))
     state = run.propagator.combine(run.propagator.gather(chunks), T) + run.zero_state()
     if run.initial is None:
         return state
-    n = length if run.lengths is None else run.lengths[..., None]
+    n = length if lengths is None else lengths[..., None]
     carried = run.propagator.advance(run.first_state(), n, length)
     return state + (carried if alive is None else xp.where(alive[..., None], carried, xp.zeros_like(carried)))
 
@@ -79,17 +83,16 @@ def last_state(run: Run) -> Array:
 def _after_last_reset(run: Run, u: Array) -> tuple[Array, Array]:
     """u with zeros before the last reset, and whether there was none."""
     xp = run.xp
-    reset = run.reset if run.lengths is None else run.reset & steps_within(run.lengths, run.length, run.xp)
-    count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=-1)
+    count = xp.cumulative_sum(xp.astype(run.reset, xp.int32), axis=-1)
     keep = run.signal_axes(count == count[..., -1:])
     return xp.where(keep, u, xp.zeros_like(u)), count[..., -1] == 0
 
 
-def _right_aligned(run: Run, u: Array) -> Array:
+def _right_aligned(run: Run, u: Array, lengths: Array) -> Array:
     """u shifted to end at the last step: sequences of different lengths then leave their states at one time."""
     xp, length = run.xp, run.length
     k = xp.arange(length, device=device(u))
-    source = k - (length - xp.astype(run.lengths, k.dtype)[..., None])
+    source = k - (length - xp.astype(lengths, k.dtype)[..., None])
     index = run.signal_axes(source)
     shape = xp.broadcast_arrays(u, index)[0].shape
     moved = xp.take_along_axis(

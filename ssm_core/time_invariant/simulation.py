@@ -20,13 +20,14 @@ from .._arrays.library import (
     matmul,
     namespace,
     real_dtype,
+    real_floating,
     require_arrays,
 )
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite, check_positive, overflow_ignored
-from ..recurrences.segments import check_lengths, check_masks
+from ..recurrences.pairs import halved, joined
+from ..recurrences.segments import Segments, Signals, checked_segments
 from ..systems import records
-from ..systems.conversions import halved, joined
 from ..systems.discretization import check_method, check_system_values, discretized, validated_dt
 from ..systems.records import DPLR, Diagonal, check_output
 from .kernels import check_growth, discrete_form, propagator, state_space
@@ -49,6 +50,7 @@ def scan(
     initial: Array | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
     step_scale: Array | None = None,
     mode: str = "auto",
     check_values: bool = False,
@@ -65,6 +67,7 @@ def scan(
     reset       bool (..., L): the state is zeroed before that step
     lengths     integer (...): u counts as zero beyond, the state returned is that at the length, y beyond is
                 unspecified
+    cu_seqlens  integer (n + 1,) with u (1, ..., L): n sequences packed one after another; states (n, ..., N)
     step_scale  (..., L): step k lasts step_scale_k dt (Diagonal, continuous; modes scan and chunk)
     mode        "conv" (FFT), "chunk" (Toeplitz chunks), "scan" (the recurrence), "auto": the fastest; all the same
                 function
@@ -82,7 +85,8 @@ def scan(
     check_method("scan", system, dt, method, alpha)
     system, xp = records.validated("scan", system)
     system = state_space(system)
-    given = {"u": u, "initial": initial, "reset": reset, "lengths": lengths, "step_scale": step_scale}
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    given = {"u": u, "initial": initial, "step_scale": step_scale, **masks}
     require_arrays("scan", **{name: x for name, x in given.items() if x is not None or name == "u"})
     namespace("scan", B=system.B, **given)
     dt = validated_dt("scan", system, dt, xp)
@@ -92,40 +96,50 @@ def scan(
     check_system_values("scan", xp, system, dt, check_values)
     check_finite("scan", xp, check_values, u=u, initial=initial, step_scale=step_scale)
     if step_scale is not None:
+        real_floating("scan", step_scale=step_scale)
         check_positive("scan", xp, check_values, step_scale=step_scale)
-    check_lengths("scan", lengths, u.shape[-1] if u.ndim else 0)
     if method == "foh" and not system.discrete:
         if step_scale is not None:
             raise OptionError("scan: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
         system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
+    _check_signal("scan", system, u, initial, step_scale)
+    shapes = describe(B=system.B, **given)
+    lead = None if cu_seqlens is None else tuple(u.shape[:1]) if u.ndim > 1 else ()
+    segments = checked_segments("scan", shapes, lead, u.shape[-1], **masks)
+
+    def run(signals: Signals, initial: Any, segments: Segments) -> tuple[Array, Any]:
+        return simulated(
+            "scan", system, signals["u"], xp, segments=segments, dt=dt, method=method, alpha=alpha, initial=initial,
+            step_scale=signals["step_scale"], mode=mode,
+        )  # fmt: skip
+
+    if cu_seqlens is not None and step_scale is not None:
+        step_scale = _with_axes(step_scale, _batch_axes(system, u) + 1, xp)
     with overflow_ignored(u):
-        y, state = run(
-            "scan", system, u, xp, dt, method, alpha, initial, reset, lengths, step_scale, mode, want_state=True
-        )
+        y, state = segments.run("scan", run, {"u": u, "step_scale": step_scale}, initial, axis=-1, apart=True)
         if step_scale is None and lengths is None:
             made = partial(discrete_form, system, dt, method, alpha, xp)
             check_growth("scan", xp, y, lambda: made()[0], u.shape[-1], check_values)
     return y, state
 
 
-def run(
+def simulated(
     operation: str,
     system: Any,
     u: Array,
     xp: Namespace,
-    dt: Any,
-    method: str,
+    *,
+    segments: Segments | None = None,
+    dt: Any = None,
+    method: str = "zoh",
     alpha: float | None = None,
     initial: Array | None = None,
-    reset: Array | None = None,
-    lengths: Array | None = None,
     step_scale: Array | None = None,
     mode: str = "auto",
-    *,
-    want_state: bool,
+    want_state: bool = True,
 ) -> tuple[Array, Array | None]:
     """`scan` of a validated system, without checks of values; the state only where wanted."""
-    given = u
+    given, segments = u, Segments(u.shape[-1]) if segments is None else segments
     dtype = compute_dtype(xp, u, *(getattr(system, n) for n in records.array_fields(type(system))))
     u = computable(u, xp)
     if is_complex(u) and getattr(system, "conj_pairs", False):
@@ -135,37 +149,41 @@ def run(
         )
     # A real signal stays real beside a complex system, but takes its precision.
     u = xp.astype(u, dtype if is_complex(u) else real_dtype(dtype, xp), copy=False)
-    batch = _batch(operation, system, u, initial, reset, lengths, step_scale)
-    options = {"reset": reset, "step_scale": step_scale}
-    mode = choose_mode(operation, system, mode, u, **options)
-    axes = len(batch)
-    reset, step_scale = (_with_axes(x, axes + 1, xp) for x in (reset, step_scale))
-    lengths = None if lengths is None else xp.clip(_with_axes(lengths, axes, xp), 0, u.shape[-1])
+    batch = _batch(operation, system, u, initial, segments, step_scale)
+    mode = choose_mode(operation, system, mode, u, reset=segments.reset, step_scale=step_scale)
     discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
     in_halves = isinstance(system, DPLR) and system.conj_pairs  # then the states of its dense form are (Re x, Im x)
-    initial = None if initial is None else computable(initial, xp)
-    job = Run(
+    if initial is not None:
+        initial = computable(initial, xp)
+        initial = joined(initial, xp) if in_halves else initial
+    gates = None
+    if step_scale is not None:
+        step_scale = _with_axes(computable(step_scale, xp), len(batch) + 1, xp)
+        gates = partial(_gates, system, dt, method, alpha, xp)
+    run = Run(
         system=discrete,
         propagator=propagator(discrete, logarithms, xp),
         xp=xp,
         u=u,
         batch=batch,
-        initial=joined(initial, xp) if in_halves and initial is not None else initial,
-        reset=reset,
-        lengths=lengths,
-        step_scale=None if step_scale is None else computable(step_scale, xp),
-        gates=None if step_scale is None else _gates(system, dt, method, alpha, xp),
+        segments=_with_batch_axes(segments, len(batch), xp),
+        initial=initial,
+        step_scale=step_scale,
+        gates=gates,
         want_state=want_state,
     )
-    if u.shape[-1] == 0:
-        y, state = _empty(job)
-    elif isinstance(discrete, Diagonal) and job.propagator.several_inputs and mode != "scan":
-        y, state = run_modal(job, _MODES[mode])
-    else:
-        y, state = _MODES[mode](job)
+    y, state = _executed(run, mode)
     state = halved(state, xp) if in_halves and state is not None else state
-    y = _direct(system, u, y, xp)
-    return in_dtype_of(given, y, xp), state
+    return in_dtype_of(given, _direct(system, u, y, xp), xp), state
+
+
+def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
+    """The run in a mode, without the direct term."""
+    if run.length == 0:
+        return _empty(run)
+    if isinstance(run.system, Diagonal) and run.propagator.several_inputs and mode != "scan":
+        return run_modal(run, _MODES[mode])
+    return _MODES[mode](run)
 
 
 _MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}
@@ -227,37 +245,53 @@ def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace
     return lambda scale: discretized(system, scale[..., None] * dt, method, alpha, xp)
 
 
-def _batch(
-    operation: str, system: Any, u: Array, initial: Any, reset: Any, lengths: Any, step_scale: Any
-) -> tuple[int, ...]:
-    """The common batch axes; raises ShapeError where something does not fit."""
-    rank = records.batch_rank(system)
-    P = records.inputs(system, rank)
-    axes = 1 if P is None else 2
-    arrays = {"u": u, "initial": initial, "reset": reset, "lengths": lengths, "step_scale": step_scale}
-    given = describe(B=system.B, **arrays)
-    if u.ndim < axes:
-        raise ShapeError(f"{operation}: u needs {axes} axes ({'L' if P is None else 'P, L'}) or more ({given}).")
+def _batch_axes(system: Any, u: Array) -> int:
+    """How many batch axes a signal has."""
+    return u.ndim - (1 if records.inputs(system, records.batch_rank(system)) is None else 2)
+
+
+def _check_signal(operation: str, system: Any, u: Array, initial: Any, step_scale: Any) -> None:
+    """Raise for a signal, a first state or steps of another shape than the system has; batch axes apart."""
+    P = records.inputs(system, records.batch_rank(system))
+    given = describe(B=system.B, u=u, initial=initial, step_scale=step_scale)
+    if _batch_axes(system, u) < 0:
+        axes = "L" if P is None else "P, L"
+        raise ShapeError(f"{operation}: u needs {1 if P is None else 2} axes ({axes}) or more ({given}).")
     if P is not None and u.shape[-2] != P:
         raise ShapeError(f"{operation}: u has {u.shape[-2]} inputs but B has {P} ({given}).")
-    first = records.state_field(system)
-    batches = {"u": u.shape[:-axes], "system": first.shape[:rank], "B": system.B.shape[:rank]}
-    batches["C"] = system.C.shape[:rank]
-    length, states = u.shape[-1], first.shape[-1]
-    if initial is not None:
-        if initial.ndim < 1 or initial.shape[-1] != states:
-            raise ShapeError(f"{operation}: initial must end with {states} states ({given}).")
-        batches["initial"] = initial.shape[:-1]
-    for name, x in (("reset", reset), ("step_scale", step_scale)):
-        if x is None:
-            continue
-        if x.ndim < 1 or x.shape[-1] != length:
-            raise ShapeError(f"{operation}: {name} must have one entry a step, (..., {length}) ({given}).")
-        batches[name] = x.shape[:-1]
-    check_masks(operation, given, reset, lengths, step_scale)
-    if lengths is not None:
-        batches["lengths"] = lengths.shape
-    return broadcast(operation, **batches)
+    length, states = u.shape[-1], records.state_field(system).shape[-1]
+    if initial is not None and (initial.ndim < 1 or initial.shape[-1] != states):
+        raise ShapeError(f"{operation}: initial must end with {states} states ({given}).")
+    if step_scale is not None and (step_scale.ndim < 1 or step_scale.shape[-1] != length):
+        raise ShapeError(f"{operation}: step_scale must have one entry a step, (..., {length}) ({given}).")
+
+
+def _batch(
+    operation: str, system: Any, u: Array, initial: Array | None, segments: Segments, step_scale: Array | None
+) -> tuple[int, ...]:
+    """The common batch axes; raises ShapeError where they do not broadcast."""
+    rank = records.batch_rank(system)
+    found = {"u": u.shape[: _batch_axes(system, u)], "system": records.state_field(system).shape[:rank]}
+    found |= {"B": system.B.shape[:rank], "C": system.C.shape[:rank]}
+    for name, x in (("initial", initial), ("reset", segments.reset), ("step_scale", step_scale)):
+        if x is not None:
+            found[name] = x.shape[:-1]
+    if segments.lengths is not None:
+        found["lengths"] = segments.lengths.shape
+    return broadcast(operation, **found)
+
+
+def _with_batch_axes(segments: Segments, axes: int, xp: Namespace) -> Segments:
+    """The same masks with axes of size 1 in front, up to so many batch axes."""
+    if segments.reset is None and segments.lengths is None:
+        return segments
+    reset, lengths = _with_axes(segments.reset, axes + 1, xp), _with_axes(segments.lengths, axes, xp)
+    return Segments(segments.length, reset, lengths)
+
+
+def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace, scale: Array) -> Any:
+    """From the scales of a chunk (T, ...) to the discrete systems of its steps, with time on axis 0."""
+    return discretized(system, scale[..., None] * dt, method, alpha, xp)
 
 
 def _with_axes(x: Array | None, ndim: int, xp: Namespace) -> Array | None:
@@ -265,12 +299,12 @@ def _with_axes(x: Array | None, ndim: int, xp: Namespace) -> Array | None:
     return x if x is None else xp.reshape(x, (1,) * (ndim - x.ndim) + tuple(x.shape))
 
 
-def _empty(job: Run) -> tuple[Array, Array | None]:
+def _empty(run: Run) -> tuple[Array, Array | None]:
     """A sequence of no steps: no outputs, and the state stays."""
-    rank = records.batch_rank(job.system)
-    M = records.outputs(job.system, rank)
-    y = job.xp.zeros((*job.batch, *(() if M is None else (M,)), 0), dtype=job.u.dtype, device=device(job.u))
-    return y, job.first_state()
+    rank = records.batch_rank(run.system)
+    M = records.outputs(run.system, rank)
+    y = run.xp.zeros((*run.batch, *(() if M is None else (M,)), 0), dtype=run.u.dtype, device=device(run.u))
+    return y, run.first_state()
 
 
 def _direct(system: Any, u: Array, y: Array, xp: Namespace) -> Array:
@@ -319,5 +353,7 @@ def step(
     if method == "foh" and not system.discrete:
         system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
     _check_step_shapes(system, u_k, state)
-    y, state = run("step", system, u_k[..., None], xp, dt, method, alpha, initial=state, mode="scan", want_state=True)
+    y, state = simulated(
+        "step", system, u_k[..., None], xp, dt=dt, method=method, alpha=alpha, initial=state, mode="scan"
+    )
     return y[..., 0], state

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, is_complex, matmul, namespace
+from .._arrays.library import Array, Namespace, conjugated, is_complex, matmul, namespace
 from ..recurrences.diagonal import driven, observed
+from ..recurrences.pairs import halved, joined
 from ..systems import records
-from ..systems.conversions import halved, joined
 from ..systems.records import DPLR, Dense, Diagonal
 
 SystemStep = Callable[[Array, Array], tuple[Array, Array]]
@@ -68,7 +68,7 @@ def _dense_product(system: Dense, xp: Namespace) -> Callable[[Array], Array]:
 def _dplr_product(system: DPLR, xp: Namespace) -> Callable[[Array], Array]:
     """poles x - sum_r P_r Q_r^H x, the products over both halves of conjugate pairs."""
     P = xp.matrix_transpose(system.P)
-    Q_H = xp.conj(system.Q) if is_complex(system.Q) else system.Q
+    Q_H = conjugated(system.Q, xp)
 
     def product(x: Array) -> Array:
         inner = matmul(Q_H, x[..., None], xp)

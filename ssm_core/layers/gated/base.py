@@ -26,19 +26,18 @@ from ..._arrays.library import (
 )
 from ..._arrays.values import check_positive
 from ...gated.checks import check_chunk
-from ...recurrences.fold import fold
-from ...recurrences.segments import check_cu_seqlens, check_lengths, check_masks, resets_of, side_by_side, steps_within
-from ..layer import Layer, Stepper, check_batch, check_rate, check_signal, once_per_kind
+from ...recurrences.fold import in_chunks
+from ...recurrences.segments import Segments, Signals
+from ..layer import Mixer, Stepper, check_batch, check_signal, once_per_kind
 from ..parameters import Parameter, Parameters, Random, linear
 
 State = tuple[Array, ...]
 Advance = Callable[[Array, State], tuple[Array, State]]
 
 
-class InputDependent(Layer):
-    """What Mamba and its successors share. The state is a tuple of real arrays, the first of them the last inputs."""
+class InputDependent(Mixer):
+    """What Mamba and its successors share. The state is a tuple of real arrays."""
 
-    d_model: int
     modes: ClassVar[tuple[str, ...]] = ("auto", "scan")
 
     @abstractmethod
@@ -47,15 +46,7 @@ class InputDependent(Layer):
 
     @abstractmethod
     def _run(
-        self,
-        params: Parameters,
-        u: Array,
-        state: State,
-        reset: Array | None,
-        lengths: Array | None,
-        scale: Any,
-        mode: str,
-        xp: Namespace,
+        self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
         """y (B, L, H) and the last state. The scale multiplies dt: a number, or an array that broadcasts to (B, L)."""
 
@@ -90,75 +81,50 @@ class InputDependent(Layer):
         recompute   steps of a piece whose inside is computed again in the backward: memory then holds u, y, the states
                     between pieces, and the inside of one piece. None keeps all of it
         """
-        xp = check_signal(self.name, u, self.d_model)
-        B, L, _ = u.shape
-        check_rate(self.name, rate, None)
         if mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)
         if recompute is not None:
             check_chunk(self.name, recompute, "recompute")
-        run = self._run if recompute is None else partial(self._run_in_pieces, recompute)
-        n = B
-        if cu_seqlens is not None:
-            check_cu_seqlens(self.name, cu_seqlens, B, L, reset=reset, lengths=lengths)
-            n = cu_seqlens.shape[0] - 1
-        self._check_inputs(u, lengths, reset, step_scale)
-        if state is not None:
-            self._check_state(self.name, state, n, u)
-        rate = rate.item() if isinstance(rate, np.generic) else rate
-        given = {"u": u, "lengths": lengths, "reset": reset, "step_scale": step_scale, "rate": rate}
-        given |= {"cu_seqlens": cu_seqlens, "state": None if state is None else state[0]}
-        params = self.prepared(params, **given)
-        x, scale = computable(u, xp), computable(step_scale, xp)
-        if lengths is not None:  # whatever stands beyond, NaN among it
-            x = xp.where(steps_within(lengths, L, xp)[..., None], x, xp.zeros_like(x))
-        first = self._zeros(params, n, xp) if state is None else tuple(computable(s, xp) for s in state)
-        if cu_seqlens is None or (state is None and not return_state):
-            reset = reset if cu_seqlens is None else resets_of(cu_seqlens, L, xp)
-            first = self._zeros(params, B, xp) if cu_seqlens is not None else first
-            y, last = run(params, x, first, reset, lengths, rate if scale is None else rate * scale, mode, xp)
-        else:
+        masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+        entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
+        if step_scale is not None:
+            check_positive(self.name, entry.xp, step_scale=step_scale)
+        inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
 
-            def one_each(signals: tuple[Any, ...], lengths: Array) -> tuple[Array, Any]:
-                x, scale = signals
-                scale = rate if scale is None else rate * scale
-                return run(params, x, first, None, lengths, scale, mode, xp)
+        def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
+            x, scale = segments.masked(signals["x"], 1, entry.xp), signals["scale"]
+            scale = entry.rate if scale is None else entry.rate * scale
+            state = self._zeros(entry.params, x.shape[0], entry.xp) if state is None else state
+            return inner(entry.params, x, state, segments=segments, scale=scale, mode=mode)
 
-            y, last = side_by_side(self.name, one_each, (x, scale), cu_seqlens, 1)
-        y = in_dtype_of(u, y, xp)
+        first = None if state is None else tuple(computable(s, entry.xp) for s in state)
+        signals = {"x": entry.x, "scale": entry.step_scale}
+        y, last = entry.segments.run(self.name, run, signals, first, axis=1, apart=return_state)
+        y = in_dtype_of(u, y, entry.xp)
         return (y, last) if return_state else y
 
     def _run_in_pieces(
-        self,
-        steps: int,
-        params: Parameters,
-        u: Array,
-        state: State,
-        reset: Array | None,
-        lengths: Array | None,
-        scale: Any,
-        mode: str,
-        xp: Namespace,
+        self, steps: int, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
         """`_run` by pieces of so many steps, one after another, each computed again in the backward."""
         if 0 in u.shape:
-            return self._run(params, u, state, reset, lengths, scale, mode, xp)
-        named = {"u": u, "k": xp.arange(u.shape[1], device=device(u))[None, :]}
-        if reset is not None:
-            named["reset"] = reset
+            return self._run(params, u, state, segments=segments, scale=scale, mode=mode)
+        xp = namespace(self.name, u=u)
+        signals = {"u": u, "k": xp.arange(u.shape[1], device=device(u))[None, :], "reset": segments.reset}
         if len(getattr(scale, "shape", ())) == 2:
-            named["scale"] = scale
+            signals["scale"] = scale
+        lengths = segments.lengths
 
-        def body(state: State, *pieces: Array) -> tuple[State, Array]:
-            v = {name: moved(x, 0, 1, xp) for name, x in zip(named, pieces, strict=True)}
+        def body(state: State, v: Signals) -> tuple[State, Array]:
+            v = {name: moved(x, 0, 1, xp) for name, x in v.items()}
             left = None
             if lengths is not None:
                 left = xp.clip(lengths - xp.astype(v["k"][:, 0], lengths.dtype), 0, v["u"].shape[1])
-            y, state = self._run(params, v["u"], state, v.get("reset"), left, v.get("scale", scale), mode, xp)
+            inner = Segments(v["u"].shape[1], v.get("reset"), left)
+            y, state = self._run(params, v["u"], state, segments=inner, scale=v.get("scale", scale), mode=mode)
             return state, moved(y, 1, 0, xp)
 
-        y, state = fold(body, state, tuple(moved(x, 1, 0, xp) for x in named.values()), chunk=steps)
-        return moved(y, 0, 1, xp), state
+        return in_chunks(body, state, signals, axis=1, chunk=steps)
 
     def initial_state(self, params: Parameters, batch: int) -> State:
         """Zeros."""
@@ -168,8 +134,7 @@ class InputDependent(Layer):
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state)."""
-        check_rate(self.name, rate, None)
-        rate = rate.item() if isinstance(rate, np.generic) else rate
+        rate = self.check_rate(rate)
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         advance, check = self._advance(params, rate, xp), once_per_kind(partial(self._check_step, params))
@@ -189,10 +154,10 @@ class InputDependent(Layer):
     def _check_step(self, params: Parameters, u_t: Array, state: State) -> None:
         operation = f"{self.name}.step"
         check_signal(operation, u_t, self.d_model, step=True)
-        self._check_state(operation, state, u_t.shape[0], u_t)
+        self.check_state(operation, state, u_t.shape[0], u_t)
         namespace(operation, u_t=u_t, params=next(iter(params.values())))
 
-    def _check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
+    def check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
         wanted = self.state_shapes(batch)
         several = isinstance(state, tuple | list)
         if not several or len(state) != len(wanted):
@@ -209,20 +174,6 @@ class InputDependent(Layer):
                     f"{operation}: {name} of the state must be {shape} ({describe(u=u, **{name: x})}). "
                     f"Start from initial_state({batch})."
                 )
-
-    def _check_inputs(self, u: Array, lengths: Any, reset: Any, step_scale: Any) -> None:
-        B, L, _ = u.shape
-        wanted = {"lengths": ((B,), lengths), "reset": ((B, L), reset), "step_scale": ((B, L), step_scale)}
-        given = describe(u=u, **{name: x for name, (_, x) in wanted.items()})
-        for name, (shape, x) in wanted.items():
-            if x is not None:
-                require_arrays(self.name, **{name: x})
-                if tuple(x.shape) != shape:
-                    raise ShapeError(f"{self.name}: {name} must be {shape} ({given}).")
-        check_masks(self.name, given, reset, lengths, step_scale)
-        check_lengths(self.name, lengths, L)
-        if step_scale is not None:
-            check_positive(self.name, namespace(self.name, step_scale=step_scale), step_scale=step_scale)
 
 
 def projection(prefix: str, n_in: int, n_out: int, bias: bool) -> tuple[Parameter, ...]:

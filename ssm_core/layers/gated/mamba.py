@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..._arrays.errors import unknown
-from ..._arrays.library import Array, Namespace
+from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation, phi1
-from ...gated.selective import in_chunks
+from ...gated.selective import run_selective
+from ...gated.state_update import rank_one_update
+from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..parameters import Parameter, Parameters, constant, uniform
 from ..registry import registered
@@ -110,25 +112,18 @@ class Mamba(InputDependent):
         return {"inputs": (batch, self.inner, self.d_conv - 1), "x": (batch, self.inner, self.d_state)}
 
     def _run(
-        self,
-        params: Parameters,
-        u: Array,
-        state: State,
-        reset: Array | None,
-        lengths: Array | None,
-        scale: Any,
-        mode: str,
-        xp: Namespace,
+        self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
+        xp = namespace(self.name, u=u)
         silu = activation("silu")
         h, gate = self._halves(params, u)
-        h, inputs = short_convolution(h, params["conv_weight"], params.get("conv_bias"), state[0], reset, lengths, xp)
+        h, inputs = short_convolution(h, params["conv_weight"], params.get("conv_bias"), state[0], segments, xp)
         h = silu(h)
         dt, B, C = self._selected(params, h, xp)
         dt, A = dt * per_step(scale), -xp.exp(params["A_log"])
-        columns = (xp.matrix_transpose(v) for v in (h, dt, B, C))  # time last
-        h_t, dt_t, B_t, C_t = columns
-        y, x = in_chunks(h_t, dt_t, A, B_t, C_t, state[1], reset, lengths, self.discretization, None, xp)
+        h_t, dt_t, B_t, C_t = (xp.matrix_transpose(v) for v in (h, dt, B, C))  # time last
+        options = {"segments": segments, "initial": state[1], "discretization": self.discretization}
+        y, x = run_selective(h_t, dt_t, A, B_t, C_t, **options)
         y = (xp.matrix_transpose(y) + params["D"] * h) * silu(gate)
         return affine(y, params["out_proj_weight"], params.get("out_proj_bias")), (inputs, x)
 
@@ -160,10 +155,8 @@ class Mamba(InputDependent):
             dt, B, C = self._selected(params, h, xp)
             dt = rate * dt
             w = dt[..., None] * A
-            drive = (dt * h)[..., None] * B[:, None, :]
-            drive = drive * phi1(w) if self.discretization == "zoh" else drive
-            x = xp.exp(w) * x + drive
-            y = (xp.matmul(x, C[..., None])[..., 0] + D * h) * silu(gate)
+            x, y = rank_one_update(x, w, dt * h, B, C, weight=phi1(w) if self.discretization == "zoh" else None)
+            y = (y + D * h) * silu(gate)
             return affine(y, out, out_bias), (inputs, x)
 
         return advance

@@ -12,7 +12,9 @@ from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation
-from ...gated.ssd import CHUNK, in_chunks
+from ...gated.ssd import CHUNK, run_ssd
+from ...gated.state_update import rank_one_update
+from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..parameters import Parameter, Parameters, Random, constant, uniform
 from ..registry import registered
@@ -128,23 +130,15 @@ class Mamba2(InputDependent):
         }
 
     def _run(
-        self,
-        params: Parameters,
-        u: Array,
-        state: State,
-        reset: Array | None,
-        lengths: Array | None,
-        scale: Any,
-        mode: str,
-        xp: Namespace,
+        self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
+        xp = namespace(self.name, u=u)
         z, v, dt = self._split(params, u, xp)
-        v, inputs = short_convolution(v, params["conv_weight"], params.get("conv_bias"), state[0], reset, lengths, xp)
+        v, inputs = short_convolution(v, params["conv_weight"], params.get("conv_bias"), state[0], segments, xp)
         x, B, C = self._parts(activation("silu")(v), xp)
         dt = dt * per_step(scale)
-        chunk = 1 if mode == "scan" else self.chunk
-        log_gates = dt * -xp.exp(params["A_log"])
-        y, S = in_chunks(dt[..., None] * x, log_gates, B, C, state[1], reset, lengths, chunk)
+        options = {"segments": segments, "initial": state[1], "chunk": 1 if mode == "scan" else self.chunk}
+        y, S = run_ssd(dt[..., None] * x, dt * -xp.exp(params["A_log"]), B, C, **options)
         return self._out(params, y, x, z, xp), (inputs, S)
 
     def _split(self, params: Parameters, u: Array, xp: Namespace) -> tuple[Array, Array, Array]:
@@ -182,8 +176,7 @@ class Mamba2(InputDependent):
             dt = rate * dt
             if self.n_groups > 1:
                 B, C = (xp.repeat(row, share, axis=-2) for row in (B, C))
-            S = xp.exp(dt * A)[..., None, None] * S + (dt[..., None] * x)[..., None] * B[:, :, None, :]
-            y = xp.matmul(S, C[..., None])[..., 0]
+            S, y = rank_one_update(S, (dt * A)[..., None, None], dt[..., None] * x, B, C)
             return self._out(params, y, x, z, xp), (inputs, S)
 
         return advance

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace
+from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.special import activation
 from ...gated.ssd import CHUNK
-from ...gated.trapezoid import in_chunks
+from ...gated.trapezoid import run_trapezoid
+from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
@@ -124,16 +124,9 @@ class Mamba3(InputDependent):
         }
 
     def _run(
-        self,
-        params: Parameters,
-        u: Array,
-        state: State,
-        reset: Array | None,
-        lengths: Array | None,
-        scale: Any,
-        mode: str,
-        xp: Namespace,
+        self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
+        xp = namespace(self.name, u=u)
         batch, L = u.shape[:2]
         heads, R, G, N = self.heads, self.rank, self.n_groups, self.d_state
         p, parts = affine(u, params["in_proj_weight"], None), []
@@ -141,27 +134,26 @@ class Mamba3(InputDependent):
             parts.append(p[..., :size])
             p = p[..., size:]
         z, x, B, C, r, a, trap, angles = parts
-        z, x = (xp.reshape(v, (batch, L, 1, heads, self.head_dim)) for v in (z, x))
-        rows = (xp.reshape(v, (batch, L, R, G, N)) for v in (B, C))
-        weights = (params["B_norm_weight"], params["C_norm_weight"])
-        B, C = (normed(v, w, None, 1, self.epsilon, True, xp) for v, w in zip(rows, weights, strict=True))
         dt = activation("softplus")(r + params["dt_bias"]) * per_step(scale)
-        share = activation("sigmoid")(trap)
-        if R > 1:
-            x, z = (v * xp.permute_dims(params[name], (1, 0, 2)) for v, name in ((x, "x_map"), (z, "z_map")))
-        turns = math.pi * xp.tanh(angles)[:, :, None, :] * dt[..., None]
-        signals = (x, dt * self._rates(a, xp), share * dt, (1 - share) * dt, B, C, turns)
-        biases = [xp.permute_dims(params[name], (1, 0, 2)) for name in ("B_bias", "C_bias")]
-        chunk = 1 if mode == "scan" else self.chunk
-        y, after = in_chunks(signals, biases, state, reset, lengths, chunk, xp)
-        y = y + params["D"][:, None] * x
-        gate = activation("silu")(z)
-        if self.out_norm:
+        v = {"dt": dt, "log_gates": dt * self._rates(a, xp), "trap": trap, "angles": angles[:, :, None, :]}
+        for name, features in (("x", x), ("z", z)):
+            v[name] = xp.reshape(features, (batch, L, heads, self.head_dim))
+        for name, rows in (("B", B), ("C", C)):
+            rows = xp.reshape(rows, (batch, L, R, G, N))
+            v[name] = normed(rows, params[f"{name}_norm_weight"], None, 1, self.epsilon, True, xp)
+        v |= {name: params[name] for name in ("B_bias", "C_bias", "D", "x_map", "z_map", "out_map") if name in params}
+
+        def normalize(y: Array) -> Array:
             weight = xp.reshape(params["norm_weight"], (heads, self.head_dim))
-            y = normed(y, None, None, 1, self.epsilon, True, xp) * weight
-        y = y * gate
-        if R > 1:
-            y = xp.sum(y * xp.permute_dims(params["out_map"], (1, 0, 2)), axis=2)
+            return normed(y, None, None, 1, self.epsilon, True, xp) * weight
+
+        y, after = run_trapezoid(
+            v,
+            segments=segments,
+            initial=state,
+            chunk=1 if mode == "scan" else self.chunk,
+            normalize=normalize if self.out_norm else None,
+        )
         return affine(xp.reshape(y, (batch, L, self.inner)), params["out_proj_weight"], None), after
 
     def _rates(self, a: Array, xp: Namespace) -> Array:
@@ -175,7 +167,7 @@ class Mamba3(InputDependent):
         """A run of one step: its products of matrices have one row."""
 
         def advance(u: Array, state: State) -> tuple[Array, State]:
-            y, state = self._run(params, u[:, None, :], state, None, None, rate, "scan", xp)
+            y, state = self._run(params, u[:, None, :], state, segments=Segments(1), scale=rate, mode="scan")
             return y[:, 0, :], state
 
         return advance

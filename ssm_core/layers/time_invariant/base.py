@@ -33,20 +33,20 @@ from ..._arrays.library import (
 from ...functions.affine import affine, glu
 from ...functions.convolution import convolve
 from ...functions.special import ACTIVATIONS, activation
-from ...recurrences.segments import check_lengths, check_masks, steps_within
+from ...recurrences.segments import Segments, Signals
 from ...systems import records
 from ...systems.discretization import discretized
 from ...systems.records import DPLR, Dense
 from ...time_invariant.kernels import check_length, discrete_form, propagator
-from ...time_invariant.simulation import MODES, run
+from ...time_invariant.simulation import MODES, simulated
 from ...time_invariant.steps import SystemStep, in_halves, system_stepper
-from ..layer import Layer, Stepper, check_batch, check_rate, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, check_batch, check_rate, check_signal, once_per_kind
 from ..parameters import Parameter, Parameters, linear, normal
 
 OUTPUTS = ("glu", "half_glu", "half_glu2", "linear", None)
 
 
-class TimeInvariant(Layer):
+class TimeInvariant(Mixer):
     """Options every such layer has; subclasses declare them as fields."""
 
     d_model: int
@@ -121,6 +121,7 @@ class TimeInvariant(Layer):
         return_state: bool = False,
         lengths: Array | None = None,
         reset: Array | None = None,
+        cu_seqlens: Array | None = None,
         rate: Any = 1.0,
         step_scale: Array | None = None,
         mode: str = "auto",
@@ -130,38 +131,41 @@ class TimeInvariant(Layer):
         state       `state_shape` before the first step, zero if None
         lengths     integer (B,): u counts as zero beyond; the state is that at the length; y beyond is unspecified
         reset       bool (B, L): the state is zeroed before that step
+        cu_seqlens  integer (n + 1,) with B = 1: n sequences packed one after another; states have batch n
         rate        multiplies dt: a number, or an array (), or (H,) with a system a channel
         step_scale  (B, L): multiplies dt step by step, in modes scan and chunk
         mode        "auto", "conv", "chunk" or "scan": the same function
         """
-        xp = check_signal(self.name, u, self.d_model)
-        self._check_rate(rate)
-        self._check_inputs(u, state, lengths, reset, step_scale)
-        rate = rate.item() if isinstance(rate, np.generic) else rate
-        params = self.prepared(params, u=u, state=state, lengths=lengths, reset=reset, step_scale=step_scale, rate=rate)
-        x = xp.permute_dims(computable(u, xp), (0, 2, 1))  # (B, H, L)
-        maps = self.maps(params, xp)
-        x = x if maps is None else matmul(maps[0], x, xp)
+        masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+        entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
         if self.bidirectional:
             self._refuse_states(state, return_state, reset, step_scale, mode)
-            if lengths is not None:
-                x = xp.where(steps_within(lengths, x.shape[-1], xp)[:, None, :], x, xp.zeros_like(x))
-            v, last = self._both_directions(params, x, rate, xp), None
-        else:
-            axis = (slice(None), None, ...) if self.per_channel else ...
-            options = {"reset": reset, "lengths": lengths, "step_scale": step_scale}
-            options = {name: None if mask is None else mask[axis] for name, mask in options.items()}
-            v, last = self._run(params, x, rate, xp, initial=state, mode=mode, want_state=return_state, **options)
+        xp, params = entry.xp, entry.params
+        maps = self.maps(params, xp)
+        x = xp.permute_dims(entry.x, (0, 2, 1))  # (B, H, L)
+        x = x if maps is None else matmul(maps[0], x, xp)
+
+        def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, Any]:
+            x, scale = signals["x"], signals["scale"]
+            if self.bidirectional:
+                return self._both_directions(params, segments.masked(x, -1, xp), entry.rate, xp), None
+            if self.per_channel:
+                segments, scale = segments.for_states(), None if scale is None else scale[:, None, :]
+            options = {"initial": state, "segments": segments, "step_scale": scale}
+            return self._run(params, x, entry.rate, xp, mode=mode, want_state=return_state, **options)
+
+        apart = True if return_state or self.bidirectional else None
+        signals = {"x": x, "scale": entry.step_scale}
+        v, last = entry.segments.run(self.name, run, signals, state, axis=-1, apart=apart)
         v = v if maps is None else matmul(maps[1], v, xp)
         order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
-        y = self._mixer(params, xp)(xp.permute_dims(v, order), computable(u, xp))
-        y = in_dtype_of(u, y, xp)
+        y = in_dtype_of(u, self._mixer(params, xp)(xp.permute_dims(v, order), entry.x), xp)
         return (y, last) if return_state else y
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
-        """The outputs of the systems for x (B, H, L), and their last state or None; options as those of `run`."""
+        """The outputs of the systems for x (B, H, L), and their last state or None; options as of `simulated`."""
         system, dt = self._time_first_system(params, rate, xp)
-        return run(self.name, system, x, xp, dt, self.discretization, **options)
+        return simulated(self.name, system, x, xp, dt=dt, method=self.discretization, **options)
 
     def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
         """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1) or (N,)."""
@@ -190,8 +194,8 @@ class TimeInvariant(Layer):
         dt = self._steps(rate, dt, system)
 
         def half(C: Array, signal: Array) -> Array:
-            one = replace(system, C=C)
-            return run(self.name, one, signal, xp, dt, self.discretization, want_state=False)[0]
+            options = {"dt": dt, "method": self.discretization, "want_state": False}
+            return simulated(self.name, replace(system, C=C), signal, xp, **options)[0]
 
         C = system.C
         return half(C[0, ...], x) + xp.flip(half(C[1, ...], xp.flip(x, axis=-1)), axis=-1)
@@ -236,7 +240,7 @@ class TimeInvariant(Layer):
     def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
         """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
         check_length(self.name, length)
-        self._check_rate(rate)
+        self.check_rate(rate)
         params = self.prepared(params)
         return self._kernel(params, length, rate, namespace(self.name, **params))
 
@@ -262,7 +266,7 @@ class TimeInvariant(Layer):
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state), with the discrete system held."""
         self._refuse_states(None, True, None, None, "auto")
-        self._check_rate(rate)
+        self.check_rate(rate)
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         system, dt = self._time_first_system(params, rate, xp)
@@ -289,45 +293,27 @@ class TimeInvariant(Layer):
         return step
 
     def _check_step(self, params: Parameters, u_t: Array, state: Array) -> None:
-        check_signal(f"{self.name}.step", u_t, self.d_model, step=True)
-        require_arrays(f"{self.name}.step", state=state)
-        one = next(iter(params.values()))  # all are of one library: `prepared` has seen them
-        namespace(f"{self.name}.step", u_t=u_t, state=state, params=one)
-        if tuple(state.shape) != self.state_shape(u_t.shape[0]):
-            raise ShapeError(
-                f"{self.name}.step: state must be {self.state_shape(u_t.shape[0])} "
-                f"({describe(u_t=u_t, state=state)}). Start from initial_state({u_t.shape[0]})."
-            )
-        self._check_state_dtype(f"{self.name}.step", state)
+        operation, one = f"{self.name}.step", next(iter(params.values()))  # all are of one library
+        check_signal(operation, u_t, self.d_model, step=True)
+        namespace(operation, u_t=u_t, params=one)
+        self.check_state(operation, state, u_t.shape[0], u_t)
 
-    def _check_state_dtype(self, operation: str, state: Array) -> None:
+    def check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
+        require_arrays(operation, state=state)
+        namespace(operation, u=u, state=state)
+        if tuple(state.shape) != self.state_shape(batch):
+            raise ShapeError(
+                f"{operation}: state must be {self.state_shape(batch)} ({describe(u=u, state=state)}). "
+                f"Start from initial_state({batch})."
+            )
         floating(operation, state=state)
         if self.real_states and is_complex(state):
             raise DTypeError(f"{operation}: state has dtype {dtype_name(state)}, but the poles are real.")
 
-    def _check_inputs(self, u: Array, state: Any, lengths: Any, reset: Any, step_scale: Any) -> None:
-        """Shapes and dtypes of what goes with a signal; the values of lengths where they are on the host."""
-        B, L, _ = u.shape
-        wanted = {
-            "state": (self.state_shape(B), state),
-            "lengths": ((B,), lengths),
-            "reset": ((B, L), reset),
-            "step_scale": ((B, L), step_scale),
-        }
-        given = describe(u=u, **{name: x for name, (_, x) in wanted.items()})
-        for name, (shape, x) in wanted.items():
-            if x is None:
-                continue
-            require_arrays(self.name, **{name: x})
-            if tuple(x.shape) != shape:
-                raise ShapeError(f"{self.name}: {name} must be {shape} ({given}).")
-        if state is not None:
-            self._check_state_dtype(self.name, state)
-        check_masks(self.name, given, reset, lengths, step_scale)
-        check_lengths(self.name, lengths, L)
-
-    def _check_rate(self, rate: Any) -> None:
+    def check_rate(self, rate: Any) -> Any:
+        """The rate, a plain number where it is one; an array () or, with a system a channel, (H,)."""
         check_rate(self.name, rate, self.d_model if self.per_channel else None)
+        return rate.item() if isinstance(rate, np.generic) else rate
 
     def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
         if not self.bidirectional:

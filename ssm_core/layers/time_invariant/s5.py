@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays.errors import OptionError, unknown
-from ..._arrays.library import Array, Namespace, computable, device, moved, namespace
+from ..._arrays.library import Array, Namespace, device, namespace
 from ...measures.initializers import diagonal_init
 from ...recurrences.diagonal import driven, gated_scan, observed, steps_at_once
-from ...recurrences.fold import fold
-from ...recurrences.segments import steps_within
+from ...recurrences.fold import in_chunks
+from ...recurrences.segments import Segments, Signals
 from ...systems.discretization import discretized
 from ...systems.records import Diagonal
 from ...time_invariant.simulation import MODES
@@ -130,7 +130,7 @@ class S5(TimeInvariant):
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         if not self.liquid:
             return super().stepper(params, rate=rate)
-        self._check_rate(rate)
+        self.check_rate(rate)
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         system, dt = self._time_first_system(params, rate, xp)
@@ -154,44 +154,33 @@ class S5(TimeInvariant):
         xp: Namespace,
         *,
         initial: Array | None,
-        reset: Array | None,
-        lengths: Array | None,
+        segments: Segments,
         step_scale: Array | None,
         mode: str,
         want_state: bool,
     ) -> tuple[Array, Array | None]:
         """The recurrence chunk by chunk, time first, with the gates Ab + Bb u."""
+        if mode not in MODES:
+            raise unknown("S5", "mode", mode, MODES)
         if mode not in ("auto", "scan"):
-            known = mode in MODES
-            raise (
-                OptionError(f"S5: a liquid layer is not linear, so mode {mode!r} cannot run it. Use mode='scan'.")
-                if known
-                else unknown("S5", "mode", mode, MODES)
-            )
+            raise OptionError(f"S5: a liquid layer is not linear, so mode {mode!r} cannot run it. Use mode='scan'.")
         system, dt = self._time_first_system(params, rate, xp)
         one = replace(system, B=xp.ones_like(system.poles))
-        named = {"u": x}
-        if reset is not None:
-            named["reset"] = reset
-        if lengths is not None:
-            named["valid"] = steps_within(lengths, x.shape[-1], xp)
-        if step_scale is not None:
-            named["scale"] = computable(step_scale, xp)
         state = xp.zeros((x.shape[0], self.n_states), dtype=system.poles.dtype, device=device(x))
         state = state if initial is None else state + initial
         if x.shape[-1] == 0:
             return x, state if want_state else None
         fixed = discretized(one, dt, self.discretization, None, xp)
 
-        def body(state: Array, *chunks: Array) -> tuple[Array, Array]:
-            given = dict(zip(named, chunks, strict=True))
+        def body(state: Array, v: Signals) -> tuple[Array, Array]:
             unit = fixed
             if step_scale is not None:
-                unit = discretized(one, given["scale"][..., None] * dt, self.discretization, None, xp)
-            drive = unit.B * driven(system.B, given["u"], True, xp)
-            states = gated_scan(unit.poles + drive, drive, state, given.get("reset"), given.get("valid"), xp)
+                unit = discretized(one, v["scale"][..., None] * dt, self.discretization, None, xp)
+            drive = unit.B * driven(system.B, v["u"], True, xp)
+            states = gated_scan(unit.poles + drive, drive, state, v.get("reset"), v.get("valid"), xp)
             return states[-1, ...], observed(system.C, states, True, True, xp)
 
-        time_first = tuple(moved(a, -1, 0, xp) for a in named.values())
-        y, state = fold(body, state, time_first, chunk=steps_at_once(x.shape[0] * self.n_states, x.shape[-1]))
-        return moved(y, 0, -1, xp), state if want_state else None
+        signals = {"u": x, "reset": segments.reset, "valid": segments.valid(xp), "scale": step_scale}
+        chunk = steps_at_once(x.shape[0] * self.n_states, x.shape[-1])
+        y, state = in_chunks(body, state, signals, axis=-1, chunk=chunk)
+        return y, state if want_state else None

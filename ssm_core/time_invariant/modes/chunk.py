@@ -11,8 +11,9 @@ import math
 from dataclasses import replace
 
 from ..._arrays.dispatch import dispatched
-from ..._arrays.library import Array, Namespace, device, matmul_shared, moved
-from ...recurrences.fold import fold
+from ..._arrays.library import Array, Namespace, device, matmul_shared
+from ...recurrences.fold import in_chunks
+from ...recurrences.segments import Segments
 from ..run import Run, last_state, masked_input
 
 CHUNK = 64
@@ -22,9 +23,9 @@ ELEMENTS_AT_ONCE = 2**22  # of masked Toeplitz matrices
 
 def run_chunks(run: Run) -> tuple[Array, Array | None]:
     """The run in chunks of u masked; the state at the lengths is computed by itself."""
-    inner = replace(run, u=masked_input(run), lengths=None)
+    inner = replace(run, u=masked_input(run), segments=Segments(run.length, run.reset))
     y, state = _chunks(inner.u, inner)
-    if run.want_state and run.lengths is not None:
+    if run.want_state and run.segments.lengths is not None:
         state = last_state(run)
     return y, state if run.want_state else None
 
@@ -42,8 +43,7 @@ def _chunks(u: Array, run: Run) -> tuple[Array, Array]:
 
 
 def _part(run: Run, start: int, stop: int) -> Run:
-    reset = None if run.reset is None else run.reset[..., start:stop]
-    return replace(run, u=run.u[..., start:stop], reset=reset)
+    return replace(run, u=run.u[..., start:stop], segments=run.segments.part(start, stop, run.xp))
 
 
 def _equal_chunks(run: Run, T: int) -> tuple[Array, Array]:
@@ -99,14 +99,14 @@ def _apply_within_segments(run: Run, u: Array, toeplitz: Array, segment: Array) 
     outputs = (None,) * run.propagator.several_outputs
     weights = xp.matrix_transpose(toeplitz)  # (...[, M][, P], T, T), [t, j]
 
-    def body(state: Array, u: Array, segment: Array) -> tuple[Array, Array]:
+    def body(state: Array, v: dict[str, Array]) -> tuple[Array, Array]:
+        u, segment = v["u"], v["segment"]
         same = segment[..., :, None] == segment[..., None, :]
         same = same[(..., *outputs, *((None,) * several), slice(None), slice(None))]
         u = u[(..., *outputs, *((slice(None),) * several), None, slice(None))]
         y = xp.sum(xp.where(same, weights * u, xp.zeros_like(u)), axis=-1)
         return state, xp.sum(y, axis=-2) if several else y
 
-    u, segment = moved(u, -2, 0, xp), moved(segment, -2, 0, xp)
     sizes = (*run.batch, *weights.shape[weights.ndim - 2 - several - len(outputs) :])
-    y, _ = fold(body, u[0, ...], (u, segment), chunk=max(1, ELEMENTS_AT_ONCE // max(1, math.prod(sizes))))
-    return moved(y, 0, -2, xp)
+    chunk = max(1, ELEMENTS_AT_ONCE // max(1, math.prod(sizes)))
+    return in_chunks(body, u[..., 0, :], {"u": u, "segment": segment}, axis=-2, chunk=chunk)[0]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..._arrays.library import Array, is_complex, matmul
+from ...recurrences.pairs import joined, real_rows
 from ...systems.records import Diagonal
 from ..run import Run
 from ..vandermonde import DiagonalPropagator
@@ -35,8 +36,7 @@ def run_modal(run: Run, mode: Mode) -> tuple[Array, Array | None]:
         u=drive,
         batch=(*run.batch, system.poles.shape[-1]),
         initial=None if run.initial is None else run.initial[..., None],
-        reset=None if run.reset is None else run.reset[..., None, :],
-        lengths=None if run.lengths is None else run.lengths[..., None],
+        segments=run.segments.for_states(),
     )
     states, last = mode(inner)
     return _observed(run, states), None if last is None else last[..., 0]
@@ -45,10 +45,10 @@ def run_modal(run: Run, mode: Mode) -> tuple[Array, Array | None]:
 def _observed(run: Run, states: Array) -> Array:
     """C x, or 2 Re of it, for states (..., N, L): (...[, M], L)."""
     xp, several, C = run.xp, run.propagator.several_outputs, run.system.C
-    C = C if several else C[..., None, :]
-    if run.system.conj_pairs and is_complex(states) and is_complex(C):
-        y = 2 * (matmul(xp.real(C), xp.real(states), xp) - matmul(xp.imag(C), xp.imag(states), xp))
+    C, pairs = C if several else C[..., None, :], run.system.conj_pairs
+    if pairs and is_complex(states):
+        y = matmul(real_rows(C, xp), joined(states, xp, axis=-2), xp)
     else:
         y = matmul(C, states, xp)
-        y = y if not run.system.conj_pairs else 2 * xp.real(y) if is_complex(y) else 2 * y
+        y = y if not pairs else 2 * xp.real(y) if is_complex(y) else 2 * y
     return y if several else y[..., 0, :]

@@ -138,8 +138,7 @@ def run_selective(
     want_state: bool = True,
 ) -> tuple[Array, Array]:
     """C x for all steps, and the last state, of arrays that are known to fit."""
-    xp, constant = namespace("selective_scan", u=u), {}
-    signals = {"u": u, "dt": dt}
+    xp, signals, constant = namespace("selective_scan", u=u), {"u": u, "dt": dt}, Signals()
     for name, x in (("B", B), ("C", C)):
         (constant if x.ndim == 2 else signals)[name] = x[:, None, :, :] if x.ndim == 3 else x  # (batch, G, N, L)
     width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)
@@ -178,8 +177,9 @@ def _selective_scan(
         (constants if x.ndim == 2 else signals)[name] = x
     signals["reset"] = None if segments.reset is None else segments.reset[:, None, :]
     trapezoidal = discretization == "trapezoidal"
-    if trapezoidal and segments.lengths is not None:  # the last B u is one of a step that counts
-        signals["valid"] = segments.valid(xp)[:, None, :]
+    valid = segments.valid(xp)
+    if trapezoidal and valid is not None:  # the last B u is one of a step that counts
+        signals["valid"] = valid[:, None, :]
 
     def body(state: Array, v: Signals) -> tuple[Array, Array]:
         w = v["dt"][..., None] * v["A"]  # (T, batch, H, N)

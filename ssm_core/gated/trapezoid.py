@@ -165,7 +165,7 @@ def run_trapezoid(
         "C": v["C"],
         "turns": math.pi * xp.tanh(v["angles"]) * v["dt"][..., None],
     }
-    biases = {name: rank_first[name] for name in ("B_bias", "C_bias") if name in rank_first}
+    biases: Signals = {name: x for name, x in rank_first.items() if name.endswith("bias")}
 
     def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, Any]:
         return _in_segments({n: segments.masked(a, 1, xp) for n, a in signals.items()}, biases, state, segments, chunk)
@@ -191,7 +191,7 @@ def _in_segments(
     if state is None:
         like = {"dtype": x.dtype, "device": device(x)}
         sizes = ((batch, H, turns.shape[-1]), (batch, H, P, N), (batch, R, H, N), (batch, R, H, P))
-        state = tuple(xp.zeros(size, **like) for size in sizes)  # type: ignore[assignment]
+        state = tuple(xp.zeros(size, **like) for size in sizes)
     if L == 0:
         return x, state
 

@@ -113,7 +113,7 @@ class LanguageModel(Layer):
         """The model from its parts, whichever framework they are of. A block maps x, with the options of a layer, to
         what is added to x; with return_state to (that, its state)."""
         self._check_ids(ids)
-        masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+        masks: dict[str, Any] = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         self._check_masks(ids, **masks)
         blocks = tuple(blocks)
         run = partial(

@@ -45,11 +45,12 @@ class Segments:
 
     def masked(self, x: Array, axis: int, xp: Namespace) -> Array:
         """x, with the batch axes of the lengths first and time on `axis`, with zeros beyond the lengths."""
-        if self.lengths is None:
+        valid = self.valid(xp)
+        if valid is None or self.lengths is None:
             return x
         shape = [*self.lengths.shape, *(1,) * (x.ndim - self.lengths.ndim)]
         shape[axis] = self.length
-        return xp.where(xp.reshape(self.valid(xp), tuple(shape)), x, xp.zeros_like(x))
+        return xp.where(xp.reshape(valid, tuple(shape)), x, xp.zeros_like(x))
 
     def part(self, start: int, stop: int, xp: Namespace) -> Segments:
         """Of the steps from start to stop."""
@@ -110,7 +111,7 @@ def checked_segments(
     """
     if reset is None and lengths is None and cu_seqlens is None:
         return Segments(length)
-    present = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    present: dict[str, Any] = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
     present = {name: x for name, x in present.items() if x is not None}
     require_arrays(operation, **present)
     if cu_seqlens is not None:
@@ -120,7 +121,7 @@ def checked_segments(
         raise DTypeError(f"{operation}: reset has dtype {reset.dtype}, but must be bool: reset > 0 ({given}).")
     if lengths is not None and "int" not in dtype_name(lengths):
         raise DTypeError(f"{operation}: lengths has dtype {lengths.dtype}, but must be integer ({given}).")
-    if reset is not None and (reset.ndim < 1 or reset.shape[-1] != length) and lead is None:
+    if lead is None and reset is not None and (reset.ndim < 1 or reset.shape[-1] != length):
         raise ShapeError(f"{operation}: reset must have one entry a step, (..., {length}) ({given}).")
     wanted = {} if lead is None else {"reset": (*lead, length), "lengths": lead}
     for name, shape in wanted.items():

@@ -240,11 +240,6 @@ def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:
     )
 
 
-def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> Any:
-    """From the scales of a chunk (T, ...) to the discrete systems of its steps, with time on axis 0."""
-    return lambda scale: discretized(system, scale[..., None] * dt, method, alpha, xp)
-
-
 def _batch_axes(system: Any, u: Array) -> int:
     """How many batch axes a signal has."""
     return u.ndim - (1 if records.inputs(system, records.batch_rank(system)) is None else 2)

@@ -194,8 +194,8 @@ class TimeInvariant(Mixer):
         dt = self._steps(rate, dt, system)
 
         def half(C: Array, signal: Array) -> Array:
-            options = {"dt": dt, "method": self.discretization, "want_state": False}
-            return simulated(self.name, replace(system, C=C), signal, xp, **options)[0]
+            one, rule = replace(system, C=C), self.discretization
+            return simulated(self.name, one, signal, xp, dt=dt, method=rule, want_state=False)[0]
 
         C = system.C
         return half(C[0, ...], x) + xp.flip(half(C[1, ...], xp.flip(x, axis=-1)), axis=-1)

@@ -22,15 +22,15 @@ from .functions.convolution import convolve
 from .functions.matrix_exponential import expm
 from .functions.norms import rms_norm
 from .functions.short_convolution import causal_conv1d
-from .gated.selective import selective_scan
-from .gated.ssd import ssd
+from .gated.selective import selective_scan, selective_summary
+from .gated.ssd import ssd, ssd_summary
 from .gated.state_update import selective_state_update
-from .gated.trapezoid import mamba3_scan
+from .gated.trapezoid import mamba3_scan, mamba3_summary
 from .measures.initializers import diagonal_init
 from .measures.matrices import hippo
 from .measures.memory import hippo_project, hippo_reconstruct
 from .measures.nplr import nplr
-from .recurrences.diagonal import diagonal_scan
+from .recurrences.diagonal import diagonal_scan, diagonal_summary
 from .recurrences.linear import linear_scan
 from .recurrences.summaries import chunk_summary
 from .systems.conversions import eigenvector_condition, to_dense, to_diagonal
@@ -41,6 +41,7 @@ from .time_invariant.frequency import frequency_response, poles
 from .time_invariant.kernels import kernel
 from .time_invariant.realization import to_rational
 from .time_invariant.simulation import scan, step
+from .time_invariant.summary import scan_summary
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ __all__ = [
     "convolve",
     "diagonal_init",
     "diagonal_scan",
+    "diagonal_summary",
     "discretize",
     "eigenvector_condition",
     "expm",
@@ -79,6 +81,7 @@ __all__ = [
     "linear_scan",
     "load",
     "mamba3_scan",
+    "mamba3_summary",
     "models",
     "nplr",
     "poles",
@@ -86,11 +89,14 @@ __all__ = [
     "save",
     "save_pretrained",
     "scan",
+    "scan_summary",
     "selective_scan",
     "selective_state_update",
+    "selective_summary",
     "show_backends",
     "special",
     "ssd",
+    "ssd_summary",
     "step",
     "to_control",
     "to_dense",

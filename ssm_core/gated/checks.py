@@ -10,6 +10,7 @@ import numpy as np
 from .._arrays.errors import DomainError, OptionError, ShapeError
 from .._arrays.library import Array, Namespace
 from ..functions.special import softplus
+from ..recurrences.segments import Segments
 
 
 def steps_of(
@@ -75,3 +76,49 @@ def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes:
         f"{operation}: the state overflows at step {step}: dt A > 0 lets it grow, or the inputs are too large "
         f"({shapes}). Keep A negative, as A = -exp(A_log) does."
     )
+
+
+def check_tuples(operation: str, given: dict[str, tuple[Any, int]]) -> None:
+    """Raise for what should be None or a tuple of so many arrays."""
+    for name, (found, n) in given.items():
+        several = isinstance(found, tuple | list)
+        if found is not None and (not several or len(found) != n):
+            what = f"{len(found)} of them" if several else f"a {type(found).__name__}"
+            raise ShapeError(f"{operation}: {name} must be a tuple of {n} arrays, not {what}.")
+
+
+def check_rank(operation: str, several: bool, rank_maps: Any, z: Any, shapes: object) -> None:
+    if several != (rank_maps is not None):
+        raise OptionError(
+            f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with rank_maps, and without them they "
+            f"are (batch, L, G, N) ({shapes})."
+        )
+    if rank_maps is not None and (
+        rank_maps[0] is None or rank_maps[2] is None or (rank_maps[1] is None) != (z is None)
+    ):
+        raise OptionError(f"{operation}: rank_maps are arrays, the second one None exactly where z is ({shapes}).")
+
+
+def shapes_of_mamba3(x: Array, B: Array, angles: Array, segments: Segments) -> dict[str, Any]:
+    """The shapes that the other arrays of `mamba3_scan` may have."""
+    batch, L, H, P = x.shape
+    ranked, N = (tuple(B.shape[2:3]) if B.ndim == 5 else ()), B.shape[-1]
+    M, n = angles.shape[-1] if angles.ndim else 0, segments.count(batch)
+    per_step, per_head, bias = ((batch, L, H),), ((H, *ranked, P),), ((H, *ranked, N),)
+    return {
+        "dt": per_step,
+        "A": ((H,), *per_step),
+        "trap": per_step,
+        "angles": ((batch, L, H, M), (batch, L, 1, M)),
+        "B_bias": bias,
+        "C_bias": bias,
+        "D": ((H,),),
+        "z": ((batch, L, H, P),),
+        "x_map": per_head,
+        "z_map": per_head,
+        "out_map": per_head,
+        "t": ((n, H, M),),
+        "S": ((n, H, P, N),),
+        "K": ((n, H, *ranked, N),),
+        "before": ((n, H, *ranked, P),),
+    }

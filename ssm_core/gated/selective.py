@@ -27,6 +27,7 @@ from ..functions.special import phi1, silu
 from ..recurrences.diagonal import gated_scan, steps_at_once
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
+from ..recurrences.summaries import Carried, Elementwise, through_segments, without_steps
 from .checks import check_chunk, check_no_overflow, steps_of
 
 DISCRETIZATIONS = ("mamba", "zoh", "trapezoidal")
@@ -155,6 +156,45 @@ def run_selective(
         return _selective_scan(v["u"], v["dt"], A, v["B"], v["C"], **options)
 
     return segments.run("selective_scan", run, signals, initial, axis=-1, apart=want_state)
+
+
+def selective_summary(
+    u: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    *,
+    dt_bias: Array | None = None,
+    dt_softplus: bool = False,
+    discretization: str = "mamba",
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    chunk: int | None = None,
+) -> Elementwise | Carried:
+    """What these steps of `selective_scan` do to the state before them: (P, s) of x -> P x + s.
+
+    P = exp(A sum_k dt_k) (batch, H, N), or zero with a reset among them, and s the last state from zero; for the
+    trapezoidal rule, whose state holds B u of the step before, a `Carried` summary. Arguments and errors are those of
+    `selective_scan`; composition as in `chunk_summary`.
+
+    >>> import numpy, ssm_core
+    >>> ones = numpy.ones((1, 1, 3))
+    >>> ssm_core.selective_summary(ones, ones, numpy.asarray([[-1.0]]), ones).through.round(3)
+    array([[[0.05]]])
+    """
+    options = {"dt_bias": dt_bias, "dt_softplus": dt_softplus, "discretization": discretization, "chunk": chunk}
+    _, state = selective_scan(u, dt, A, B, B, reset=reset, lengths=lengths, return_state=True, **options)  # type: ignore[arg-type]
+    xp, dtype = namespace("selective_summary", state=state), real_dtype(state.dtype, namespace("s", state=state))
+    dt, A, bias = (_as_precise(x, dtype, xp) for x in (dt, A, dt_bias))
+    bias = None if bias is None else bias[:, None]
+    dt = steps_of("selective_summary", dt, "", xp, bias=bias, with_softplus=dt_softplus)
+    segments = checked_segments("selective_summary", "", tuple(u.shape[:1]), u.shape[-1], reset=reset, lengths=lengths)
+    dt = segments.masked(dt, -1, xp)
+    P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * A), segments, xp)
+    if discretization != "trapezoidal":
+        return Elementwise(P, state)
+    first = dt[..., :1] if segments.length else xp.zeros_like(dt[:, :, :0].sum(-1)[..., None])
+    return Carried(P, P * first / 2, without_steps(segments, P, xp), state)
 
 
 @dispatched

@@ -7,6 +7,7 @@ between chunks go the states.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import ShapeError, describe
@@ -24,6 +25,7 @@ from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import silu
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
+from ..recurrences.summaries import Elementwise, through_segments
 from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
 
 CHUNK = 64
@@ -119,6 +121,39 @@ def ssd(
         y = y + (D_ if D_.ndim == 2 else D_[:, None]) * x_
     y = in_dtype_of(x, y if z_ is None else y * silu(z_), xp)
     return (y, state) if return_state else y
+
+
+def ssd_summary(
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    *,
+    dt_bias: Array | None = None,
+    dt_softplus: bool = False,
+    dt_limit: tuple[float, float] = (0.0, math.inf),
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    chunk: int = CHUNK,
+) -> Elementwise:
+    """What these steps of `ssd` do to the state before them: (P, s) of S -> P S + s.
+
+    P = exp(sum_k dt_k A_k) (batch, H, 1, 1), or zero with a reset among them, and s (batch, H, P, N) the last state
+    from zero. Arguments and errors are those of `ssd`; composition as in `chunk_summary`.
+
+    >>> import numpy, ssm_core
+    >>> x, dt, B = numpy.ones((1, 3, 1, 1)), numpy.ones((1, 3, 1)), numpy.ones((1, 3, 1, 1))
+    >>> ssm_core.ssd_summary(x, dt, numpy.asarray([-1.0]), B).through.round(3)
+    array([[[[0.05]]]])
+    """
+    steps: dict[str, Any] = {"dt_bias": dt_bias, "dt_softplus": dt_softplus, "dt_limit": dt_limit}
+    _, state = ssd(x, dt, A, B, B, reset=reset, lengths=lengths, return_state=True, chunk=chunk, **steps)
+    xp = namespace("ssd_summary", state=state)
+    dt, A, bias = (v if v is None else xp.astype(v, state.dtype, copy=False) for v in (dt, A, dt_bias))
+    dt = steps_of("ssd_summary", dt, "", xp, bias=bias, with_softplus=dt_softplus, limit=dt_limit)
+    segments = checked_segments("ssd_summary", "", tuple(x.shape[:1]), x.shape[1], reset=reset, lengths=lengths)
+    P = xp.exp(xp.sum(segments.masked(dt * A, 1, xp), axis=1))[..., None, None]
+    return Elementwise(through_segments(P, segments, xp), state)
 
 
 def run_ssd(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from .._arrays.errors import OptionError, ShapeError, describe
+from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
@@ -29,7 +29,17 @@ from ..functions.special import sigmoid, silu
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
-from .checks import check_chunk, check_given, check_no_overflow, check_rows, steps_of
+from ..recurrences.summaries import through_segments, without_steps
+from .checks import (
+    check_chunk,
+    check_given,
+    check_no_overflow,
+    check_rank,
+    check_rows,
+    check_tuples,
+    shapes_of_mamba3,
+    steps_of,
+)
 from .ssd import CHUNK, one_chunk
 
 Mamba3State = tuple[Array, Array, Array, Array]
@@ -93,7 +103,7 @@ def mamba3_scan(
     """
     operation = "mamba3_scan"
     require_arrays(operation, x=x, dt=dt, A=A, B=B, C=C, trap=trap, angles=angles)
-    _check_tuples(operation, {"rank_maps": (rank_maps, 3), "initial": (initial, 4)})
+    check_tuples(operation, {"rank_maps": (rank_maps, 3), "initial": (initial, 4)})
     entering = dict(zip(("t", "S", "K", "before"), initial or (), strict=False))
     require_arrays(operation, **entering)
     maps = dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False))
@@ -111,9 +121,9 @@ def mamba3_scan(
     several = B.ndim == 5
     lead = (*x.shape[:2], B.shape[2]) if several else tuple(x.shape[:2])
     check_rows(operation, {"B": B, "C": C}, lead, x.shape[2], shapes)
-    _check_rank(operation, several, rank_maps, z, shapes)
+    check_rank(operation, several, rank_maps, z, shapes)
     segments = checked_segments(operation, shapes, tuple(x.shape[:1]), x.shape[1], **masks)
-    check_given(operation, arrays, _shapes_of(x, B, angles, segments), shapes)
+    check_given(operation, arrays, shapes_of_mamba3(x, B, angles, segments), shapes)
     if 2 * angles.shape[-1] > B.shape[-1]:
         raise ShapeError(
             f"{operation}: {angles.shape[-1]} angles turn {2 * angles.shape[-1]} features, but there are "
@@ -137,6 +147,76 @@ def mamba3_scan(
     check_no_overflow(operation, y, 1, lengths, shapes)
     y = in_dtype_of(x, y, xp)
     return (y, _outer(state, several, xp)) if return_state else y
+
+
+def mamba3_summary(
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    *,
+    trap: Array,
+    angles: Array,
+    B_bias: Array | None = None,
+    x_map: Array | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    chunk: int = CHUNK,
+) -> Turning:
+    """What these steps of `mamba3_scan` do to the state before them; x_map is the first of its rank_maps.
+
+    S -> P (S + w x K^T) + rot(t) s,   P = exp(sum_k dt_k A_k), w = (1 - l_0) dt_0
+
+    with the last K and input of the state before, (t, S, K, x), and the last state from zero, which turns by the angles
+    that came before it. Arguments and errors are those of `mamba3_scan`; composition as in `chunk_summary`.
+
+    >>> import numpy, ssm_core
+    >>> x, dt = numpy.ones((1, 3, 1, 1)), numpy.ones((1, 3, 1))
+    >>> B, zero = numpy.ones((1, 3, 1, 2)), numpy.zeros((1, 3, 1, 1))
+    >>> ssm_core.mamba3_summary(x, dt, numpy.asarray([-1.0]), B, trap=0 * dt, angles=zero).through.round(3)
+    array([[[[0.05]]]])
+    """
+    maps = None if x_map is None else (x_map, None, x_map)
+    cuts: dict[str, Any] = {"reset": reset, "lengths": lengths}
+    options: dict[str, Any] = {"trap": trap, "angles": angles, "B_bias": B_bias, "rank_maps": maps, "chunk": chunk}
+    _, state = mamba3_scan(x, dt, A, B, B, return_state=True, **cuts, **options)
+    S = state[1]
+    xp = namespace("mamba3_summary", S=S)
+    dt, A, trap = (xp.astype(v, S.dtype, copy=False) for v in (dt, A, trap))
+    segments = checked_segments("mamba3_summary", "", tuple(x.shape[:1]), x.shape[1], **cuts)
+    empty = without_steps(segments, S, xp)
+    P = xp.exp(xp.sum(segments.masked(dt * A, 1, xp), axis=1))[..., None, None]
+    late = segments.masked((1 - sigmoid(trap)) * dt, 1, xp)
+    late = late[:, 0, :] if segments.length else xp.zeros_like(S[..., 0, 0])
+    kept = through_segments(xp.ones_like(S[..., :1, :1]), segments, xp)
+    return Turning(through_segments(P, segments, xp), late[..., None, None], kept, empty, state)
+
+
+class Turning(NamedTuple):
+    """The summary of steps of `mamba3_scan`: see `mamba3_summary`. `kept` is 0 where a reset forgets the angles."""
+
+    through: Array
+    late: Array
+    kept: Array
+    empty: Array
+    state: Mamba3State
+
+    def after(self, state: Mamba3State) -> Mamba3State:
+        angle, S, K, x = state
+        own_angle, own, own_K, own_x = self.state
+        xp = namespace("after", S=S)
+        kept, ranked = self.kept[..., 0], K.ndim == 4
+        before = xp.matmul(xp.matrix_transpose(x), K) if ranked else x[..., :, None] * K[..., None, :]
+        angle = kept * angle
+        S = self.through * (S + self.late * before) + turned(own, angle[..., None, :], xp)
+        empty = self.empty if ranked else self.empty[..., 0]
+        K = turned(own_K, angle[..., None, :] if ranked else angle, xp) + empty * K
+        total = angle + own_angle
+        return total - 2 * math.pi * xp.floor(total / (2 * math.pi)), S, K, own_x + empty * x
+
+    def then(self, later: Turning) -> Turning:
+        P, late = later.through * self.through, self.late + self.empty * later.late
+        return Turning(P, late, later.kept * self.kept, later.empty * self.empty, later.after(self.state))
 
 
 def run_trapezoid(
@@ -202,31 +282,6 @@ def _in_segments(
     return in_chunks(body, state, signals | masks, biases, axis=1, chunk=chunk)
 
 
-def _shapes_of(x: Array, B: Array, angles: Array, segments: Segments) -> dict[str, Any]:
-    """The shapes that the other arrays may have."""
-    batch, L, H, P = x.shape
-    ranked, N = (tuple(B.shape[2:3]) if B.ndim == 5 else ()), B.shape[-1]
-    M, n = angles.shape[-1] if angles.ndim else 0, segments.count(batch)
-    per_step, per_head, bias = ((batch, L, H),), ((H, *ranked, P),), ((H, *ranked, N),)
-    return {
-        "dt": per_step,
-        "A": ((H,), *per_step),
-        "trap": per_step,
-        "angles": ((batch, L, H, M), (batch, L, 1, M)),
-        "B_bias": bias,
-        "C_bias": bias,
-        "D": ((H,),),
-        "z": ((batch, L, H, P),),
-        "x_map": per_head,
-        "z_map": per_head,
-        "out_map": per_head,
-        "t": ((n, H, M),),
-        "S": ((n, H, P, N),),
-        "K": ((n, H, *ranked, N),),
-        "before": ((n, H, *ranked, P),),
-    }
-
-
 def _one_chunk(state: Mamba3State, v: Signals, xp: Namespace) -> tuple[Mamba3State, Array]:
     """A chunk with time first."""
     angle, S, K_before, x_before = state
@@ -263,16 +318,22 @@ def _held(start: Array, reset: Array, xp: Namespace) -> Array:
 
 def _rotated(rows: Array, bias: Array | None, theta: Array, H: int, xp: Namespace) -> Array:
     """rows (T, batch, R, G, N) for all heads, biased, the pairs of their first features turned: (T, batch, R, H, N)."""
-    M, G = theta.shape[-1], rows.shape[3]
+    G = rows.shape[3]
     rows = rows if G == H else xp.repeat(rows, H // G, axis=3)
     rows = rows if bias is None else rows + bias
+    return turned(rows, theta[:, :, None, ...], xp)
+
+
+def turned(rows: Array, theta: Array, xp: Namespace) -> Array:
+    """rows (..., N) with the pairs of their first 2 M features turned by theta (..., M)."""
+    M = theta.shape[-1]
     if M == 0:
         return rows
-    cos, sin = xp.cos(theta)[:, :, None, ...], xp.sin(theta)[:, :, None, ...]
+    cos, sin = xp.cos(theta), xp.sin(theta)
     first, second = rows[..., 0 : 2 * M : 2], rows[..., 1 : 2 * M : 2]
     pairs = xp.stack([first * cos - second * sin, first * sin + second * cos], axis=-1)
-    turned = xp.reshape(pairs, (*rows.shape[:-1], 2 * M))
-    return turned if rows.shape[-1] == 2 * M else xp.concat([turned, rows[..., 2 * M :]], axis=-1)
+    found = xp.reshape(pairs, (*rows.shape[:-1], 2 * M))
+    return found if rows.shape[-1] == 2 * M else xp.concat([found, rows[..., 2 * M :]], axis=-1)
 
 
 def _outer_products(x: Array, K: Array, xp: Namespace) -> Array:
@@ -304,24 +365,3 @@ def _outer(state: Mamba3State, several: bool, xp: Namespace) -> Mamba3State:
     if several:
         return angle, S, moved(K, 1, 2, xp), moved(x, 1, 2, xp)
     return angle, S, K[:, 0, ...], x[:, 0, ...]
-
-
-def _check_tuples(operation: str, given: dict[str, tuple[Any, int]]) -> None:
-    """Raise for what should be None or a tuple of so many arrays."""
-    for name, (found, n) in given.items():
-        several = isinstance(found, tuple | list)
-        if found is not None and (not several or len(found) != n):
-            what = f"{len(found)} of them" if several else f"a {type(found).__name__}"
-            raise ShapeError(f"{operation}: {name} must be a tuple of {n} arrays, not {what}.")
-
-
-def _check_rank(operation: str, several: bool, rank_maps: Any, z: Any, shapes: object) -> None:
-    if several != (rank_maps is not None):
-        raise OptionError(
-            f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with rank_maps, and without them they "
-            f"are (batch, L, G, N) ({shapes})."
-        )
-    if rank_maps is not None and (
-        rank_maps[0] is None or rank_maps[2] is None or (rank_maps[1] is None) != (z is None)
-    ):
-        raise OptionError(f"{operation}: rank_maps are arrays, the second one None exactly where z is ({shapes}).")

@@ -27,7 +27,8 @@ from .._arrays.shapes import broadcast
 from .fold import in_chunks
 from .linear import linear_scan
 from .pairs import joined, real_rows
-from .segments import checked_segments
+from .segments import Segments, checked_segments
+from .summaries import Elementwise, through_segments
 
 STATES_AT_ONCE = 2**18
 
@@ -125,6 +126,28 @@ def _diagonal_scan(
 
     chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
     return in_chunks(body, state, signals, constants, axis=-1, chunk=chunk)
+
+
+def diagonal_summary(
+    u: Array, Ab: Array, Bb: Array, *, reset: Array | None = None, per_step: bool = False, chunk: int | None = None
+) -> Elementwise:
+    """What these steps of `diagonal_scan` do to the state before them: (P, s) of x -> P x + s.
+
+    P = Ab_{T-1} ... Ab_0, or zero with a reset among them, and s (..., N) the last state from zero. Arguments and
+    errors are those of `diagonal_scan`; composition as in `chunk_summary`.
+
+    >>> import numpy, ssm_core
+    >>> half = ssm_core.diagonal_summary(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1))
+    >>> half.through, half.state
+    (array([0.125]), array([1.75]))
+    """
+    _, state = diagonal_scan(u, Ab, Bb, Ab, reset=reset, per_step=per_step, chunk=chunk)
+    xp, L = namespace("diagonal_summary", u=u), u.shape[-1]
+    P = computable(Ab, xp)
+    if per_step:
+        P = xp.broadcast_to(P, (*P.shape[:-2], L, P.shape[-1]))
+    P = xp.prod(P, axis=-2) if per_step else P**L
+    return Elementwise(through_segments(P, Segments(L, reset), xp), state)
 
 
 def _check(v: dict[str, Array], conj_pairs: bool, per_step: bool, chunk: Any, shapes: object) -> None:

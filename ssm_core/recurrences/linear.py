@@ -2,9 +2,7 @@
 
     x_k = a_k x_{k-1} + b_k
 
-A chunk of steps maps the state before it to the state after it by x -> P x + s, where P is the product of its gates
-and s its last state from zero. `chunk_summary` gives (P, s), and two neighbours compose to (P2 P1, P2 s1 + s2), so a
-sequence may be split over processes.
+What a chunk of steps does to the state before it, and how chunks compose: `summaries`.
 """
 
 from __future__ import annotations
@@ -49,12 +47,20 @@ def linear_scan(
     >>> ssm_core.linear_scan(numpy.full(4, 0.5), numpy.ones(4), axis=0)
     array([1.   , 1.5  , 1.75 , 1.875])
     """
-    return _checked_scan("linear_scan", a, b, axis, initial, reverse, backend)
+    return checked_scan("linear_scan", a, b, axis, initial=initial, reverse=reverse, backend=backend)
 
 
-def _checked_scan(
-    operation: str, a: Any, b: Array, axis: int, initial: Any = None, reverse: bool = False, backend: str | None = None
+def checked_scan(
+    operation: str,
+    a: Any,
+    b: Array,
+    axis: int,
+    *,
+    initial: Any = None,
+    reverse: bool = False,
+    backend: str | None = None,
 ) -> Array:
+    """`linear_scan` under the name of the operation that it is part of."""
     require_arrays(operation, b=b)
     xp = namespace(operation, a=a, b=b, initial=initial)
     if a is None or isinstance(a, bool):

@@ -1,36 +1,131 @@
-"""."""
+"""What a chunk of steps does to the state before it, and how neighbors compose: x -> P x + s.
+
+P is the product of the gates of the chunk, and s its last state from zero. The chunk after it has (P', s'), and both
+together are one chunk: (P' P, P' s + s'). So a sequence may be cut anywhere, its pieces summarized apart, and the
+summaries joined in any order that keeps neighbors together: over processes, or in a tree.
+
+A summary has `after(state)`, the state after the chunk, and `then(later)`, the summary of both. It is as precise as the
+states: float32 or better.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import (
-    Array,
-    compute_dtype,
-    device,
-    is_array,
-    namespace,
-)
-from .linear import _checked_scan
+from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, matmul, namespace
+from .._arrays.values import overflow_ignored
+from .linear import checked_scan
+from .pairs import halved, joined
+from .segments import Segments
 
 
-def chunk_summary(a: Any, b: Array, *, axis: int) -> tuple[Array, Array]:
-    """What a chunk of steps does to the state before it: (P, s) of x -> P x + s.
+class Summary(Protocol):
+    """What every kind of summary can do."""
+
+    def after(self, state: Any) -> Any:
+        """The state after the chunk, from the state before it."""
+
+    def then(self, later: Any) -> Any:
+        """The summary of this chunk and the one after it."""
+
+
+class Elementwise(NamedTuple):
+    """x -> P x + s, entry by entry: P broadcasts to s."""
+
+    through: Array
+    state: Array
+
+    def after(self, state: Array) -> Array:
+        return _scaled(self.through, state) + self.state
+
+    def then(self, later: Elementwise) -> Elementwise:
+        return Elementwise(later.through * self.through, later.after(self.state))
+
+
+class Matrix(NamedTuple):
+    """x -> P x + s with matrices P (..., N, N); with `halves` complex states x mean (Re x, Im x)."""
+
+    through: Array
+    state: Array
+    halves: bool = False
+
+    def after(self, state: Array) -> Array:
+        xp = namespace("after", state=state, through=self.through)
+        x = joined(state, xp) if self.halves else state
+        x = matmul(self.through, x[..., None], xp)[..., 0]
+        return (halved(x, xp) if self.halves else x) + self.state
+
+    def then(self, later: Matrix) -> Matrix:
+        xp = namespace("then", through=self.through, later=later.through)
+        return Matrix(matmul(later.through, self.through, xp), later.after(self.state), self.halves)
+
+
+class Carried(NamedTuple):
+    """(x, b) -> (P x + c b + s, e b + last) of a state that holds its last input too, joined along the last axis.
+
+    c is what the first step makes of the input before it, and e is 1 for a chunk of no steps and else 0.
+    """
+
+    through: Array
+    before: Array
+    empty: Array
+    state: Array  # (s, last)
+
+    def after(self, state: Array) -> Array:
+        xp = namespace("after", state=state, through=self.through)
+        n = state.shape[-1] // 2
+        x, b = state[..., :n], state[..., n:]
+        moved = xp.concat([_scaled(self.through, x) + self.before * b, self.empty * b], axis=-1)
+        return moved + self.state
+
+    def then(self, later: Carried) -> Carried:
+        before = later.through * self.before + later.before * self.empty
+        return Carried(later.through * self.through, before, later.empty * self.empty, later.after(self.state))
+
+
+def _scaled(P: Array, x: Array) -> Array:
+    """P x; where a product of gates overflowed, a state of zero stays zero."""
+    xp = namespace("after", through=P, state=x)
+    with overflow_ignored(P):
+        return xp.where(x == 0, xp.zeros_like(P * x), P * x)
+
+
+def chunk_summary(a: Any, b: Array, *, axis: int) -> Elementwise:
+    """What a chunk of steps of `linear_scan` does to the state before it: (P, s) of x -> P x + s.
 
     P = a_{T-1} ... a_0 and s = the last state of linear_scan(a, b) from zero, both without axis.
-    Neighbours compose: (P2 P1, P2 s1 + s2). Shapes, dtypes and errors as in linear_scan.
+    Neighbors compose: first.then(second) is (P2 P1, P2 s1 + s2). Shapes, dtypes and errors as in linear_scan.
 
     >>> import numpy, ssm_core
-    >>> ssm_core.chunk_summary(numpy.full(3, 0.5), numpy.ones(3), axis=0)
-    (np.float64(0.125), array(1.75))
+    >>> chunk = ssm_core.chunk_summary(numpy.full(3, 0.5), numpy.ones(3), axis=0)
+    >>> chunk.through, chunk.state, chunk.then(chunk).after(numpy.asarray(64.0))
+    (np.float64(0.125), array(1.75), np.float64(2.96875))
     """
-    states = _checked_scan("chunk_summary", a, b, axis)
+    states = checked_scan("chunk_summary", a, b, axis)
     xp, length = namespace("chunk_summary", states=states), states.shape[axis]
     if length == 0:
         raise ShapeError(f"chunk_summary: a chunk needs at least one step ({describe(a=a, b=b)}).")
     a = a if is_array(a) else xp.asarray(a, dtype=states.dtype, device=device(states))
     gates = xp.broadcast_to(xp.astype(a, compute_dtype(xp, states)), states.shape)
     last = xp.asarray([length - 1], device=device(states))
-    through = xp.astype(xp.prod(gates, axis=axis), states.dtype, copy=False)
-    return through, xp.squeeze(xp.take(states, last, axis=axis), axis=axis)
+    with overflow_ignored(gates):  # a product may, where states that meet it are zero
+        through = xp.astype(xp.prod(gates, axis=axis), states.dtype, copy=False)
+    return Elementwise(through, xp.squeeze(xp.take(states, last, axis=axis), axis=axis))
+
+
+def through_segments(P: Array, segments: Segments, xp: Namespace) -> Array:
+    """P (batch..., ...), and zero in rows with a reset: nothing goes through."""
+    if segments.reset is None:
+        return P
+    kept = ~xp.any(segments.reset, axis=-1)
+    kept = xp.reshape(kept, (*kept.shape, *(1,) * (P.ndim - kept.ndim)))
+    return xp.where(kept, P, xp.zeros_like(P))
+
+
+def without_steps(segments: Segments, like: Array, xp: Namespace) -> Array:
+    """1 in rows of no steps that count and else 0, in the dtype of `like` and with as many axes."""
+    if segments.lengths is None or segments.length == 0:
+        return xp.full((1,) * like.ndim, float(segments.length == 0), dtype=like.dtype, device=device(like))
+    empty = xp.astype(segments.lengths == 0, like.dtype)
+    return xp.reshape(empty, (*empty.shape, *(1,) * (like.ndim - empty.ndim)))

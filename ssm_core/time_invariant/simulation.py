@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe, unknown
@@ -81,49 +81,88 @@ def scan(
     >>> y.round(4), state.round(4)
     (array([0.0952, 0.1813, 0.2592]), array([0.2592]))
     """
-    system = records.as_system("scan", system, dt)
-    check_method("scan", system, dt, method, alpha)
-    system, xp = records.validated("scan", system)
-    system = state_space(system)
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    given = {"u": u, "initial": initial, "step_scale": step_scale, **masks}
-    require_arrays("scan", **{name: x for name, x in given.items() if x is not None or name == "u"})
-    namespace("scan", B=system.B, **given)
-    dt = validated_dt("scan", system, dt, xp)
-    system = records.as_precise_as(system, dt, xp)
-    check_output("scan", system)
-    floating("scan", u=u, initial=initial)
-    check_system_values("scan", xp, system, dt, check_values)
-    check_finite("scan", xp, check_values, u=u, initial=initial, step_scale=step_scale)
-    if step_scale is not None:
-        real_floating("scan", step_scale=step_scale)
-        check_positive("scan", xp, check_values, step_scale=step_scale)
-    if method == "foh" and not system.discrete:
-        if step_scale is not None:
-            raise OptionError("scan: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
-        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
-    _check_signal("scan", system, u, initial, step_scale)
-    shapes = describe(B=system.B, **given)
-    lead = None if cu_seqlens is None else tuple(u.shape[:1]) if u.ndim > 1 else ()
-    segments = checked_segments("scan", shapes, lead, u.shape[-1], **masks)
+    call = checked_call(
+        "scan", system, u, dt=dt, method=method, alpha=alpha, initial=initial, step_scale=step_scale,
+        check_values=check_values, **masks,
+    )  # fmt: skip
+    system, xp = call.system, call.xp
 
     def run(signals: Signals, initial: Any, segments: Segments) -> tuple[Array, Any]:
-        return simulated(
-            "scan", system, signals["u"], xp, segments=segments, dt=dt, method=method, alpha=alpha, initial=initial,
-            step_scale=signals["step_scale"], mode=mode,
-        )  # fmt: skip
+        options = {"initial": initial, "step_scale": signals["step_scale"], "mode": mode, **call.sampling}
+        return simulated("scan", system, signals["u"], xp, segments=segments, **options)
 
     if cu_seqlens is not None and step_scale is not None:
         step_scale = _with_axes(step_scale, _batch_axes(system, u) + 1, xp)
     with overflow_ignored(u):
-        y, state = segments.run("scan", run, {"u": u, "step_scale": step_scale}, initial, axis=-1, apart=True)
+        y, state = call.segments.run("scan", run, {"u": u, "step_scale": step_scale}, initial, axis=-1, apart=True)
         if step_scale is None and lengths is None:
-            made = partial(discrete_form, system, dt, method, alpha, xp)
-            check_growth("scan", xp, y, lambda: made()[0], u.shape[-1], check_values)
+            check_growth("scan", xp, y, lambda: call.discrete()[0], u.shape[-1], check_values)
     return y, state
 
 
-def simulated(
+class Call(NamedTuple):
+    """What a public function of systems and signals was given, once it is checked."""
+
+    system: Any
+    xp: Namespace
+    sampling: dict[str, Any]  # dt, method, alpha
+    segments: Segments
+
+    def discrete(self) -> tuple[Any, Any]:
+        """The discrete system, and the logarithms of its poles where it has them."""
+        return discrete_form(self.system, self.sampling["dt"], self.sampling["method"], self.sampling["alpha"], self.xp)
+
+
+def checked_call(
+    operation: str,
+    system: Any,
+    u: Array,
+    *,
+    dt: Any,
+    method: str,
+    alpha: float | None,
+    initial: Array | None,
+    step_scale: Array | None,
+    check_values: bool,
+    **masks: Array | None,
+) -> Call:
+    """The arguments of `scan`, checked; a method whose state holds the input becomes the system that does."""
+    system = records.as_system(operation, system, dt)
+    check_method(operation, system, dt, method, alpha)
+    system, xp = records.validated(operation, system)
+    system = state_space(system)
+    given = {"u": u, "initial": initial, "step_scale": step_scale, **masks}
+    require_arrays(operation, **{name: x for name, x in given.items() if x is not None or name == "u"})
+    namespace(operation, B=system.B, **given)
+    dt = validated_dt(operation, system, dt, xp)
+    system = records.as_precise_as(system, dt, xp)
+    check_output(operation, system)
+    floating(operation, u=u, initial=initial)
+    check_system_values(operation, xp, system, dt, check_values)
+    check_finite(operation, xp, check_values, u=u, initial=initial, step_scale=step_scale)
+    if step_scale is not None:
+        real_floating(operation, step_scale=step_scale)
+        check_positive(operation, xp, check_values, step_scale=step_scale)
+    if method == "foh" and not system.discrete:
+        if step_scale is not None:
+            raise OptionError(f"{operation}: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
+        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
+    _check_signal(operation, system, u, initial, step_scale)
+    lead = None if masks.get("cu_seqlens") is None else tuple(u.shape[:1]) if u.ndim > 1 else ()
+    segments = checked_segments(operation, describe(B=system.B, **given), lead, u.shape[-1], **masks)
+    return Call(system, xp, {"dt": dt, "method": method, "alpha": alpha}, segments)
+
+
+def simulated(operation: str, system: Any, u: Array, xp: Namespace, **options: Any) -> tuple[Array, Array | None]:
+    """`scan` of a validated system, without checks of values; options as of `prepared`."""
+    run, mode = prepared(operation, system, u, xp, **options)
+    y, state = _executed(run, mode)
+    state = halved(state, xp) if _in_halves(system) and state is not None else state
+    return in_dtype_of(u, _direct(system, run.u, y, xp), xp), state
+
+
+def prepared(
     operation: str,
     system: Any,
     u: Array,
@@ -137,9 +176,9 @@ def simulated(
     step_scale: Array | None = None,
     mode: str = "auto",
     want_state: bool = True,
-) -> tuple[Array, Array | None]:
-    """`scan` of a validated system, without checks of values; the state only where wanted."""
-    given, segments = u, Segments(u.shape[-1]) if segments is None else segments
+) -> tuple[Run, str]:
+    """The run of a validated system over a signal, and the mode to run it in; the state only where wanted."""
+    segments = Segments(u.shape[-1]) if segments is None else segments
     dtype = compute_dtype(xp, u, *(getattr(system, n) for n in records.array_fields(type(system))))
     u = computable(u, xp)
     if is_complex(u) and getattr(system, "conj_pairs", False):
@@ -152,10 +191,9 @@ def simulated(
     batch = _batch(operation, system, u, initial, segments, step_scale)
     mode = choose_mode(operation, system, mode, u, reset=segments.reset, step_scale=step_scale)
     discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
-    in_halves = isinstance(system, DPLR) and system.conj_pairs  # then the states of its dense form are (Re x, Im x)
     if initial is not None:
         initial = computable(initial, xp)
-        initial = joined(initial, xp) if in_halves else initial
+        initial = joined(initial, xp) if _in_halves(system) else initial
     gates = None
     if step_scale is not None:
         step_scale = _with_axes(computable(step_scale, xp), len(batch) + 1, xp)
@@ -172,9 +210,12 @@ def simulated(
         gates=gates,
         want_state=want_state,
     )
-    y, state = _executed(run, mode)
-    state = halved(state, xp) if in_halves and state is not None else state
-    return in_dtype_of(given, _direct(system, u, y, xp), xp), state
+    return run, mode
+
+
+def _in_halves(system: Any) -> bool:
+    """Whether the states of the discrete system that runs are (Re x, Im x): a DPLR one runs in its dense form."""
+    return isinstance(system, DPLR) and system.conj_pairs
 
 
 def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:

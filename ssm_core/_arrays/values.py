@@ -49,4 +49,4 @@ def _shape(x: Any) -> str:
 
 def overflow_ignored(x: Array) -> AbstractContextManager[Any]:
     """NumPy's warnings of overflow left out: `check_growth` names the cause. Other libraries do not warn."""
-    return np.errstate(over="ignore", invalid="ignore") if isinstance(x, np.ndarray) else nullcontext()
+    return np.errstate(over="ignore", invalid="ignore") if isinstance(x, np.ndarray | np.generic) else nullcontext()

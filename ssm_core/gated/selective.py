@@ -190,7 +190,7 @@ def selective_summary(
     dt = steps_of("selective_summary", dt, "", xp, bias=bias, with_softplus=dt_softplus)
     segments = checked_segments("selective_summary", "", tuple(u.shape[:1]), u.shape[-1], reset=reset, lengths=lengths)
     dt = segments.masked(dt, -1, xp)
-    P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * A), segments, xp)
+    P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * A), segments, 2, xp)
     if discretization != "trapezoidal":
         return Elementwise(P, state)
     first = dt[..., :1] if segments.length else xp.zeros_like(dt[:, :, :0].sum(-1)[..., None])

@@ -153,7 +153,7 @@ def ssd_summary(
     dt = steps_of("ssd_summary", dt, "", xp, bias=bias, with_softplus=dt_softplus, limit=dt_limit)
     segments = checked_segments("ssd_summary", "", tuple(x.shape[:1]), x.shape[1], reset=reset, lengths=lengths)
     P = xp.exp(xp.sum(segments.masked(dt * A, 1, xp), axis=1))[..., None, None]
-    return Elementwise(through_segments(P, segments, xp), state)
+    return Elementwise(through_segments(P, segments, 3, xp), state)
 
 
 def run_ssd(

@@ -188,8 +188,8 @@ def mamba3_summary(
     P = xp.exp(xp.sum(segments.masked(dt * A, 1, xp), axis=1))[..., None, None]
     late = segments.masked((1 - sigmoid(trap)) * dt, 1, xp)
     late = late[:, 0, :] if segments.length else xp.zeros_like(S[..., 0, 0])
-    kept = through_segments(xp.ones_like(S[..., :1, :1]), segments, xp)
-    return Turning(through_segments(P, segments, xp), late[..., None, None], kept, empty, state)
+    kept = through_segments(xp.ones_like(S[..., :1, :1]), segments, 3, xp)
+    return Turning(through_segments(P, segments, 3, xp), late[..., None, None], kept, empty, state)
 
 
 class Turning(NamedTuple):

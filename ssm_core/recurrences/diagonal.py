@@ -147,7 +147,7 @@ def diagonal_summary(
     if per_step:
         P = xp.broadcast_to(P, (*P.shape[:-2], L, P.shape[-1]))
     P = xp.prod(P, axis=-2) if per_step else P**L
-    return Elementwise(through_segments(P, Segments(L, reset), xp), state)
+    return Elementwise(through_segments(P, Segments(L, reset), 1, xp), state)
 
 
 def _check(v: dict[str, Array], conj_pairs: bool, per_step: bool, chunk: Any, shapes: object) -> None:

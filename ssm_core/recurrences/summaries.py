@@ -114,12 +114,12 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> Elementwise:
     return Elementwise(through, xp.squeeze(xp.take(states, last, axis=axis), axis=axis))
 
 
-def through_segments(P: Array, segments: Segments, xp: Namespace) -> Array:
-    """P (batch..., ...), and zero in rows with a reset: nothing goes through."""
+def through_segments(P: Array, segments: Segments, axes: int, xp: Namespace) -> Array:
+    """P (batch..., of a state with so many axes), and zero in rows with a reset: nothing goes through."""
     if segments.reset is None:
         return P
     kept = ~xp.any(segments.reset, axis=-1)
-    kept = xp.reshape(kept, (*kept.shape, *(1,) * (P.ndim - kept.ndim)))
+    kept = xp.reshape(kept, (*kept.shape, *(1,) * axes))
     return xp.where(kept, P, xp.zeros_like(P))
 
 

@@ -45,9 +45,9 @@ def scan_summary(
     options = {"segments": call.segments, "step_scale": step_scale, "mode": "scan", **call.sampling}
     run, _ = prepared("scan_summary", call.system, u, call.xp, **options)
     if isinstance(run.system, Diagonal):
-        return Elementwise(through_segments(_powers(run), run.segments, run.xp), _last(run))
+        return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), _last(run))
     halves = isinstance(call.system, DPLR) and call.system.conj_pairs
-    P, state = through_segments(_matrices(run), run.segments, run.xp), _last(run)
+    P, state = through_segments(_matrices(run), run.segments, 2, run.xp), _last(run)
     return Matrix(P, halved(state, run.xp) if halves else state, halves)
 
 

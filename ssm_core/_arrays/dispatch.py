@@ -11,7 +11,7 @@ none is imported to do so. Public functions validate before they come here: a tw
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,9 +52,21 @@ def framework(x: Any) -> str | None:
     >>> framework(numpy.ones(3)), framework(1.0)
     ('numpy', None)
     """
+    cls = x.__class__  # torch.compile traces this, and not type(x), for a parameter
+    if cls in _kinds:
+        return _kinds[cls]
     if not hasattr(x, "shape"):
         return None
-    cls = x.__class__  # torch.compile traces this, and not type(x), for a parameter
+    found = _framework_of(cls)
+    if found is not None:
+        _kinds[cls] = found
+    return found
+
+
+_kinds: dict[type, str] = {}  # of classes of arrays that were seen: a call looks at many arrays of a few classes
+
+
+def _framework_of(cls: type) -> str | None:
     root = cls.__module__.partition(".")[0]
     if root in _ROOTS:
         return _ROOTS[root]
@@ -99,7 +111,7 @@ def dispatched(generic: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(generic)
     def call(*args: Any, backend: str | None = None, **kwargs: Any) -> Any:
         if not (_generic_only if backend is None else _wants_generic(name, backend)):
-            found = _first_framework(args)
+            found = _kinds.get(args[0].__class__) or _first_framework(args)
             twin = None if found is None else getattr(load(found), name, None)
             if twin is not None:
                 result = twin(*args, **kwargs)
@@ -130,9 +142,11 @@ def is_traced(x: Any) -> bool:
     return found is not None and bool(load(found).is_traced(x))
 
 
-def ensure_loaded(*arrays: Any) -> None:
-    """Load the backends of the arrays, which register the systems as pytrees of their framework."""
-    for x in arrays:
+def ensure_loaded(values: Iterable[Any]) -> None:
+    """Load the backends of the arrays among the values, which register the systems as pytrees of their framework."""
+    for x in values:
+        if _kinds.get(x.__class__) in _loaded or x is None or x is True or x is False:
+            continue
         found = framework(x)
         if found is not None:
             load(found)

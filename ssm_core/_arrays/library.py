@@ -17,11 +17,13 @@ Namespace = Any  # the module of its functions
 # Half types are not in the standard: they are recognised by their names.
 _COMPUTED = ("float32", "float64", "complex64", "complex128")
 _HALF = ("float16", "bfloat16")
+_REAL = ("float32", "float64", *_HALF)
+_FLOATING = (*_COMPUTED, *_HALF)
 
 
 def is_array(x: Any) -> bool:
     """Whether x is an array of some library (NumPy's scalars count)."""
-    return framework(x) is not None or hasattr(x, "__array_namespace__")
+    return x.__class__ in _spaces or framework(x) is not None or hasattr(x, "__array_namespace__")
 
 
 def namespace(operation: str, **arrays: Any) -> Namespace:
@@ -31,10 +33,12 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
     """
     found = place = None
     for name, x in arrays.items():
-        if x is None or type(x) in (int, float, complex, bool):
+        if x is None or x.__class__ in _NUMBERS:
             continue
-        require_arrays(operation, **{name: x})
-        xp, where = _namespace_of(x), device(x)
+        xp, where = _spaces.get(x.__class__), getattr(x, "device", None)
+        if xp is None:
+            require_arrays(operation, **{name: x})
+            xp = _namespace_of(x)
         if found is not None and xp is not found:
             raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
         if place is not None and where is not None and where != place:
@@ -48,16 +52,22 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
 def require_arrays(operation: str, **arrays: Any) -> None:
     """Raise DTypeError for the first that is no array."""
     for name, x in arrays.items():
-        if not is_array(x):
+        if x.__class__ not in _spaces and not is_array(x):
             raise DTypeError(
                 f"{operation}: {name} is a {type(x).__name__}, not an array. "
                 f"Convert it first: {name} = xp.asarray({name})."
             )
 
 
+_NUMBERS = (int, float, complex, bool)
+_spaces: dict[type, Namespace] = {}  # the namespaces of the frameworks' classes of arrays that were seen
+
+
 def _namespace_of(x: Array) -> Namespace:
     kind = framework(x)
-    return x.__array_namespace__() if kind is None else load(kind).NAMESPACE
+    if kind is None:
+        return x.__array_namespace__()
+    return _spaces.setdefault(x.__class__, load(kind).NAMESPACE)
 
 
 def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> MixedArraysError:
@@ -85,7 +95,7 @@ def dtype_name(x: Array) -> str:
 def floating(operation: str, **arrays: Any) -> None:
     """Raise unless every array is real or complex floating (half precision included)."""
     for name, x in arrays.items():
-        if is_array(x) and dtype_name(x) not in _COMPUTED + _HALF:
+        if is_array(x) and dtype_name(x) not in _FLOATING:
             raise DTypeError(
                 f"{operation}: {name} has dtype {dtype_name(x)} (shape {tuple(x.shape)}). "
                 f"A floating dtype is needed: xp.astype({name}, xp.float32)."
@@ -94,9 +104,11 @@ def floating(operation: str, **arrays: Any) -> None:
 
 def real_floating(operation: str, **arrays: Any) -> None:
     """Raise unless every array is real floating (half precision included)."""
-    floating(operation, **arrays)
     for name, x in arrays.items():
-        if is_array(x) and is_complex(x):
+        if not is_array(x) or dtype_name(x) in _REAL:
+            continue
+        floating(operation, **{name: x})
+        if is_complex(x):
             raise DTypeError(f"{operation}: {name} has dtype {dtype_name(x)}, but must be real.")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, computable, is_array, namespace, real_floating, require_arrays
+from .._arrays.library import Array, Namespace, computable, is_array, is_half, namespace, real_floating, require_arrays
 from ..recurrences.segments import Segments, checked_segments
 from .parameters import HostRandom, Parameter, Parameters, Random
 
@@ -83,10 +83,13 @@ class Layer(ABC):
         params = {name: params[name] for name in wanted}
         require_arrays(self.name, **params)
         xp = namespace(self.name, **arrays, **params)
-        real_floating(self.name, **params)
+        of_each_dtype = {p.dtype: (name, p) for name, p in params.items()}  # one, mostly
+        real_floating(self.name, **dict(of_each_dtype.values()))
         for name, shape in wanted.items():
             if params[name].shape != shape:
                 raise ShapeError(f"{self.name}: {name} is {tuple(params[name].shape)}, but must be {shape}.")
+        if not any(is_half(p) for _, p in of_each_dtype.values()):
+            return params
         return {name: computable(p, xp) for name, p in params.items()}
 
     @cached_property

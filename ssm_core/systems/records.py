@@ -33,8 +33,10 @@ from .._arrays.shapes import broadcast
 
 
 class _System:
+    STATE_AXES: ClassVar[int] = 1  # of the first field: those that are no batch axes
+
     def __post_init__(self) -> None:
-        _dispatch.ensure_loaded(*(getattr(self, name) for name in array_fields(type(self))))
+        _dispatch.ensure_loaded(self.__dict__.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,7 @@ class Dense(_System):
     """
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("A", "B", "C", "D")
+    STATE_AXES: ClassVar[int] = 2
 
     A: Array
     B: Array
@@ -130,7 +133,7 @@ def array_fields(cls: Any) -> tuple[str, ...]:
 
 def state_axes(system: System) -> int:
     """How many trailing axes of the first field are no batch axes."""
-    return 2 if isinstance(system, Dense) else 1
+    return system.STATE_AXES
 
 
 def map_arrays(f: Any, system: Any) -> Any:
@@ -256,12 +259,12 @@ def _check_direct(operation: str, system: Any, rank: int, given: object) -> None
 
 def state_field(system: Any) -> Array:
     """The field that fixes the states and the batch rank: poles or A."""
-    return getattr(system, array_fields(type(system))[0])
+    return getattr(system, system.ARRAYS[0])
 
 
 def batch_rank(system: Any) -> int:
     """How many batch axes the system has."""
-    return state_field(system).ndim - state_axes(system)
+    return getattr(system, system.ARRAYS[0]).ndim - system.STATE_AXES
 
 
 def inputs(system: Any, rank: int) -> int | None:

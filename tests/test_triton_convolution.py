@@ -19,7 +19,7 @@ import ssm_core  # noqa: E402
 from ssm_core import Diagonal, scan  # noqa: E402
 from ssm_core.adapters.torch import S4D  # noqa: E402
 from ssm_core.backends.torch import gpu_kernels, triton_convolution  # noqa: E402
-from ssm_core.time_invariant.modes.chain import chain  # noqa: E402
+from ssm_core.time_invariant.modes.chain import Maps, chain  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 T = triton_convolution.STEPS
@@ -95,7 +95,7 @@ def test_kernels_against_the_chain(B: int, H: int, halves: int, N: int, L: int):
     du, ddrive, dhead, dfirst = triton_convolution.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
     dtaps, drespond, ddecay = triton_convolution.slopes(u, dy, respond, drive, decay, head, first, dlast)
     leaves = [precise(x).requires_grad_() for x in inputs]
-    results = chain(*leaves)
+    results = chain(leaves[0], Maps(*leaves[1:-1]), leaves[-1])
     close(triton_convolution.forward(*inputs), results, 1e-5)
     wanted = torch.autograd.grad(results, leaves, (precise(dy), precise(dlast)), materialize_grads=True)
     close((du, dtaps, drespond, ddrive, ddecay, dhead, dfirst), wanted, 1e-5)

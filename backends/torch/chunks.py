@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssm_core.time_invariant.modes.chain import chain, run_chained
+from ssm_core.time_invariant.modes.chain import Maps, chain, run_chained
 from ssm_core.time_invariant.run import Run
 from ssm_core.time_invariant.vandermonde import DiagonalPropagator
 
@@ -24,7 +24,11 @@ def chunks(u: Tensor, run: Run) -> Any:
         return NotImplemented
     states = run.first_state()
     fits = states.numel() > 0 and states.shape[-1] * (2 if states.is_complex() else 1) <= triton.STATES
-    return run_chained(run, triton.STEPS, _Chain.apply) if fits else NotImplemented
+    return run_chained(run, triton.STEPS, _chained) if fits else NotImplemented
+
+
+def _chained(u: Tensor, maps: Maps, first: Tensor) -> Any:
+    return _Chain.apply(u, *maps, first)
 
 
 def _is_real_and_diagonal(u: Tensor, run: Run) -> bool:
@@ -116,6 +120,7 @@ def _differentiated(inputs: tuple[Tensor, ...], needed: tuple[bool, ...], grads:
     with torch.enable_grad():
         inputs = tuple(x.view_as(x) for x in inputs)  # apart, where one tensor is given twice
         wanted = [x for x, asked in zip(inputs, needed, strict=True) if asked]
-        found = torch.autograd.grad(chain(*inputs), wanted, grads, create_graph=True, materialize_grads=True)
+        results = chain(inputs[0], Maps(*inputs[1:-1]), inputs[-1])
+        found = torch.autograd.grad(results, wanted, grads, create_graph=True, materialize_grads=True)
     remaining = iter(found)
     return tuple(next(remaining) if asked else None for asked in needed)

@@ -32,7 +32,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssm_core.time_invariant.modes.chain import chain
+from ssm_core.time_invariant.modes.chain import Maps, chain
 
 # A warp has all the columns of a product. With 32 steps, 64 numbers of state and a warp for every 16 steps, M, P and Q
 # take 160 registers a thread, each being two parts for tf32x3, and what meets them 100 more: all that there are, and
@@ -337,7 +337,7 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         maps = [draw(H, T), draw(H, halves, N, T), draw(H, halves, N, T)]
         gates = [0.5 * draw(H, halves, N).tanh() for _ in range(2)]
         arrays = [x.requires_grad_() for x in (draw(B, H, L), *maps, *gates, draw(B, H, halves, N))]
-        y, last = chain(*arrays)
+        y, last = chain(arrays[0], Maps(*arrays[1:-1]), arrays[-1])
         dy, dlast = draw(*y.shape), draw(*last.shape)
         wanted = torch.autograd.grad((y, last), arrays, (dy, dlast))
         u, taps, respond, drive, decay, head, first = (x.detach() for x in arrays)

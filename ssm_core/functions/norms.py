@@ -64,13 +64,22 @@ def rms_norm(
         raise OptionError(f"rms_norm: epsilon = {epsilon!r} must be a finite number of at least 0 ({shapes}).")
     dtype = compute_dtype(xp, x, weight, gate)
     wide = [None if v is None else xp.astype(v, dtype, copy=False) for v in (x, weight, gate)]
-    return in_dtype_of(x, normed(wide[0], wide[1], wide[2], groups, epsilon, gate_first, xp), xp)
+    return in_dtype_of(
+        x, normed(wide[0], wide[1], gate=wide[2], groups=groups, epsilon=epsilon, gate_first=gate_first), xp
+    )
 
 
 def normed(
-    x: Array, weight: Array | None, gate: Array | None, groups: int, epsilon: float, gate_first: bool, xp: Namespace
+    x: Array,
+    weight: Array | None = None,
+    *,
+    epsilon: float,
+    gate: Array | None = None,
+    groups: int = 1,
+    gate_first: bool = True,
 ) -> Array:
     """`rms_norm` of arrays that are known to fit."""
+    xp = namespace("rms_norm", x=x)
     factor = None if gate is None else activation("silu")(gate)
     x = x * factor if gate_first and factor is not None else x
     if groups == 1:

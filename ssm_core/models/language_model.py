@@ -281,7 +281,7 @@ class LanguageModel(Layer):
 
     def _norm(self, params: Parameters, name: str, xp: Namespace) -> Callable[[Array], Array]:
         weight = params[f"backbone.{name}.weight"]
-        return lambda x: normed(x, weight, None, 1, self.epsilon, True, xp)
+        return lambda x: normed(x, weight, epsilon=self.epsilon)
 
     def _block_step(self, params: Parameters, i: int, rate: Any) -> Stepper:
         xp = namespace(self.name, **params)

@@ -138,7 +138,7 @@ class Mamba(InputDependent):
         p = affine(h, params["x_proj_weight"], None)
         parts = (p[..., :R], p[..., R : R + N], p[..., R + N :])
         if self.norm_epsilon is not None:
-            parts = tuple(normed(v, None, None, 1, self.norm_epsilon, True, xp) for v in parts)
+            parts = tuple(normed(v, epsilon=self.norm_epsilon) for v in parts)
         r, B, C = parts
         return activation("softplus")(affine(r, params["dt_proj_weight"], params["dt_proj_bias"])), B, C
 

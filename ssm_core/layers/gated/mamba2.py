@@ -160,7 +160,7 @@ class Mamba2(InputDependent):
 
     def _out(self, params: Parameters, y: Array, x: Array, z: Array, xp: Namespace) -> Array:
         y = xp.reshape(y + params["D"][:, None] * x, z.shape)
-        y = normed(y, params["norm_weight"], z, self.n_groups, self.epsilon, True, xp)
+        y = normed(y, params["norm_weight"], gate=z, groups=self.n_groups, epsilon=self.epsilon)
         return affine(y, params["out_proj_weight"], params.get("out_proj_bias"))
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:

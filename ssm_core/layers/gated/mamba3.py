@@ -140,12 +140,12 @@ class Mamba3(InputDependent):
             v[name] = xp.reshape(features, (batch, L, heads, self.head_dim))
         for name, rows in (("B", B), ("C", C)):
             rows = xp.reshape(rows, (batch, L, R, G, N))
-            v[name] = normed(rows, params[f"{name}_norm_weight"], None, 1, self.epsilon, True, xp)
+            v[name] = normed(rows, params[f"{name}_norm_weight"], epsilon=self.epsilon)
         v |= {name: params[name] for name in ("B_bias", "C_bias", "D", "x_map", "z_map", "out_map") if name in params}
 
         def normalize(y: Array) -> Array:
             weight = xp.reshape(params["norm_weight"], (heads, self.head_dim))
-            return normed(y, None, None, 1, self.epsilon, True, xp) * weight
+            return normed(y, epsilon=self.epsilon) * weight
 
         y, after = run_trapezoid(
             v,

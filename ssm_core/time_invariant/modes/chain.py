@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..._arrays.library import Array, Namespace, is_complex, namespace, to_complex
 from ...recurrences.fold import fold
@@ -20,7 +21,18 @@ from ...systems import records
 from ..run import Run
 from .chunk import toeplitz_transposed
 
-Chain = Callable[..., tuple[Array, Array]]
+
+class Maps(NamedTuple):
+    """K (H, T); P and Q (H, halves, N, T); decay z^T and head z^r (H, halves, N)."""
+
+    taps: Array
+    respond: Array
+    drive: Array
+    decay: Array
+    head: Array
+
+
+Chain = Callable[[Array, Maps, Array], tuple[Array, Array]]
 
 
 def run_chained(run: Run, T: int, chain: Chain) -> tuple[Array, Array]:
@@ -36,8 +48,8 @@ def run_chained(run: Run, T: int, chain: Chain) -> tuple[Array, Array]:
         return xp.reshape(xp.broadcast_to(x, (*channels, *shape)), (H, *shape))
 
     u = xp.reshape(xp.broadcast_to(run.u, (*run.batch, L)), (B, H, L))
-    maps = [by_channel(x, axes) for x, axes in zip(_maps(run, T, paired), (1, 3, 3, 2, 2), strict=True)]
-    y, last = chain(u, *maps, xp.reshape(_halves(first, paired, -2, xp), (B, H, -1, first.shape[-1])))
+    maps = Maps(*(by_channel(x, axes) for x, axes in zip(_maps(run, T, paired), (1, 3, 3, 2, 2), strict=True)))
+    y, last = chain(u, maps, xp.reshape(_halves(first, paired, -2, xp), (B, H, -1, first.shape[-1])))
     last = last[..., 0, :] + 1j * last[..., 1, :] if paired else last[..., 0, :]
     return xp.reshape(y, (*run.batch, L)), xp.reshape(last, first.shape)
 
@@ -62,17 +74,12 @@ def _halves(x: Array, paired: bool, axis: int, xp: Namespace) -> Array:
     return xp.stack([xp.real(x), xp.imag(x)], axis=axis)
 
 
-def chain(
-    u: Array, taps: Array, respond: Array, drive: Array, decay: Array, head: Array, first: Array
-) -> tuple[Array, Array]:
-    """y (B, H, L) and the last state (B, H, halves, N), from u and `first` of these shapes.
-
-    taps K (H, T); respond P and drive Q (H, halves, N, T); decay z^T and head z^r (H, halves, N).
-    """
-    xp, (B, H, L), T = namespace("chain", u=u), u.shape, taps.shape[-1]
+def chain(u: Array, maps: Maps, first: Array) -> tuple[Array, Array]:
+    """y (B, H, L) and the last state (B, H, halves, N), from u and `first` of these shapes."""
+    xp, (B, H, L), T = namespace("chain", u=u), u.shape, maps.taps.shape[-1]
     r = (L - 1) % T + 1
-    toeplitz = toeplitz_transposed(taps, xp)
-    respond, drive = (xp.reshape(x, (H, -1, T)) for x in (respond, drive))
+    toeplitz = toeplitz_transposed(maps.taps, xp)
+    respond, drive = (xp.reshape(x, (H, -1, T)) for x in (maps.respond, maps.drive))
 
     def chunk(x: Array, u: Array, gate: Array) -> tuple[Array, Array]:
         """From the state before, (H, B, halves, N), and u (H, B, steps) to the state after, and y."""
@@ -81,13 +88,13 @@ def chain(
         gathered = u @ xp.matrix_transpose(drive[..., T - steps :])
         return _turned(gate[:, None, ...], x, xp) + xp.reshape(gathered, x.shape), y
 
-    x, y = chunk(xp.permute_dims(first, (1, 0, 2, 3)), xp.permute_dims(u[..., :r], (1, 0, 2)), head)
+    x, y = chunk(xp.permute_dims(first, (1, 0, 2, 3)), xp.permute_dims(u[..., :r], (1, 0, 2)), maps.head)
     y = xp.permute_dims(y, (1, 0, 2))
     if r < L:
         chunks = xp.permute_dims(xp.reshape(u[..., r:], (B, H, -1, T)), (2, 1, 0, 3))
 
         def body(x: Array, u: Array) -> tuple[Array, Array]:
-            x, y = chunk(x, u[0, ...], decay)
+            x, y = chunk(x, u[0, ...], maps.decay)
             return x, y[None, ...]
 
         rest, x = fold(body, x, (chunks,), chunk=1, recompute=False)

@@ -80,7 +80,7 @@ def _time_invariant(layer: TimeInvariant, params: Parameters, rate: Any) -> Step
     system, dt = layer._time_first_system(params, rate, xp)
     discrete = system if system.discrete else discretized(system, dt, layer.discretization, None, xp)
     advance = _real_system_stepper(discrete, getattr(layer, "liquid", False), xp)
-    maps, mixed = layer.maps(params, xp), layer._mixer(params, xp)
+    maps, mixed = layer.maps(params, xp), layer.output_map.bound(params, xp)
     shape = real_state(initial).shape[1:]
 
     def step(u_t: Array, state: Array) -> tuple[Array, Array]:

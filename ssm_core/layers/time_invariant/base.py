@@ -8,7 +8,6 @@ A layer gives its system; how to run it, its states, direct term, activation and
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -30,9 +29,7 @@ from ..._arrays.library import (
     namespace,
     require_arrays,
 )
-from ...functions.affine import affine, glu
 from ...functions.convolution import convolve
-from ...functions.special import ACTIVATIONS, activation
 from ...recurrences.segments import Segments, Signals
 from ...systems import records
 from ...systems.discretization import discretized
@@ -41,9 +38,8 @@ from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.simulation import MODES, simulated
 from ...time_invariant.steps import SystemStep, in_halves, system_stepper
 from ..layer import Mixer, Stepper, check_batch, check_rate, check_signal, once_per_kind
-from ..parameters import Parameter, Parameters, linear, normal
-
-OUTPUTS = ("glu", "half_glu", "half_glu2", "linear", None)
+from ..output_map import OutputMap
+from ..parameters import Parameter, Parameters
 
 
 class TimeInvariant(Mixer):
@@ -96,21 +92,11 @@ class TimeInvariant(Mixer):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(f"{self.name}: {name} = {value!r} must be a whole number of at least 1.")
-        if self.activation not in ACTIVATIONS:
-            raise unknown(self.name, "activation", self.activation, ACTIVATIONS)
-        if self.output not in OUTPUTS:
-            raise unknown(self.name, "output", self.output, OUTPUTS)
+        self.output_map.check(self.name)
 
     def outer_parameters(self) -> tuple[Parameter, ...]:
         """D and the output map."""
-        H, found = self.d_model, []
-        if self.skip:
-            found.append(normal("D", (self.channels, H)))
-        if self.output is not None:
-            n_in = self.channels * H
-            n_out = {"glu": 2 * H, "linear": H}.get(self.output, n_in)
-            found.extend(linear("output_", n_in, n_out))
-        return tuple(found)
+        return self.output_map.parameters()
 
     def apply(
         self,
@@ -159,7 +145,7 @@ class TimeInvariant(Mixer):
         v, last = entry.segments.run(self.name, run, signals, state, axis=-1, apart=apart)
         v = v if maps is None else matmul(maps[1], v, xp)
         order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
-        y = in_dtype_of(u, self._mixer(params, xp)(xp.permute_dims(v, order), entry.x), xp)
+        y = in_dtype_of(u, self.output_map.bound(params, xp)(xp.permute_dims(v, order), entry.x), xp)
         return (y, last) if return_state else y
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
@@ -211,31 +197,10 @@ class TimeInvariant(Mixer):
             x[:, :, None, :], xp.permute_dims(forward, order), kernel_reverse=xp.permute_dims(backward, order)
         )
 
-    def _mixer(self, params: Parameters, xp: Namespace) -> Callable[[Array, Array], Array]:
-        """(v, u) -> activation(v + D u), channels joined (channel slow, feature fast), through the output map."""
-        H, several = self.d_model, self.channels > 1
-        nonlinear, gate = activation(self.activation), activation("sigmoid")
-        D = None
-        if self.skip:
-            D = params["D"] if several else params["D"][0, ...]
-        weight = bias = None
-        if self.output is not None:
-            weight, bias = params["output_weight"], params["output_bias"]
-
-        def mixed(v: Array, u: Array) -> Array:
-            if D is not None:
-                v = D * (u[..., None, :] if several else u) + v  # in this order features stay last in memory
-            if several:
-                v = xp.reshape(v, (*v.shape[:-2], self.channels * H))
-            passed, v = v, nonlinear(v)
-            if weight is None:
-                return v
-            mixture = affine(v, weight, bias)
-            if self.output in ("half_glu", "half_glu2"):
-                return (v if self.output == "half_glu" else passed) * gate(mixture)
-            return mixture if self.output == "linear" else glu(mixture)
-
-        return mixed
+    @property
+    def output_map(self) -> OutputMap:
+        """What follows the systems."""
+        return OutputMap(self.d_model, self.channels, self.activation, self.output, self.skip)
 
     def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
         """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
@@ -280,7 +245,7 @@ class TimeInvariant(Mixer):
         several = self.channels > 1
         maps = self.maps(params, xp)
         enter, leave = (None, None) if maps is None else map(xp.matrix_transpose, maps)
-        check, mixed = once_per_kind(partial(self._check_step, params)), self._mixer(params, xp)
+        check, mixed = once_per_kind(partial(self._check_step, params)), self.output_map.bound(params, xp)
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
             check(u_t, state)

@@ -58,10 +58,11 @@ class Segments:
         left = None if self.lengths is None else xp.clip(self.lengths - start, 0, stop - start)
         return Segments(stop - start, reset, left)
 
-    def for_states(self) -> Segments:
-        """The same for rows (..., states) or (..., channels): an axis of size 1 after the batch axes."""
-        reset = None if self.reset is None else self.reset[..., None, :]
-        return Segments(self.length, reset, None if self.lengths is None else self.lengths[..., None])
+    def for_rows(self, axes: int = 1) -> Segments:
+        """The same for several rows of a sequence, of channels or of states: axes of size 1 after those of the batch."""
+        rows = (None,) * axes
+        reset = None if self.reset is None else self.reset[(..., *rows, slice(None))]
+        return Segments(self.length, reset, None if self.lengths is None else self.lengths[(..., *rows)])
 
     def run(
         self,

@@ -89,6 +89,8 @@ def scan(
     system, xp = call.system, call.xp
 
     def run(signals: Signals, initial: Any, segments: Segments) -> tuple[Array, Any]:
+        if cu_seqlens is not None:
+            segments = segments.for_rows(_batch_axes(system, u) - 1)
         options = {"initial": initial, "step_scale": signals["step_scale"], "mode": mode, **call.sampling}
         return simulated("scan", system, signals["u"], xp, segments=segments, **options)
 

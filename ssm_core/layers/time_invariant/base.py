@@ -136,7 +136,7 @@ class TimeInvariant(Mixer):
             if self.bidirectional:
                 return self._both_directions(params, segments.masked(x, -1, xp), entry.rate, xp), None
             if self.per_channel:
-                segments, scale = segments.for_states(), None if scale is None else scale[:, None, :]
+                segments, scale = segments.for_rows(), None if scale is None else scale[:, None, :]
             options = {"initial": state, "segments": segments, "step_scale": scale}
             return self._run(params, x, entry.rate, xp, mode=mode, want_state=return_state, **options)
 

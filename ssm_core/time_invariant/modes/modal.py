@@ -36,7 +36,7 @@ def run_modal(run: Run, mode: Mode) -> tuple[Array, Array | None]:
         u=drive,
         batch=(*run.batch, system.poles.shape[-1]),
         initial=None if run.initial is None else run.initial[..., None],
-        segments=run.segments.for_states(),
+        segments=run.segments.for_rows(),
     )
     states, last = mode(inner)
     return _observed(run, states), None if last is None else last[..., 0]

@@ -59,7 +59,7 @@ class Segments:
         return Segments(stop - start, reset, left)
 
     def for_rows(self, axes: int = 1) -> Segments:
-        """The same for several rows of a sequence, of channels or of states: axes of size 1 after those of the batch."""
+        """The same for several rows a sequence, of channels or states: axes of size 1 after those of the batch."""
         rows = (None,) * axes
         reset = None if self.reset is None else self.reset[(..., *rows, slice(None))]
         return Segments(self.length, reset, None if self.lengths is None else self.lengths[(..., *rows)])

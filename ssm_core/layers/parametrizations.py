@@ -7,10 +7,8 @@ from typing import Any
 
 from .._arrays.errors import OptionError, unknown
 from .._arrays.library import Array, Namespace, widest
-from ..systems.discretization import METHODS
+from ..systems.methods import METHODS
 from .parameters import Parameter, Parameters, normal, uniform
-
-DISCRETIZATIONS = tuple(m for m in METHODS if m not in ("gbt", "foh"))  # foh has another state
 
 
 def whole(layer: str, **options: Any) -> None:
@@ -31,8 +29,9 @@ def pairs(layer: str, d_state: int, instead: str = "") -> None:
 
 
 def check_discretization(layer: str, method: Any) -> None:
-    if method not in DISCRETIZATIONS:
-        raise unknown(layer, "discretization", method, DISCRETIZATIONS)
+    known = [name for name, record in METHODS.items() if record.for_layers]
+    if method not in known:
+        raise unknown(layer, "discretization", method, known)
 
 
 def check_steps(layer: str, dt_min: Any, dt_max: Any) -> None:

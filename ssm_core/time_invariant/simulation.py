@@ -28,7 +28,14 @@ from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.pairs import halved, joined
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..systems import records
-from ..systems.discretization import check_method, check_system_values, discretized, validated_dt
+from ..systems.discretization import (
+    carried,
+    check_method,
+    check_own_steps,
+    check_system_values,
+    discretized,
+    validated_dt,
+)
 from ..systems.records import DPLR, Diagonal, check_output
 from .kernels import check_growth, discrete_form, propagator, state_space
 from .modes.chunk import run_chunks
@@ -63,7 +70,7 @@ def scan(
                 discrete without
     u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
     dt, method  as in `discretize`
-    initial     x_{-1} (..., N), zero if None; with foh the states (x, u) of the discretized system
+    initial     x_{-1} (..., N), zero if None; with foh and tustin the states (x, u) of the discrete system
     reset       bool (..., L): the state is zeroed before that step
     lengths     integer (...): u counts as zero beyond, the state returned is that at the length, y beyond is
                 unspecified
@@ -146,10 +153,8 @@ def checked_call(
     if step_scale is not None:
         real_floating(operation, step_scale=step_scale)
         check_positive(operation, xp, check_values, step_scale=step_scale)
-    if method == "foh" and not system.discrete:
-        if step_scale is not None:
-            raise OptionError(f"{operation}: method 'foh' takes no step_scale. Use method='zoh', or 'bilinear'.")
-        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
+        check_own_steps(operation, system, method)
+    system, dt = carried(system, dt, method, alpha, xp)
     _check_signal(operation, system, u, initial, step_scale)
     lead = None if masks.get("cu_seqlens") is None else tuple(u.shape[:1]) if u.ndim > 1 else ()
     segments = checked_segments(operation, describe(B=system.B, **given), lead, u.shape[-1], **masks)
@@ -388,8 +393,7 @@ def step(
     floating("step", u_k=u_k, state=state)
     check_system_values("step", xp, system, dt, False)
     check_finite("step", xp, False, u_k=u_k, state=state)
-    if method == "foh" and not system.discrete:
-        system, dt, method = discretized(system, dt, "foh", None, xp), None, "zoh"
+    system, dt = carried(system, dt, method, alpha, xp)
     _check_step_shapes(system, u_k, state)
     y, state = simulated(
         "step", system, u_k[..., None], xp, dt=dt, method=method, alpha=alpha, initial=state, mode="scan"

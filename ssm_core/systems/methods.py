@@ -178,8 +178,9 @@ def _gbt_low_rank(system: DPLR, xp: Namespace, alpha: float) -> tuple[Array, ...
 
     one = xp.eye(Q.shape[-2], dtype=RP.dtype, device=device(RP))
     W = one + alpha * inner(xp.matrix_transpose(RP))
-    left = xp.matrix_transpose(xp.broadcast_to(W, (*RP.shape[:-2], *W.shape[-2:])))
-    P = xp.linalg.solve(left, RP)
+    batch = broadcast("discretize", P=RP.shape[:-2], Q=W.shape[:-2])
+    left, right = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (xp.matrix_transpose(W), RP))
+    P = xp.linalg.solve(left, right)
     B = B - alpha * matmul(xp.matrix_transpose(P), inner(B), xp)
     return (1 + (1 - alpha) * z) * R, P, Q * (xp.conj(R) if is_complex(R) else R)[..., None, :], B
 

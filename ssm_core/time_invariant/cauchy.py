@@ -10,8 +10,8 @@ of a Vandermonde product:
     G = g(C~, B) - g(C~, P) (1/z + g(Q^H, P))^-1 g(Q^H, B)
 
 A radius r < 1 keeps the points off poles on the unit circle, for r^-L of the precision. `krylov.py` computes the same
-numbers, to the same digits, by doubling of the full matrix, and is faster at the sizes of layers: it is what `kernel`
-takes. This is the way for many states, since it multiplies N x N matrices only to find A^L.
+numbers, to the same digits, by doubling of the full matrix, which takes as many products of N x N matrices as A^L does
+here: `kernel` takes this way when asked, algorithm="cauchy".
 
 Source: Gu, Goel and Re, Efficiently modeling long sequences with structured state spaces, ICLR 2022, algorithm 1.
 """
@@ -34,7 +34,9 @@ DECAY = 0.1  # r^L: one digit lost, and every pole of modulus up to 1 stays at a
 
 
 def cauchy_kernel(system: DPLR, length: int, xp: Namespace) -> Array:
-    """K_l = C A^l B of a discrete DPLR system with C: (...[, M][, P], length), real with conj_pairs."""
+    """K_l = C A^l B of a discrete DPLR system with C: (...[, M][, P], length), real for a real system."""
+    arrays = (system.poles, system.P, system.Q, system.B, system.C)
+    real = system.conj_pairs or not any(is_complex(x) for x in arrays)
     rank = records.batch_rank(system)
     several_inputs = records.inputs(system, rank) is not None
     several_outputs = records.outputs(system, rank) is not None
@@ -54,6 +56,7 @@ def cauchy_kernel(system: DPLR, length: int, xp: Namespace) -> Array:
     G = g[..., :M, :inputs] - xp.matmul(g[..., :M, inputs:], xp.linalg.solve(left, g[..., M:, :inputs]))
     G = moved(G, -3, -1, xp)
     K = xp.fft.irfft(G, n=length) if system.conj_pairs else xp.fft.ifft(G, n=length)
+    K = xp.real(K) if real and is_complex(K) else K
     K = K * DECAY ** (-_steps(length, K, xp) / length)
     K = K if several_inputs else K[..., 0, :]
     return K if several_outputs else K[..., 0, :, :] if several_inputs else K[..., 0, :]

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from .._arrays.dispatch import is_traced
-from .._arrays.errors import DomainError, OptionError
+from .._arrays.errors import DomainError, OptionError, unknown
 from .._arrays.library import Array, Namespace, convert, resolve, to_numpy
 from .._arrays.values import overflow_ignored
 from ..systems import records
 from ..systems.companion import companion
 from ..systems.conversions import dense_form
 from ..systems.discretization import check_method, check_system_values, discretized, log_poles, validated_dt
+from ..systems.methods import METHODS
 from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output
+from .cauchy import cauchy_kernel
 from .krylov import DensePropagator
 from .rational import impulse_response
 from .vandermonde import DiagonalPropagator
@@ -28,6 +30,7 @@ def kernel(
     dt: Any = None,
     method: str = "zoh",
     alpha: float | None = None,
+    algorithm: str | None = None,
     xp: Any = None,
     check_values: bool = False,
 ) -> Array:
@@ -35,16 +38,21 @@ def kernel(
 
     K_l = C Ab^l Bb,   l = 0..length-1, and y = K * u + D u;   2 Re of it with conj_pairs
 
-    system   Dense, Diagonal, DPLR, Rational or a tuple (A, B, C[, D]); continuous with dt, discrete without
-    length   the number of taps, at least 1
-    dt       a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
-    method   "zoh", "bilinear", "euler", "backward_euler", "gbt" (with alpha), "dirac", "foh"
-    xp       an array library or its name: converts the system to it, which detaches gradients
-    returns  (..., L), with several outputs and inputs (...[, M][, P], L); real for a real system
+    system     Dense, Diagonal, DPLR, Rational or a tuple (A, B, C[, D]); continuous with dt, discrete without
+    length     the number of taps, at least 1
+    dt         a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
+    method     as in `discretize`, and so is alpha
+    algorithm  "vandermonde": the two-level product of a Diagonal system; "krylov": by doubling, of a Dense or DPLR
+               one; "cauchy": sums over the poles of a DPLR system that is discrete or becomes so by bilinear, euler,
+               backward_euler or gbt, none outside the unit circle; "division": of the polynomials of a Rational one.
+               None: the cheapest that fits. All give the same numbers
+    xp         an array library or its name: converts the system to it, which detaches gradients
+    returns    (..., L), with several outputs and inputs (...[, M][, P], L); real for a real system
 
-    Diagonal systems by the two-level Vandermonde product, dense and DPLR ones by Krylov doubling: memory of the
-    result, no (..., N, L) tensor. Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
-    S4D: Gu, Gupta, Goel and Re 2022, https://arxiv.org/abs/2206.11893.
+    Memory is that of the result, no (..., N, L) tensor. Raises ShapeError, DTypeError, OptionError, DomainError,
+    MixedArraysError.
+    S4D: Gu, Gupta, Goel and Re 2022, https://arxiv.org/abs/2206.11893. Cauchy sums: Gu, Goel and Re, Efficiently
+    modeling long sequences with structured state spaces, 2022.
 
     >>> import numpy, ssm_core
     >>> ssm_core.kernel((numpy.asarray([[0.5]]), numpy.ones(1), numpy.ones(1)), 4)
@@ -62,12 +70,36 @@ def kernel(
     system = records.as_precise_as(system, dt, xp)
     system = state_space(system)
     check_output("kernel", system)
+    algorithm = chosen_algorithm("kernel", system, method, algorithm)
     check_system_values("kernel", xp, system, dt, check_values)
     with overflow_ignored(system.B):
-        discrete, logarithms = discrete_form(system, dt, method, alpha, xp)
-        K = propagator(discrete, logarithms, xp).kernel(int(length))
-    check_growth("kernel", xp, K, lambda: discrete, int(length), check_values)
+        discrete, logarithms = _sampled(system, dt, method, alpha, xp)
+        K = _ALGORITHMS[algorithm](discrete, logarithms, int(length), xp)
+    check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), int(length), check_values)
     return K
+
+
+def chosen_algorithm(operation: str, system: Any, method: str, algorithm: str | None) -> str:
+    """The algorithm to take; raises where the one asked for does not fit what the system is once it is discrete."""
+    if algorithm is not None and algorithm not in _ALGORITHMS:
+        raise unknown(operation, "algorithm", algorithm, _ALGORITHMS)
+    kind, becomes = type(system), type(system)
+    if not system.discrete:
+        lost = METHODS[method].carries_input or (kind is DPLR and not METHODS[method].keeps_low_rank)
+        becomes = Dense if lost else kind
+    fitting = _FITTING[becomes]
+    if algorithm is None or algorithm in fitting:
+        return algorithm or fitting[0]
+    name = "Rational" if kind is CompanionForm else kind.__name__
+    cause = f"does not fit a {name} system"
+    instead = f"algorithm={fitting[0]!r}" + "".join(f" or {other!r}" for other in fitting[1:])
+    if becomes is not kind:
+        cause += f" that method {method!r} makes Dense"
+        if algorithm in _FITTING[kind]:
+            instead += ", or method='bilinear'"
+    elif algorithm == "cauchy":
+        instead += ", or give a DPLR system, as nplr makes of a HiPPO measure"
+    raise OptionError(f"{operation}: algorithm {algorithm!r} {cause}. Write {instead}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +130,20 @@ class _CompanionPropagator(DensePropagator):
 
 def discrete_form(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> tuple[Any, Any]:
     """The discrete system, Dense for a DPLR one, and the logarithms of its poles where it has them (`log_poles`)."""
-    logarithms = None
-    if not system.discrete:
-        system, logarithms = discretized(system, dt, method, alpha, xp), log_poles(system, dt, method, xp)
-    return (dense_form(system, xp) if isinstance(system, DPLR) else system), logarithms
+    system, logarithms = _sampled(system, dt, method, alpha, xp)
+    return _dense_for(system, xp), logarithms
+
+
+def _sampled(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace) -> tuple[Any, Any]:
+    """The discrete system of whatever kind, and the logarithms of its poles where it has them."""
+    if system.discrete:
+        return system, None
+    return discretized(system, dt, method, alpha, xp), log_poles(system, dt, method, xp)
+
+
+def _dense_for(system: Any, xp: Namespace) -> Any:
+    """The system, Dense for a DPLR one."""
+    return dense_form(system, xp) if isinstance(system, DPLR) else system
 
 
 def propagator(system: Any, logarithms: Any, xp: Namespace) -> Any:
@@ -113,6 +155,31 @@ _PROPAGATORS: dict[type, Any] = {
     Diagonal: DiagonalPropagator,
     Dense: DensePropagator,
     CompanionForm: _CompanionPropagator,
+}
+
+
+def _propagated(system: Any, logarithms: Any, length: int, xp: Namespace) -> Array:
+    return propagator(_dense_for(system, xp), logarithms, xp).kernel(length)
+
+
+def _cauchy(system: DPLR, logarithms: None, length: int, xp: Namespace) -> Array:
+    return cauchy_kernel(system, length, xp)
+
+
+_ALGORITHMS: dict[str, Any] = {
+    "vandermonde": _propagated,
+    "krylov": _propagated,
+    "cauchy": _cauchy,
+    "division": _propagated,
+}
+
+# By what the discrete system is, the cheapest first. Krylov before Cauchy at every size: both square the matrix
+# log2 L times, Cauchy to find A^L, and its sums, transforms and solutions with R x R matrices come on top.
+_FITTING: dict[type, tuple[str, ...]] = {
+    Diagonal: ("vandermonde",),
+    Dense: ("krylov",),
+    DPLR: ("krylov", "cauchy"),
+    CompanionForm: ("division",),
 }
 
 

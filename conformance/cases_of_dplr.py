@@ -115,18 +115,25 @@ DISCRETIZE = (
 )
 
 
-def _kernel_case(example: LowRank, method: str, length: int = 37) -> Case:
+def _kernel_case(example: LowRank, method: str, length: int = 37, **options: Any) -> Case:
     return Case(
         "kernel",
-        f"{example.label}-{method}",
+        "-".join((example.label, method, *options.values())),
         example.fields,
-        lambda v: ssm_core.kernel(example.system(v), length, dt=DT, method=method),
+        lambda v: ssm_core.kernel(example.system(v), length, dt=DT, method=method, **options),
         lambda v: truth.kernel(truth.discrete(example.plain(v), DT, method), length),
         terms=256,
     )
 
 
-KERNEL = (*(_kernel_case(example, "bilinear") for example in EXAMPLES), _kernel_case(PAIRS, "zoh"))
+KERNEL = (
+    *(
+        _kernel_case(example, "bilinear", **options)
+        for example in EXAMPLES
+        for options in ({}, {"algorithm": "cauchy"})
+    ),
+    _kernel_case(PAIRS, "zoh"),
+)
 
 
 def _run_case(example: LowRank, mode: str, method: str = "bilinear", dtypes: tuple[str, ...] = REALS) -> Case:

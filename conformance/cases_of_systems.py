@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,7 +73,39 @@ def _kernel_case(example: Example, method: str = "zoh", length: int = 37, dt: An
     )
 
 
+def _kernel_of_two_inputs(example: Example, method: str, length: int = 24) -> Case:
+    """x_k = A x_{k-1} + now u_k + before u_{k-1}: the taps C A^l (A now + before) follow the first, C now."""
+
+    def expected(v: SimpleNamespace) -> np.ndarray:
+        system = example.plain(v)
+        if method == "tustin":
+            found = truth.discrete(system, DT, "bilinear")
+            now = before = found.B / 2
+        else:  # foh: the line is an integrator of its slope, which is held
+            B, n = system.B, system.A.shape[-1]
+            A = np.concatenate([system.A, B], axis=-1)
+            A = np.concatenate([A, np.zeros((*A.shape[:-2], B.shape[-1], A.shape[-1]))], axis=-2)
+            slope = np.concatenate(
+                [0 * B, np.zeros((*B.shape[:-2], B.shape[-1], B.shape[-1])) + np.eye(B.shape[-1])], -2
+            )
+            A, slope = truth.discretize(A, slope, DT, "zoh")
+            now = slope[..., :n, :] / DT
+            found, before = replace(system, A=A[..., :n, :n]), A[..., :n, n:] - now
+        first = truth.kernel(replace(found, B=now), 1)
+        return np.concatenate([first, truth.kernel(replace(found, B=found.A @ now + before), length - 1)], axis=-1)
+
+    return Case(
+        "kernel",
+        f"{example.label}-{method}",
+        lambda d: example.fields(d),
+        lambda v: ssm_core.kernel(example.system(v), length, dt=DT, method=method),
+        expected,
+        terms=256,
+    )
+
+
 KERNEL = (
+    *(_kernel_of_two_inputs(example, method) for example in (PAIRS, DENSE_MIMO) for method in ("foh", "tustin")),
     *(_kernel_case(example) for example in (PAIRS, UNPAIRED, REAL, MIMO, OUTPUTS, DENSE, DENSE_MIMO)),
     _kernel_case(MIMO, "bilinear", 64),
     _kernel_case(DENSE, "gbt", 1),

@@ -38,10 +38,11 @@ from .._arrays.library import (
 )
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite, check_positive
+from ..systems import methods
 from .bases import ENDLESS, LAGUERRE, WINDOWS, check_measure, checked_matrices, dual_functions
 from .projection import different_steps, equal_steps, held_legs, legs, times_vectors
 
-WEIGHTS = {"bilinear": 0.5, "euler": 0.0, "backward_euler": 1.0}
+WEIGHTS = {n: m.alpha for n, m in methods.METHODS.items() if m.alpha is not None and not m.carries_input}
 METHODS = (*WEIGHTS, "zoh")
 SLACK = 1e-6  # by which a point may miss the window, as a fraction of it
 

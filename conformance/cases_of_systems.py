@@ -82,12 +82,10 @@ def _kernel_of_two_inputs(example: Example, method: str, length: int = 24) -> Ca
             found = truth.discrete(system, DT, "bilinear")
             now = before = found.B / 2
         else:  # foh: the line is an integrator of its slope, which is held
-            B, n = system.B, system.A.shape[-1]
-            A = np.concatenate([system.A, B], axis=-1)
-            A = np.concatenate([A, np.zeros((*A.shape[:-2], B.shape[-1], A.shape[-1]))], axis=-2)
-            slope = np.concatenate(
-                [0 * B, np.zeros((*B.shape[:-2], B.shape[-1], B.shape[-1])) + np.eye(B.shape[-1])], -2
-            )
+            (n, p), batch = system.B.shape[-2:], system.B.shape[:-2]
+            A = np.concatenate([system.A, system.B], axis=-1)
+            A = np.concatenate([A, np.zeros((*batch, p, n + p))], axis=-2)
+            slope = np.broadcast_to(np.eye(n + p)[:, n:], (*batch, n + p, p))
             A, slope = truth.discretize(A, slope, DT, "zoh")
             now = slope[..., :n, :] / DT
             found, before = replace(system, A=A[..., :n, :n]), A[..., :n, n:] - now
@@ -97,7 +95,7 @@ def _kernel_of_two_inputs(example: Example, method: str, length: int = 24) -> Ca
     return Case(
         "kernel",
         f"{example.label}-{method}",
-        lambda d: example.fields(d),
+        example.fields,
         lambda v: ssm_core.kernel(example.system(v), length, dt=DT, method=method),
         expected,
         terms=256,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-from .._arrays.dispatch import dispatched
-from .._arrays.errors import DTypeError, OptionError, ShapeError, describe, unknown
+from .._arrays.errors import DTypeError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
@@ -38,13 +37,12 @@ from ..systems.discretization import (
 )
 from ..systems.records import DPLR, Diagonal, check_output
 from .kernels import check_growth, discrete_form, propagator, state_space
+from .modes.choice import choose_mode
 from .modes.chunk import run_chunks
 from .modes.conv import run_convolution
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run
-
-MODES = ("auto", "conv", "chunk", "scan")
 
 
 def scan(
@@ -235,41 +233,6 @@ def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
 
 
 _MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}
-
-
-def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any) -> str:
-    """The mode to run in; raises where the one asked for cannot do what the options ask."""
-    if mode not in MODES:
-        raise unknown(operation, "mode", mode, MODES)
-    if options["step_scale"] is not None:
-        if not isinstance(system, Diagonal) or system.discrete:
-            raise OptionError(
-                f"{operation}: step_scale needs a continuous Diagonal system, not a "
-                f"{'discrete' if system.discrete else 'continuous'} {type(system).__name__} one."
-            )
-        if mode == "conv":
-            raise OptionError(
-                f"{operation}: mode 'conv' has one kernel for all steps, so it takes no step_scale. Use mode='scan'."
-            )
-        return "scan"
-    if mode == "conv" and options["reset"] is not None:
-        raise OptionError(f"{operation}: mode 'conv' cannot restart the state at resets. Use mode='chunk'.")
-    if mode != "auto":
-        return mode
-    if isinstance(system, Diagonal) and records.inputs(system, records.batch_rank(system)) is not None:
-        return "scan"
-    if options["reset"] is not None:
-        return "chunk"
-    return "conv" if u.shape[-1] >= (_shortest_convolution(u) if isinstance(system, Diagonal) else 2) else "scan"
-
-
-@dispatched
-def _shortest_convolution(u: Array) -> int:
-    """Steps from which the FFT is faster than the recurrence of a Diagonal system.
-
-    Backends keep what was measured for them (docs/performance.md). Steps of a Dense system are always slower.
-    """
-    return 8
 
 
 def _check_step_shapes(system: Any, u_k: Array, state: Array) -> None:

@@ -35,7 +35,8 @@ from ...systems import records
 from ...systems.discretization import discretized
 from ...systems.records import DPLR, Dense
 from ...time_invariant.kernels import check_length, discrete_form, propagator
-from ...time_invariant.simulation import MODES, simulated
+from ...time_invariant.modes.choice import MODES
+from ...time_invariant.simulation import simulated
 from ...time_invariant.steps import SystemStep, in_halves, system_stepper
 from ..layer import Mixer, Stepper, check_batch, check_rate, check_signal, once_per_kind
 from ..output_map import OutputMap

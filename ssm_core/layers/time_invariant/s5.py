@@ -16,7 +16,7 @@ from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
 from ...systems.discretization import discretized
 from ...systems.records import Diagonal
-from ...time_invariant.simulation import MODES
+from ...time_invariant.modes.choice import MODES
 from .. import parametrizations as common
 from ..layer import Stepper
 from ..parameters import Parameter, Parameters, constant, normal

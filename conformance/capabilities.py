@@ -137,6 +137,7 @@ ROWS: tuple[Row, ...] = (
     Row("layers.Mamba", ("selective_scan", *_SCAN, *_GATES)),
     Row("layers.Mamba2", ("fold", "ssd", *_GATES)),
     Row("layers.Mamba3", (*_SCAN, *_GATES)),
+    Row("models.LanguageModel", ("selective_scan", *_SCAN, *_GATES)),
     Row("models.MambaLM", ("selective_scan", *_SCAN, *_GATES)),
     Row("models.Mamba2LM", ("fold", "ssd", *_GATES)),
     Row("models.Mamba3LM", (*_SCAN, *_GATES)),

@@ -148,6 +148,7 @@ GATED = (
     gated_case("rank", Mamba3(2, rank=2, out_norm=True, **HEADS), mode="scan"),
 )
 LANGUAGE = (
+    language_case(LanguageModel(5, 2, 1, "Mamba", {"d_state": 3, **STEPS}, tied=False)),
     language_case(MambaLM(5, 2, 1, {"d_state": 3, **STEPS})),
     language_case(Mamba2LM(5, 2, 1, HEADS, tied=False)),
     language_case(Mamba3LM(5, 2, 1, HEADS)),

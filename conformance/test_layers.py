@@ -212,7 +212,7 @@ def test_sequence_model_in_pieces_and_steps(pool: str | None, backend: Backend, 
 
 
 def test_every_layer_is_here():
-    tested = {"S4D", "SequenceModel"} | set(truth_family.SYSTEMS)
+    tested = {"S4D", "SequenceModel", "LanguageModel"} | set(truth_family.SYSTEMS)
     tested |= set(truth_mamba.LAYERS) | {f"{name}LM" for name in truth_mamba.LAYERS}
     assert set(ssm_core.layers.LAYERS) == tested, "a new layer needs its tests"
     assert {case.function for case in cases_of_layers.ALL} == {f"layers.{name}" for name in tested}

@@ -332,13 +332,13 @@ def test_flax_gradients_and_labels(name: str):
 
 def test_flax_compiles_a_step_once():
     """However many tokens are asked for, of equal definitions too."""
-    from ssm_core.adapters.flax import language_models
+    from ssm_core.adapters.flax import blocks
 
     flax = Flax()
     module, other = flax.make("MambaLM"), flax.make("MambaLM")
     ids = flax.xp.asarray(IDS)
     module.generate(ids, 3)
-    before = language_models._step._cache_size()
+    before = blocks._step._cache_size()
     module.generate(ids, 20)
     other.generate(ids, 5)
-    assert language_models._step._cache_size() == before
+    assert blocks._step._cache_size() == before

@@ -1,9 +1,8 @@
 """The layers as Flax NNX modules. All arithmetic is in the definitions of `ssm_core.layers`."""
 
-from .base import SSMModule
-from .language_models import Mamba2LM, Mamba3LM, MambaLM
+from .base import MODULES, SSMModule, module
 from .mamba import Mamba, Mamba2, Mamba3
-from .models import MODULES, SequenceModel, module
+from .models import LanguageModel, Mamba2LM, Mamba3LM, MambaLM, SequenceModel
 from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 from .weights import load, param_labels, save
 
@@ -17,6 +16,7 @@ __all__ = [
     "S4D",
     "S5",
     "SSM",
+    "LanguageModel",
     "LinOSS",
     "Mamba",
     "Mamba2",

@@ -69,3 +69,14 @@ class SSMModule(nnx.Module):
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds the discrete system."""
         return self.definition.stepper(self.arrays(), rate=rate)
+
+
+MODULES: dict[str, Any] = {}  # by the name of their definition
+BASES: dict[Any, Any] = {layers.Layer: SSMModule}  # by the kind of definition
+
+
+def module(definition: layers.Layer, *, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> Any:
+    """The module of a definition: of the class with its name, or, where none was written, of the base of its kind."""
+    if definition.name in MODULES:
+        return MODULES[definition.name](**definition.options(), rngs=rngs, param_dtype=param_dtype)
+    return next(BASES[kind] for kind in type(definition).__mro__ if kind in BASES)(definition, rngs, param_dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import jax
@@ -17,23 +18,34 @@ _FILE_NAMES: dict[tuple[type, str], tuple[str, tuple[int, ...] | None]] = {
 }
 
 
-def named_parameters(model: nnx.Module) -> list[tuple[str, nnx.Module, str, Any]]:
-    """(name in files, module, field, nnx.Param) of every parameter."""
-    found = []
-    for path, part in nnx.iter_modules(model):
-        for field, value in vars(part).items():
-            if isinstance(value, nnx.Param):
-                stored, _ = _FILE_NAMES.get((type(part), field), (field, None))
-                found.append((".".join([*map(str, path), stored]), part, field, value))
-    return found
+def file_arrays(model: Any) -> dict[str, jax.Array]:
+    """The parameters of a module by the names and in the layouts of weight files."""
+    return {name: _swapped(value[...], axes) for name, value, axes in _parameters(model)}
 
 
-def to_file(part: nnx.Module, field: str, value: jax.Array) -> jax.Array:
-    axes = _FILE_NAMES.get((type(part), field), (field, None))[1]
-    return value if axes is None else jnp.transpose(value, axes)
-
-
-def load_arrays(model: nnx.Module, tensors: dict[str, Any], dtype: Any) -> None:
+def load_arrays(model: Any, tensors: dict[str, Any], dtype: Any) -> None:
     """Set every parameter to the array of its name in weight files."""
-    for name, part, field, value in named_parameters(model):
-        value[...] = to_file(part, field, jnp.asarray(tensors[name], dtype))  # the swap of axes is its own inverse
+    for name, value, axes in _parameters(model):
+        value[...] = _swapped(jnp.asarray(tensors[name], dtype), axes)  # the swap of axes is its own inverse
+
+
+def _parameters(model: Any) -> list[tuple[str, Any, tuple[int, ...] | None]]:
+    """(name in files, value, axes in files) of every parameter of the definition, read as an attribute."""
+    return [(p.name, *_located(model, p.name)) for p in model.definition.parameters()]
+
+
+def _located(model: nnx.Module, name: str) -> tuple[Any, tuple[int, ...] | None]:
+    *path, stored = name.split(".")
+    part: Any = reduce(_child, path, model)
+    for (kind, field), (theirs, axes) in _FILE_NAMES.items():
+        if isinstance(part, kind) and theirs == stored:
+            return getattr(part, field), axes
+    return getattr(part, stored), None
+
+
+def _child(part: Any, key: str) -> Any:
+    return part[int(key)] if key.isdigit() else getattr(part, key)
+
+
+def _swapped(value: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
+    return value if axes is None else jnp.transpose(value, axes)

@@ -11,9 +11,8 @@ from flax import nnx
 from ssm_core._arrays.errors import DTypeError
 from ssm_core.files import weights as checkpoints
 
-from .base import SSMModule
+from .base import SSMModule, module
 from .file_names import load_arrays
-from .models import module
 
 
 def save(module: Any, path: str | os.PathLike[str]) -> None:

@@ -1,10 +1,9 @@
 """The layers as PyTorch modules. All arithmetic is in the definitions of `ssm_core.layers`."""
 
-from .base import SSMModule
+from .base import MODULES, SSMModule, module
 from .exporting import RealStepper, real_stepper
-from .language_models import Mamba2LM, Mamba3LM, MambaLM
 from .mamba import Mamba, Mamba2, Mamba3
-from .models import MODULES, SequenceModel, module
+from .models import LanguageModel, Mamba2LM, Mamba3LM, MambaLM, SequenceModel
 from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 from .weights import load, param_groups, save
 
@@ -18,6 +17,7 @@ __all__ = [
     "S4D",
     "S5",
     "SSM",
+    "LanguageModel",
     "LinOSS",
     "Mamba",
     "Mamba2",

@@ -89,6 +89,17 @@ class SSMModule(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.definition.options().items())
 
 
+MODULES: dict[str, Any] = {}  # by the name of their definition
+BASES: dict[Any, Any] = {layers.Layer: SSMModule}  # by the kind of definition
+
+
+def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype | None = None) -> Any:
+    """The module of a definition: of the class with its name, or, where none was written, of the base of its kind."""
+    if definition.name in MODULES:
+        return MODULES[definition.name](**definition.options(), device=device, dtype=dtype)
+    return next(BASES[kind] for kind in type(definition).__mro__ if kind in BASES)(definition, device, dtype)
+
+
 def full_precision(u: Tensor) -> Any:
     """Powers, FFTs and states lose their digits in half precision, so autocast stops here."""
     kind = u.device.type if isinstance(u, Tensor) else "meta"  # what is no tensor is refused further on

@@ -1,49 +1,26 @@
-"""The residual sequence model of PyTorch's own parts, and the module of any definition."""
+"""The models as PyTorch modules; all that they do is in their bases."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from ssm_core import layers, models
-from ssm_core._arrays.errors import unknown
-from ssm_core._arrays.library import namespace
-from ssm_core.functions.norms import EPSILON
+from ssm_core import models
 
-from .language_models import Mamba2LM, Mamba3LM, MambaLM
+from .base import MODULES
+from .blocks import LanguageModule, SequenceModule
 from .mamba import MIXERS
 from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
 
 
-class _Block(nn.Module):
-    """norm, layer, dropout; the model adds the residual."""
-
-    def __init__(self, definition: models.SequenceModel, device: Any, dtype: torch.dtype | None) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(definition.d_model, eps=EPSILON, device=device, dtype=dtype)
-        self.layer = module(definition.block(), device=device, dtype=dtype)
-        self.dropout = nn.Dropout(definition.dropout)
-
-    def forward(self, x: Tensor, *, return_state: bool, **options: Any) -> Any:
-        y = self.layer(self.norm(x), return_state=return_state, **options)
-        return (self.dropout(y[0]), y[1]) if return_state else self.dropout(y)
-
-    def stepper(self, rate: Any) -> layers.Stepper:
-        step = self.layer.stepper(rate=rate)
-        return lambda x, state: step(self.norm(x), state)
-
-
-class SequenceModel(nn.Module):
+class SequenceModel(SequenceModule):
     """Encoder, residual blocks of norm, layer and dropout, pooling, head. Options as `ssm_core.models.SequenceModel`.
 
     >>> import torch
     >>> SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2)(torch.zeros(3, 20, 1)).shape
     torch.Size([3, 10])
     """
-
-    definition: models.SequenceModel
 
     def __init__(
         self,
@@ -56,65 +33,156 @@ class SequenceModel(nn.Module):
         layer_options: dict[str, Any] | None = None,
         dropout: float = 0.0,
         pool: str | None = "mean",
+        channel_mix: str | None = None,
+        mix_width: int | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.definition = models.SequenceModel(
-            d_input, d_output, d_model, n_layers, layer, layer_options or {}, dropout, pool
-        )
-        self.encoder = nn.Linear(d_input, d_model, device=device, dtype=dtype)
-        self.blocks = nn.ModuleList(_Block(self.definition, device, dtype) for _ in range(n_layers))
-        self.head = nn.Linear(d_model, d_output, device=device, dtype=dtype)
-
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        state: Any = None,
-        return_state: bool = False,
-        lengths: Tensor | None = None,
-        reset: Tensor | None = None,
-        rate: Any = 1.0,
-        step_scale: Tensor | None = None,
-        mode: str = "auto",
-    ) -> Any:
-        """y (B, d_output) from u (B, L, d_input), or (B, L, d_output) without pooling."""
-        namespace("SequenceModel", u=u, encoder=self.encoder.weight)
-        y, state = self.definition.compose(
-            u, self.encoder, self.blocks, self.head,
-            state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate, step_scale=step_scale,
-            mode=mode,
+        definition = models.SequenceModel(
+            d_input, d_output, d_model, n_layers, layer=layer, layer_options=layer_options or {}, dropout=dropout,
+            pool=pool, channel_mix=channel_mix, mix_width=mix_width,
         )  # fmt: skip
-        return (y, state) if return_state else y
-
-    def arrays(self) -> dict[str, Tensor]:
-        """The parameters by name."""
-        return dict(self.named_parameters())
-
-    def initial_state(self, batch: int) -> Any:
-        """The state before the first step."""
-        return self.definition.initial_state(self.arrays(), batch)
-
-    def step(self, u_t: Tensor, state: Any, *, rate: Any = 1.0) -> tuple[Tensor, Any]:
-        """(y_t, state) from u_t (B, d_input) and the state before it. To generate many steps, hold the `stepper`."""
-        return self.stepper(rate=rate)(u_t, state)
-
-    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
-        """A function (u_t, state) -> (y_t, state) that holds the discrete systems."""
-        blocks: Any = self.blocks
-        steps = [block.stepper(rate) for block in blocks]
-        return lambda u_t, state: self.definition.compose_step(u_t, state, self.encoder, steps, self.head)
+        super().__init__(definition, device, dtype)
 
 
-MODULES: dict[str, Any] = {
-    cls.__name__: cls
-    for cls in (S4D, S4, DSS, SSM, LMU, S5, LRU, RTF, LinOSS, SequenceModel, MambaLM, Mamba2LM, Mamba3LM)
-} | MIXERS
+class LanguageModel(LanguageModule):
+    """A language model around any layer. Options as `ssm_core.models.LanguageModel`.
+
+    >>> import torch
+    >>> model = LanguageModel(vocab_size=10, d_model=8, n_layers=2)
+    >>> model(torch.tensor([[1, 2, 3]])).shape, model.generate(torch.tensor([[1, 2, 3]]), 5).shape
+    (torch.Size([1, 3, 10]), torch.Size([1, 5]))
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int = 256,
+        n_layers: int = 4,
+        *,
+        layer: str = "S4D",
+        layer_options: dict[str, Any] | None = None,
+        tied: bool = True,
+        epsilon: float = 1e-05,
+        channel_mix: str | None = None,
+        mix_width: int | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        definition = models.LanguageModel(
+            vocab_size, d_model, n_layers, layer=layer, layer_options=layer_options or {}, tied=tied, epsilon=epsilon,
+            channel_mix=channel_mix, mix_width=mix_width,
+        )  # fmt: skip
+        super().__init__(definition, device, dtype)
 
 
-def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype | None = None) -> Any:
-    """The module of a definition."""
-    if definition.name not in MODULES:
-        raise unknown("adapters.torch", "layer", definition.name, MODULES)
-    return MODULES[definition.name](**definition.options(), device=device, dtype=dtype)
+class MambaLM(LanguageModule):
+    """The language model of Mamba. Options as `ssm_core.models.MambaLM`.
+
+    >>> import torch
+    >>> model = MambaLM(vocab_size=10, d_model=8, n_layers=2)
+    >>> model(torch.tensor([[1, 2, 3]])).shape, model.generate(torch.tensor([[1, 2, 3]]), 5).shape
+    (torch.Size([1, 3, 10]), torch.Size([1, 5]))
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int = 256,
+        n_layers: int = 4,
+        *,
+        layer_options: dict[str, Any] | None = None,
+        tied: bool = True,
+        epsilon: float = 1e-05,
+        channel_mix: str | None = None,
+        mix_width: int | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        definition = models.MambaLM(
+            vocab_size, d_model, n_layers, layer_options=layer_options or {}, tied=tied, epsilon=epsilon,
+            channel_mix=channel_mix, mix_width=mix_width,
+        )  # fmt: skip
+        super().__init__(definition, device, dtype)
+
+
+class Mamba2LM(LanguageModule):
+    """The language model of Mamba-2. Options as `ssm_core.models.Mamba2LM`.
+
+    >>> import torch
+    >>> Mamba2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4})(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 10])
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int = 256,
+        n_layers: int = 4,
+        *,
+        layer_options: dict[str, Any] | None = None,
+        tied: bool = True,
+        epsilon: float = 1e-05,
+        channel_mix: str | None = None,
+        mix_width: int | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        definition = models.Mamba2LM(
+            vocab_size, d_model, n_layers, layer_options=layer_options or {}, tied=tied, epsilon=epsilon,
+            channel_mix=channel_mix, mix_width=mix_width,
+        )  # fmt: skip
+        super().__init__(definition, device, dtype)
+
+
+class Mamba3LM(LanguageModule):
+    """The language model of Mamba-3. Options as `ssm_core.models.Mamba3LM`.
+
+    >>> import torch
+    >>> Mamba3LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4})(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 10])
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int = 256,
+        n_layers: int = 4,
+        *,
+        layer_options: dict[str, Any] | None = None,
+        tied: bool = True,
+        epsilon: float = 1e-05,
+        channel_mix: str | None = None,
+        mix_width: int | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        definition = models.Mamba3LM(
+            vocab_size, d_model, n_layers, layer_options=layer_options or {}, tied=tied, epsilon=epsilon,
+            channel_mix=channel_mix, mix_width=mix_width,
+        )  # fmt: skip
+        super().__init__(definition, device, dtype)
+
+
+MODULES.update(
+    {
+        cls.__name__: cls
+        for cls in (
+            S4D,
+            S4,
+            DSS,
+            SSM,
+            LMU,
+            S5,
+            LRU,
+            RTF,
+            LinOSS,
+            SequenceModel,
+            LanguageModel,
+            MambaLM,
+            Mamba2LM,
+            Mamba3LM,
+        )
+    }
+    | MIXERS
+)

@@ -12,8 +12,7 @@ from torch import nn
 from ssm_core._arrays.errors import DTypeError
 from ssm_core.files import weights as checkpoints
 
-from .base import SSMModule
-from .models import module
+from .base import SSMModule, module
 
 
 def save(module: Any, path: str | os.PathLike[str]) -> None:

@@ -102,8 +102,8 @@ def _rms_norm(x: Array, weight: Array | None, *, epsilon: float) -> Array:
 EPSILON = 1e-5  # of the layer norm, as in PyTorch
 
 
-def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace) -> Array:
-    """(x - mean) / sqrt(var + 1e-5) * weight + bias over the last axis."""
+def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace, epsilon: float = EPSILON) -> Array:
+    """(x - mean) / sqrt(var + epsilon) * weight + bias over the last axis."""
     centered = x - xp.mean(x, axis=-1, keepdims=True)
     variance = xp.mean(centered * centered, axis=-1, keepdims=True)
-    return centered / xp.sqrt(variance + EPSILON) * weight + bias
+    return centered / xp.sqrt(variance + epsilon) * weight + bias

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .blocks import Block, ChannelMix, Norm
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
+from .model import Model
 from .sequence_model import SequenceModel
 
-__all__ = ["LanguageModel", "Mamba2LM", "Mamba3LM", "MambaLM", "SequenceModel"]
+__all__ = ["Block", "ChannelMix", "LanguageModel", "Mamba2LM", "Mamba3LM", "MambaLM", "Model", "Norm", "SequenceModel"]

@@ -23,7 +23,6 @@ from .._arrays.library import (
 )
 from ..layers import Layer, Parameters, Stepper, TimeInvariant
 from ..layers.layer import check_signal
-from ..models import SequenceModel
 from ..recurrences.diagonal import driven, observed
 from ..recurrences.pairs import halved, joined
 from ..systems import records
@@ -31,6 +30,7 @@ from ..systems.conversions import dense_form
 from ..systems.discretization import discretized
 from ..systems.records import Diagonal
 from ..time_invariant.steps import SystemStep, system_stepper
+from .model import Model
 
 
 def real_stepper(layer: Layer, params: Parameters, *, rate: Any = 1.0) -> Stepper:
@@ -49,8 +49,8 @@ def real_stepper(layer: Layer, params: Parameters, *, rate: Any = 1.0) -> Steppe
         raise DTypeError(f"real_stepper: {layer!r} is no layer. Pass a definition, such as ssm_core.layers.S4D(4).")
     if isinstance(layer, TimeInvariant):
         return _time_invariant(layer, params, rate)
-    if isinstance(layer, SequenceModel):
-        return _sequence_model(layer, params, rate)
+    if isinstance(layer, Model):
+        return layer.stepper_of(params, rate, real_stepper)
     return layer.stepper(params, rate=rate)  # their states are real
 
 
@@ -123,25 +123,5 @@ def _real_system_stepper(system: Any, liquid: bool, xp: Namespace) -> SystemStep
             a, b = a + drive[..., :n], b + drive[..., n:]
         state = xp.concat([a * x - b * y, b * x + a * y], axis=-1) + drive
         return state, observed(C, state, several_outputs, False, xp)
-
-    return step
-
-
-def _sequence_model(model: SequenceModel, params: Parameters, rate: Any) -> Stepper:
-    params = model.prepared(params)
-    xp = namespace(model.name, **params)
-    encoder, _, head = model._parts(params, xp)
-
-    def block(i: int) -> Stepper:
-        norm = model._norm(params, i, xp)
-        step = real_stepper(model.block(), model.block_parameters(params, i), rate=rate)
-        return lambda x, state: step(norm(x), state)
-
-    steps = [block(i) for i in range(model.n_layers)]
-
-    def step(u_t: Array, state: Any) -> tuple[Array, Any]:
-        namespace(f"{model.name}.step", u_t=u_t, params=params["encoder.weight"])
-        y, state = model.compose_step(computable(u_t, xp), state, encoder, steps, head)
-        return in_dtype_of(u_t, y, xp), state
 
     return step

@@ -1,0 +1,237 @@
+"""Models of Flax NNX's own embedding, norms, linear maps and dropout around layers; definitions compose them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ssm_core import layers, models
+from ssm_core._arrays.errors import OptionError
+from ssm_core._arrays.library import namespace
+from ssm_core.files import pretrained
+from ssm_core.models import generation
+from ssm_core.models.blocks import BlockParts
+from ssm_core.models.language_model import EMBEDDING_STD
+from ssm_core.models.model import Parts
+
+from .base import BASES, MODULES, module
+from .file_names import file_arrays, load_arrays
+
+
+class Block(nnx.Module):
+    """norm, mixer, dropout, and maybe a channel mix, each with its residual."""
+
+    def __init__(self, definition: models.Block, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
+        self.definition = definition
+        norms, mix = definition.norms(), definition.mix()
+        self.norm = _norm(norms["norm"], rngs, param_dtype)
+        setattr(self, definition.mixer_name, module(definition.mixer(), rngs=rngs, param_dtype=param_dtype))
+        self.channel_norm = None if mix is None else _norm(norms["channel_norm"], rngs, param_dtype)
+        self.channel_mix = None if mix is None else ChannelMix(mix, rngs, param_dtype)
+        self.dropout = None if definition.dropout is None else nnx.Dropout(definition.dropout, rngs=rngs)
+
+    def __call__(self, x: jax.Array, **options: Any) -> Any:
+        """x (B, L, H) through the block; with return_state (x, state). Options as those of the layer."""
+        return self._parts(self.mixer_module, self.dropout).run(x, **options)
+
+    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
+        """A function (x (B, H), state) -> (x, state)."""
+        return self._parts(self.mixer_module.stepper(rate=rate), None).step
+
+    @property
+    def mixer_module(self) -> Any:
+        """The layer along time."""
+        return getattr(self, self.definition.mixer_name)
+
+    def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+
+
+class ChannelMix(nnx.Module):
+    """The features of every step by themselves."""
+
+    def __init__(self, definition: models.ChannelMix, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
+        self.definition = definition
+        for name, sizes in definition.maps().items():
+            setattr(self, name, nnx.Linear(*sizes, use_bias=definition.bias, param_dtype=param_dtype, rngs=rngs))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (..., H) mixed."""
+        return self.definition.compose(x, {name: getattr(self, name) for name in self.definition.maps()})
+
+
+def _norm(definition: models.Norm, rngs: nnx.Rngs, param_dtype: Any) -> Any:
+    if definition.kind is None:
+        return lambda x: x
+    kind = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}[definition.kind]
+    return kind(
+        definition.d_model, epsilon=definition.epsilon, use_fast_variance=False, param_dtype=param_dtype, rngs=rngs
+    )
+
+
+class ModelModule(nnx.Module):
+    """What the modules of models share: the definition composes the parts that a subclass has."""
+
+    definition: models.Model
+
+    def ends(self) -> tuple[Any, Any, Any]:
+        """What makes features of inputs, the blocks, and what makes outputs of features."""
+        raise NotImplementedError
+
+    def weight(self) -> jax.Array:
+        """Any parameter that inputs meet, for its device."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        u: jax.Array,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        cu_seqlens: jax.Array | None = None,
+        rate: Any = 1.0,
+        step_scale: jax.Array | None = None,
+        mode: str = "auto",
+        recompute: int | None = None,
+    ) -> Any:
+        """The outputs for u (B, L, d_input), of a language model logits (B, L, V) for tokens (B, L); with return_state
+        (outputs, state). Options as the definition's `apply`."""
+        self._check(u)
+        return self.definition.compose(
+            u, Parts(*self.ends()), state=state, return_state=return_state, lengths=lengths, reset=reset,
+            cu_seqlens=cu_seqlens, rate=rate, step_scale=step_scale, mode=mode, recompute=recompute,
+        )  # fmt: skip
+
+    def arrays(self) -> dict[str, jax.Array]:
+        """The parameters by the names and in the layouts of weight files."""
+        return file_arrays(self)
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first step."""
+        return self.definition.initial_state(self.arrays(), batch)
+
+    def step(self, u_t: jax.Array, state: Any, *, rate: Any = 1.0) -> tuple[jax.Array, Any]:
+        """(outputs, state) of one step u_t (B, d_input), or of tokens (B,). To take many, hold the `stepper`."""
+        return self.stepper(rate=rate)(u_t, state)
+
+    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
+        """A function (u_t, state) -> (y_t, state) that holds what does not change between steps."""
+        enter, blocks, leave = self.ends()
+        steps = [block.stepper(rate=rate) for block in blocks]
+        return self.definition.compose_stepper(Parts(enter, steps, leave), self.weight())
+
+    def _check(self, u: jax.Array) -> None:
+        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.weight())
+
+
+class SequenceModule(ModelModule):
+    """The module of any `ssm_core.models.SequenceModel`."""
+
+    definition: models.SequenceModel
+
+    def __init__(self, definition: models.SequenceModel, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
+        self.definition = definition
+        self.encoder = nnx.Linear(definition.d_input, definition.d_model, param_dtype=param_dtype, rngs=rngs)
+        self.blocks = nnx.List([Block(block, rngs, param_dtype) for block in definition.pattern()])
+        self.head = nnx.Linear(definition.d_model, definition.d_output, param_dtype=param_dtype, rngs=rngs)
+
+    def ends(self) -> tuple[Any, Any, Any]:
+        return self.encoder, self.blocks, self.head
+
+    def weight(self) -> jax.Array:
+        return self.encoder.kernel[...]
+
+
+_embedding_init = nnx.initializers.normal(EMBEDDING_STD)
+
+
+class _Backbone(nnx.Module):
+    """Embedding, blocks and last norm."""
+
+    def __init__(self, definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
+        sizes = definition.vocab_size, definition.d_model
+        self.embeddings = nnx.Embed(*sizes, embedding_init=_embedding_init, param_dtype=param_dtype, rngs=rngs)
+        self.layers = nnx.List([Block(block, rngs, param_dtype) for block in definition.pattern()])
+        self.norm_f = _norm(definition.last_norm(), rngs, param_dtype)
+
+
+def _head(definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.Linear:
+    sizes = definition.d_model, definition.vocab_size
+    return nnx.Linear(*sizes, use_bias=False, kernel_init=_embedding_init, param_dtype=param_dtype, rngs=rngs)
+
+
+class LanguageModule(ModelModule):
+    """The module of any `ssm_core.models.LanguageModel`."""
+
+    definition: models.LanguageModel
+
+    def __init__(self, definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
+        self.definition = definition
+        self.backbone = _Backbone(definition, rngs, param_dtype)
+        self.lm_head = None if definition.tied else _head(definition, rngs, param_dtype)
+
+    def ends(self) -> tuple[Any, Any, Any]:
+        return self.backbone.embeddings, self.backbone.layers, self._logits
+
+    def weight(self) -> jax.Array:
+        return self.backbone.embeddings.embedding[...]
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        head = self.backbone.embeddings.attend if self.lm_head is None else self.lm_head
+        return head(self.backbone.norm_f(x))
+
+    def generate(
+        self,
+        ids: jax.Array,
+        n_tokens: int,
+        *,
+        lengths: jax.Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+        return_state: bool = False,
+        **options: Any,
+    ) -> Any:
+        """n_tokens tokens (B, n_tokens) that go on from ids (B, L), jitted. Options as the definition's `generate`."""
+        definition, params = self.definition, self.arrays()
+        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
+        logits, state = _prefill(definition, padding, params, ids, lengths, state)
+        tokens, state = generation.generate(logits, state, partial(_step, definition, params), n_tokens, **options)
+        return (tokens, state) if return_state else tokens
+
+    @classmethod
+    def from_pretrained(cls, directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> Self:
+        """The model of a directory with config.json and safetensors files. As `ssm_core.from_pretrained`."""
+        definition, tensors = pretrained.read(directory)
+        if not issubclass(cls, MODULES[definition.name]):
+            raise OptionError(f"{cls.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}.")
+        loaded = cls(**definition.options(), rngs=nnx.Rngs(0), param_dtype=param_dtype)
+        load_arrays(loaded, tensors, param_dtype)
+        return loaded
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
+        pretrained.save_pretrained(self.definition, self.arrays(), directory)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _prefill(
+    definition: models.LanguageModel, padding: str, params: Any, ids: jax.Array, lengths: Any, state: Any
+) -> Any:
+    return definition.prefill(params, ids, lengths=lengths, padding=padding, state=state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(definition: models.LanguageModel, params: Any, ids: jax.Array, state: Any) -> Any:
+    return definition.stepper(params)(ids, state)
+
+
+BASES[models.SequenceModel] = SequenceModule
+BASES[models.LanguageModel] = LanguageModule

@@ -1,0 +1,240 @@
+"""Models of PyTorch's own embedding, norms, linear maps and dropout around layers; definitions compose them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ssm_core import layers, models
+from ssm_core._arrays.errors import OptionError
+from ssm_core._arrays.library import namespace
+from ssm_core.files import pretrained
+from ssm_core.models import generation
+from ssm_core.models.blocks import BlockParts
+from ssm_core.models.language_model import EMBEDDING_STD
+from ssm_core.models.model import Parts
+
+from .base import BASES, MODULES, module
+
+
+class Block(nn.Module):
+    """norm, mixer, dropout, and maybe a channel mix, each with its residual."""
+
+    def __init__(self, definition: models.Block, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.definition = definition
+        norms, mix = definition.norms(), definition.mix()
+        self.norm = _norm(norms["norm"], device, dtype)
+        self.add_module(definition.mixer_name, module(definition.mixer(), device=device, dtype=dtype))
+        self.channel_norm = None if mix is None else _norm(norms["channel_norm"], device, dtype)
+        self.channel_mix = None if mix is None else ChannelMix(mix, device, dtype)
+        self.dropout = None if definition.dropout is None else nn.Dropout(definition.dropout)
+
+    def forward(self, x: Tensor, **options: Any) -> Any:
+        """x (B, L, H) through the block; with return_state (x, state). Options as those of the layer."""
+        return self._parts(self.mixer_module, self.dropout).run(x, **options)
+
+    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
+        """A function (x (B, H), state) -> (x, state)."""
+        return self._parts(self.mixer_module.stepper(rate=rate), None).step
+
+    @property
+    def mixer_module(self) -> Any:
+        """The layer along time."""
+        return getattr(self, self.definition.mixer_name)
+
+    def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+
+
+class ChannelMix(nn.Module):
+    """The features of every step by themselves."""
+
+    def __init__(self, definition: models.ChannelMix, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.definition = definition
+        for name, sizes in definition.maps().items():
+            self.add_module(name, nn.Linear(*sizes, bias=definition.bias, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., H) mixed."""
+        return self.definition.compose(x, self._modules)
+
+
+def _norm(definition: models.Norm, device: Any, dtype: torch.dtype | None) -> nn.Module:
+    if definition.kind is None:
+        return nn.Identity()
+    kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[definition.kind]
+    return kind(definition.d_model, eps=definition.epsilon, device=device, dtype=dtype)
+
+
+class ModelModule(nn.Module):
+    """What the modules of models share: the definition composes the parts that a subclass has."""
+
+    definition: models.Model
+
+    def __init__(self, definition: models.Model) -> None:
+        super().__init__()
+        self.definition = definition
+
+    def ends(self) -> tuple[Any, Any, Any]:
+        """What makes features of inputs, the blocks, and what makes outputs of features."""
+        raise NotImplementedError
+
+    def weight(self) -> Tensor:
+        """Any parameter that inputs meet, for its device."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
+        rate: Any = 1.0,
+        step_scale: Tensor | None = None,
+        mode: str = "auto",
+        recompute: int | None = None,
+    ) -> Any:
+        """The outputs for u (B, L, d_input), of a language model logits (B, L, V) for tokens (B, L); with return_state
+        (outputs, state). Options as the definition's `apply`."""
+        self._check(u)
+        return self.definition.compose(
+            u, Parts(*self.ends()), state=state, return_state=return_state, lengths=lengths, reset=reset,
+            cu_seqlens=cu_seqlens, rate=rate, step_scale=step_scale, mode=mode, recompute=recompute,
+        )  # fmt: skip
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
+        return {p.name: attrgetter(p.name)(self) for p in self.definition.parameters()}
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first step."""
+        return self.definition.initial_state(self.arrays(), batch)
+
+    def step(self, u_t: Tensor, state: Any, *, rate: Any = 1.0) -> tuple[Tensor, Any]:
+        """(outputs, state) of one step u_t (B, d_input), or of tokens (B,). To take many, hold the `stepper`."""
+        return self.stepper(rate=rate)(u_t, state)
+
+    def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
+        """A function (u_t, state) -> (y_t, state) that holds what does not change between steps."""
+        enter, blocks, leave = self.ends()
+        steps = [block.stepper(rate=rate) for block in blocks]
+        return self.definition.compose_stepper(Parts(enter, steps, leave), self.weight())
+
+    def _check(self, u: Tensor) -> None:
+        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.weight())
+
+
+class SequenceModule(ModelModule):
+    """The module of any `ssm_core.models.SequenceModel`."""
+
+    definition: models.SequenceModel
+
+    def __init__(self, definition: models.SequenceModel, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__(definition)
+        self.encoder = nn.Linear(definition.d_input, definition.d_model, device=device, dtype=dtype)
+        self.blocks = nn.ModuleList(Block(block, device, dtype) for block in definition.pattern())
+        self.head = nn.Linear(definition.d_model, definition.d_output, device=device, dtype=dtype)
+
+    def ends(self) -> tuple[Any, Any, Any]:
+        return self.encoder, self.blocks, self.head
+
+    def weight(self) -> Tensor:
+        return self.encoder.weight
+
+
+class _Embedding(nn.Embedding):
+    """Drawn like the definition draws it, whenever it is; takes bytes and other integers too."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=EMBEDDING_STD)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids if ids.dtype in (torch.int32, torch.int64) else ids.long())
+
+
+class _Head(nn.Linear):
+    """Drawn like the definition draws it, whenever it is."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=EMBEDDING_STD)
+
+
+class _Backbone(nn.Module):
+    """Embedding, blocks and last norm."""
+
+    def __init__(self, definition: models.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.embeddings = _Embedding(definition.vocab_size, definition.d_model, device=device, dtype=dtype)
+        self.layers = nn.ModuleList(Block(block, device, dtype) for block in definition.pattern())
+        self.norm_f = _norm(definition.last_norm(), device, dtype)
+
+
+class LanguageModule(ModelModule):
+    """The module of any `ssm_core.models.LanguageModel`."""
+
+    definition: models.LanguageModel
+
+    def __init__(self, definition: models.LanguageModel, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__(definition)
+        d = definition
+        self.backbone = _Backbone(d, device, dtype)
+        self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, bias=False, device=device, dtype=dtype)
+
+    def ends(self) -> tuple[Any, Any, Any]:
+        return self.backbone.embeddings, self.backbone.layers, self._logits
+
+    def weight(self) -> Tensor:
+        return self.backbone.embeddings.weight
+
+    def _logits(self, x: Tensor) -> Tensor:
+        x = self.backbone.norm_f(x)
+        return nn.functional.linear(x, self.weight()) if self.lm_head is None else self.lm_head(x)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        ids: Tensor,
+        n_tokens: int,
+        *,
+        lengths: Tensor | None = None,
+        padding: str = "right",
+        state: Any = None,
+        return_state: bool = False,
+        **options: Any,
+    ) -> Any:
+        """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
+        namespace(self.definition.name, ids=ids, lengths=lengths, weight=self.weight())
+        parts = Parts(*self.ends())
+        prompt = self.definition.compose_prefill(ids, parts, lengths=lengths, padding=padding, state=state)
+        tokens, state = generation.generate(*prompt, self.stepper(), n_tokens, **options)
+        return (tokens, state) if return_state else tokens
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | os.PathLike[str], *, device: Any = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """The model of a directory with config.json and safetensors files. As `ssm_core.from_pretrained`."""
+        definition, tensors = pretrained.read(directory)
+        if not issubclass(cls, MODULES[definition.name]):
+            raise OptionError(f"{cls.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}.")
+        loaded = cls(**definition.options(), device=device, dtype=dtype)
+        loaded.load_state_dict({name: torch.from_numpy(x) for name, x in tensors.items()})
+        return loaded
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
+        pretrained.save_pretrained(self.definition, self.arrays(), directory)
+
+
+BASES[models.SequenceModel] = SequenceModule
+BASES[models.LanguageModel] = LanguageModule

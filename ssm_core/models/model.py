@@ -1,0 +1,285 @@
+"""A model: a pattern of blocks between what makes features of its inputs and what reads the features.
+
+The composition is written once, of parts that are functions of arrays: the pure ones of a definition, or the native
+modules of a framework.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, ClassVar
+
+from .._arrays.errors import OptionError, ShapeError, describe
+from .._arrays.library import Array, Namespace, in_dtype_of, namespace, require_arrays
+from ..layers import parametrizations as common
+from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
+from ..layers.parameters import Parameter, Parameters
+from ..recurrences.segments import check_cu_seqlens, check_lengths, check_masks, steps_within
+from .blocks import Block, Function, under
+from .options import freeze, plain
+
+StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model as functions of arrays, whichever framework they are of.
+
+    enter   inputs -> features (..., H)
+    blocks  of a run: `BlockParts.run` or what is called alike; of a step: `BlockParts.step`
+    leave   features -> outputs
+    """
+
+    enter: Function
+    blocks: Sequence[Callable[..., Any]]
+    leave: Function
+
+
+class Model(Layer):
+    """What all models share. Subclasses are frozen dataclasses: a pattern, the ends, and the names of parameters."""
+
+    d_model: int
+    n_layers: int
+    layer: str
+    layer_options: Mapping[str, Any]
+
+    signal: ClassVar[str]  # what errors call the input
+    prefix: ClassVar[str]  # of the blocks' parameters
+    behind: ClassVar[tuple[str, ...]] = ()  # the states behind the blocks
+
+    @abstractmethod
+    def pattern(self) -> tuple[Block, ...]:
+        """The blocks, one after another."""
+
+    @abstractmethod
+    def first_parameters(self) -> tuple[Parameter, ...]:
+        """Those of the entry."""
+
+    @abstractmethod
+    def last_parameters(self) -> tuple[Parameter, ...]:
+        """Those behind the blocks."""
+
+    @abstractmethod
+    def ends(self, params: Parameters, xp: Namespace) -> tuple[Function, Function]:
+        """What makes features of inputs, and what makes outputs of features."""
+
+    @abstractmethod
+    def check_signal(self, u: Array, *, step: bool = False) -> None:
+        """Raise unless u is an input of the model by its shape and dtype."""
+
+    def check_values(self, operation: str, u: Array) -> None:
+        """Raise for inputs that may be read and have no meaning."""
+
+    def outputs(self, x: Array, leave: Function, state: Any, **options: Any) -> tuple[Array, tuple[Any, ...]]:
+        """Outputs of the features behind the blocks, and the states that they need."""
+        return leave(x), ()
+
+    def step_outputs(self, x: Array, leave: Function, state: Any) -> tuple[Array, tuple[Any, ...]]:
+        """`outputs` of one step."""
+        return leave(x), ()
+
+    def outer_state(self, params: Parameters, batch: int) -> tuple[Any, ...]:
+        """The state behind the blocks before the first step."""
+        return ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer_options, Mapping):
+            raise OptionError(f"{self.name}: layer_options = {self.layer_options!r} must be a dict of options.")
+        freeze(self)
+        common.whole(self.name, d_model=self.d_model, n_layers=self.n_layers)
+        if "d_model" in self.layer_options:
+            raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
+        self.pattern()[0].check(self.name)
+
+    def options(self) -> dict[str, Any]:
+        definition: Any = self
+        return {f.name: plain(getattr(self, f.name)) for f in fields(definition) if f.init}
+
+    def block(self) -> Layer:
+        """The layer of every block."""
+        return self.pattern()[0].mixer()
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        found, blocks = list(self.first_parameters()), self.pattern()
+        own = {block: block.parameters() for block in set(blocks)}
+        for i, block in enumerate(blocks):
+            found.extend(Parameter(f"{self.prefix}{i}.{p.name}", p.shape, p.draw, p.special) for p in own[block])
+        return (*found, *self.last_parameters())
+
+    def block_parameters(self, params: Parameters, i: int) -> Parameters:
+        """The parameters of the layer of block i."""
+        return self.pattern()[i].mixer_parameters(under(params, f"{self.prefix}{i}."))
+
+    def _mixers(self, params: Parameters) -> Iterator[tuple[Block, Parameters, Layer, Parameters]]:
+        """(block, its parameters, its layer, the layer's parameters) of every block."""
+        blocks = self.pattern()
+        made = {block: block.mixer() for block in set(blocks)}
+        for i, block in enumerate(blocks):
+            own = under(params, f"{self.prefix}{i}.")
+            yield block, own, made[block], block.mixer_parameters(own)
+
+    # Runs -------------------------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        params: Parameters,
+        u: Array,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        cu_seqlens: Array | None = None,
+        rate: Any = 1.0,
+        step_scale: Array | None = None,
+        mode: str = "auto",
+        recompute: int | None = None,
+    ) -> Any:
+        """The outputs for u, and the state after them with return_state.
+
+        state       a tuple as of `initial_state`, zero if None
+        lengths     integer (B,): what stands beyond is as if it were not there
+        reset       bool (B, L): the states are zeroed before that step
+        cu_seqlens  integer (n + 1,) with B = 1: n sequences packed one after another; states have batch n
+        rate, step_scale, mode, recompute  as in the layers
+        """
+        params = self.prepared(params, **{self.signal: u})
+        xp = namespace(self.name, **params)
+        y = self.compose(
+            u, self.parts(params, xp), state=state, return_state=return_state, lengths=lengths, reset=reset,
+            cu_seqlens=cu_seqlens, rate=rate, step_scale=step_scale, mode=mode, recompute=recompute,
+        )  # fmt: skip
+        return (in_dtype_of(u, y[0], xp), y[1]) if return_state else in_dtype_of(u, y, xp)
+
+    def parts(self, params: Parameters, xp: Namespace) -> Parts:
+        """The model as functions, blocks those of runs."""
+        blocks = [
+            block.parts(own, partial(layer.apply, inner), xp).run for block, own, layer, inner in self._mixers(params)
+        ]
+        enter, leave = self.ends(params, xp)
+        return Parts(enter, blocks, leave)
+
+    def compose(self, u: Array, parts: Parts, *, state: Any = None, return_state: bool = False, **options: Any) -> Any:
+        """`apply` of the model's parts, whichever framework they are of."""
+        x, states = self.hidden(u, parts, state=state, return_state=return_state, **options)
+        before = None if state is None else state[self.n_layers :]
+        y, outer = self.outputs(x, parts.leave, before, **options)
+        return (y, (*states, *outer)) if return_state else y
+
+    def hidden(
+        self, u: Array, parts: Parts, *, state: Any = None, return_state: bool = False, **options: Any
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """What stands behind the blocks (B, L, H), and with return_state the states of the blocks."""
+        self.check_signal(u)
+        self.check_times(u, **options)
+        if state is not None:
+            self.check_state(self.name, state)
+        u = self._masked(u, **options)
+        self.check_values(self.name, u)
+        x, states = parts.enter(u), []
+        # What is not given is not handed on: not every layer has every option.
+        options = {name: option for name, option in options.items() if option is not None}
+        for i, block in enumerate(parts.blocks):
+            x = block(x, state=None if state is None else state[i], return_state=return_state, **options)
+            if return_state:
+                x, after = x
+                states.append(after)
+        return x, tuple(states)
+
+    def _masked(self, u: Array, *, lengths: Any = None, **others: Any) -> Array:
+        """u without what stands beyond the lengths."""
+        if lengths is None:
+            return u
+        xp = namespace(self.name, **{self.signal: u}, lengths=lengths)
+        within = steps_within(lengths, u.shape[1], xp)
+        return xp.where(within if u.ndim == 2 else within[..., None], u, xp.zeros_like(u))
+
+    def check_times(
+        self,
+        u: Array,
+        *,
+        lengths: Any = None,
+        reset: Any = None,
+        cu_seqlens: Any = None,
+        rate: Any = 1.0,
+        **others: Any,
+    ) -> None:
+        """Raise for options that do not fit the input; what is left to check is the layers'."""
+        B, L = u.shape[:2]
+        given = describe(**{self.signal: u}, reset=reset, lengths=lengths)
+        for name, x, wanted in (("reset", reset, (B, L)), ("lengths", lengths, (B,))):
+            if x is not None:
+                require_arrays(self.name, **{name: x})
+                if tuple(x.shape) != wanted:
+                    raise ShapeError(f"{self.name}: {name} must be {wanted} ({given}).")
+        check_masks(self.name, given, reset, lengths, None)
+        check_lengths(self.name, lengths, L)
+        check_rate(self.name, rate, self.d_model)
+        if cu_seqlens is not None:
+            check_cu_seqlens(self.name, cu_seqlens, B, L, reset=reset, lengths=lengths)
+
+    # Steps ------------------------------------------------------------------------------------------------------------
+
+    def initial_state(self, params: Parameters, batch: int) -> Any:
+        """The states of the blocks, then what the outputs need."""
+        check_batch(self.name, batch)
+        params = self.prepared(params)
+        states = [layer.initial_state(inner, batch) for _, _, layer, inner in self._mixers(params)]
+        return (*states, *self.outer_state(params, batch))
+
+    def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        """(u_t, state) -> (y_t, state), without the axis of time."""
+        return self.stepper_of(params, rate, lambda layer, inner, rate: layer.stepper(inner, rate=rate))
+
+    def stepper_of(self, params: Parameters, rate: Any, stepper_of: StepperOf) -> Stepper:
+        """`stepper` around the steps that a function (layer, params, rate=) makes of the blocks' layers."""
+        params = self.prepared(params)
+        xp = namespace(self.name, **params)
+        blocks = [
+            block.parts(own, stepper_of(layer, inner, rate=rate), xp).step
+            for block, own, layer, inner in self._mixers(params)
+        ]
+        enter, leave = self.ends(params, xp)
+        step = self.compose_stepper(Parts(enter, blocks, leave), next(iter(params.values())))
+
+        def in_its_dtype(u_t: Array, state: Any) -> tuple[Array, Any]:
+            y, state = step(u_t, state)
+            return in_dtype_of(u_t, y, xp), state
+
+        return in_its_dtype
+
+    def compose_stepper(self, parts: Parts, like: Array) -> Stepper:
+        """`stepper` of the model's parts, whichever framework they are of; like is any parameter."""
+        n, check = self.n_layers, once_per_kind(partial(self._check_step, like))
+
+        def step(u_t: Array, state: Any) -> tuple[Array, Any]:
+            check(u_t, state)
+            self.check_values(f"{self.name}.step", u_t)
+            x, states = parts.enter(u_t), []
+            for block, before in zip(parts.blocks, state[:n], strict=True):
+                x, after = block(x, before)
+                states.append(after)
+            y, outer = self.step_outputs(x, parts.leave, state[n:])
+            return y, (*states, *outer)
+
+        return step
+
+    def _check_step(self, like: Array, u_t: Array, state: Any) -> None:
+        operation = f"{self.name}.step"
+        self.check_signal(u_t, step=True)
+        namespace(operation, **{self.signal: u_t}, params=like)
+        self.check_state(operation, state)
+
+    def check_state(self, operation: str, state: Any) -> None:
+        """Raise unless the state is one of every block, and what the outputs need."""
+        n = self.n_layers + len(self.behind)
+        if not isinstance(state, tuple | list) or len(state) != n or any(x is None for x in state):
+            wanted = " and ".join((f"{self.n_layers} layer states", *self.behind))
+            raise ShapeError(
+                f"{operation}: state must be a tuple of {wanted}, not {type(state).__name__} of "
+                f"{len(state) if hasattr(state, '__len__') else 0}. "
+                "Start from initial_state(batch)."
+            )

@@ -12,7 +12,7 @@ import pytest
 
 import ssm_core
 from ssm_core import adapters
-from ssm_core.files.pretrained import their_name
+from ssm_core.files.pretrained.mamba import their_name
 
 V, L = 13, 10
 OPTIONS: dict[str, dict[str, Any]] = {

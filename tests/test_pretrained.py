@@ -13,6 +13,7 @@ import pytest
 
 import ssm_core
 from ssm_core import adapters
+from ssm_core.files import pretrained
 from ssm_core.models import LanguageModel, Mamba3LM, MambaLM
 
 pytest.importorskip("safetensors")
@@ -286,3 +287,42 @@ def test_without_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch):
     ):
         with pytest.raises(ssm_core.MissingPackageError, match=r"safetensors is not installed.* pip install "):
             call()
+
+
+def test_another_architecture(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Is one record: nothing else knows what a mixer is, or how its tensors are called."""
+    model = LanguageModel(11, 8, 2, "S4D", {"d_state": 4}, channel_mix="gated_mlp", mix_width=12)
+
+    def definition(c: dict[str, Any], tied: bool) -> LanguageModel:
+        options = {"layer": "S4D", "layer_options": {"d_state": c["states"]}, "tied": tied}
+        mix = {"channel_mix": "gated_mlp", "mix_width": c["width"]}
+        return LanguageModel(c["vocab_size"], c["hidden_size"], c["num_hidden_layers"], **options, **mix)
+
+    record = pretrained.Architecture(
+        model_type="s4d_with_mlp",
+        definition=definition,
+        describes=lambda model: model.layer == "S4D",
+        config=lambda model: {"states": model.layer_options["d_state"], "width": model.mix_width},
+        their_name=lambda name: name.replace("backbone", "model").replace("channel_mix", "mlp"),
+        their_shape=lambda name, shape: (*shape, 1) if name.endswith("log_dt") else shape,
+        sizes=("states",),
+    )
+    known = {**pretrained.architectures(), record.model_type: record}
+    monkeypatch.setattr(pretrained.directory, "architectures", lambda: known)
+    params = weights(model)
+    ssm_core.save_pretrained(model, params, folder)
+    tensors = load_file(folder / "model.safetensors")
+    assert tensors["model.layers.0.mixer.log_dt"].shape == (8, 1)
+    assert "model.layers.1.mlp.gate.weight" in tensors
+    loaded, found = ssm_core.from_pretrained(folder)
+    assert loaded == model
+    same(found, params)
+    write_config(folder, (folder / "config.json").read_text().replace('"states": 4', '"states": 0'))
+    with pytest.raises(ssm_core.OptionError, match="states = 0 must be a whole number of at least 1"):
+        ssm_core.from_pretrained(folder)
+
+
+def test_a_channel_mix_that_the_format_does_not_know(folder: Path):
+    model = MambaLM(11, 8, 1, channel_mix="mlp")
+    with pytest.raises(ssm_core.OptionError, match=r"^save_pretrained: the format knows no channel_mix 'mlp'\.$"):
+        ssm_core.save_pretrained(model, weights(model), folder)

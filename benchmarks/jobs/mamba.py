@@ -100,7 +100,7 @@ def published(layer: Any) -> Any:
         "transformers.models.mamba2.modeling_mamba2",
     )
 
-    from ssm_core.files.pretrained import their_name
+    from ssm_core.files.pretrained.mamba import their_name
 
     d = layer.definition
     common = {"hidden_size": d.d_model, "state_size": d.d_state, "expand": d.expand}

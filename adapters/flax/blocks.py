@@ -106,9 +106,18 @@ class ModelModule(nnx.Module):
         (outputs, state). Options as the definition's `apply`."""
         self._check(u)
         return self.definition.compose(
-            u, Parts(*self.ends()), state=state, return_state=return_state, lengths=lengths, reset=reset,
-            cu_seqlens=cu_seqlens, rate=rate, step_scale=step_scale, mode=mode, recompute=recompute,
-        )  # fmt: skip
+            u,
+            Parts(*self.ends()),
+            state=state,
+            return_state=return_state,
+            lengths=lengths,
+            reset=reset,
+            cu_seqlens=cu_seqlens,
+            rate=rate,
+            step_scale=step_scale,
+            mode=mode,
+            recompute=recompute,
+        )
 
     def arrays(self) -> dict[str, jax.Array]:
         """The parameters by the names and in the layouts of weight files."""

@@ -81,10 +81,15 @@ def from_s4(
         params |= _two("P", _copied(np.moveaxis(t["kernel.P"], 0, 1), copies))
     channels = rows // 2 if bidirectional else rows
     options: dict[str, Any] = {
-        "d_state": 2 * n, "n_ssm": copies, "channels": channels, "activation": activation,
-        "bidirectional": bidirectional, "skip": "D" in t,
-        "output": None, "discretization": discretization or ("bilinear" if low_rank else "zoh"),
-    }  # fmt: skip
+        "d_state": 2 * n,
+        "n_ssm": copies,
+        "channels": channels,
+        "activation": activation,
+        "bidirectional": bidirectional,
+        "skip": "D" in t,
+        "output": None,
+        "discretization": discretization or ("bilinear" if low_rank else "zoh"),
+    }
     if "D" in t:
         params["D"] = t["D"].reshape(channels, H)
     if mixed[0] in t:
@@ -150,9 +155,15 @@ def from_s5(
     params = {"log_dt": t["log_step"].reshape(P), "A_re": t["Lambda_re"], "A_im": t["Lambda_im"], "D": t["D"][None, :]}
     params |= _two("B", B) | _two("C", C)
     layer = layers.S5(
-        H, d_state=2 * P if conj_sym else P, conj_sym=conj_sym, bidirectional=bidirectional, clip_eigs=clip_eigs,
-        discretization=discretization, activation=None, output=None,
-    )  # fmt: skip
+        H,
+        d_state=2 * P if conj_sym else P,
+        conj_sym=conj_sym,
+        bidirectional=bidirectional,
+        clip_eigs=clip_eigs,
+        discretization=discretization,
+        activation=None,
+        output=None,
+    )
     return _checked("from_s5", layer, params)
 
 
@@ -188,13 +199,21 @@ def from_rtf(tensors: Tensors, *, bidirectional: bool = False, rtf2: bool = Fals
     if S < 1 or H % S:
         raise ShapeError(f"from_rtf: ab has {len(t['ab'])} rows, which are not those of a and b of {H} channels.")
     params = {
-        "a": t["ab"][: rows * S].reshape(rows, S, N), "b": t["ab"][rows * S :].reshape(rows, H, N),
+        "a": t["ab"][: rows * S].reshape(rows, S, N),
+        "b": t["ab"][rows * S :].reshape(rows, H, N),
         "h_0": t["h_0"].reshape(rows, H),
-    }  # fmt: skip
+    }
     if "scalar" in t:
         params["slack"] = t["scalar"].reshape(rows, S)
-    layer = layers.RTF(H, N, constraint="montel" if "scalar" in t else None, n_ssm=S, bidirectional=bidirectional,
-                       activation=None, output=None)  # fmt: skip
+    layer = layers.RTF(
+        H,
+        N,
+        constraint="montel" if "scalar" in t else None,
+        n_ssm=S,
+        bidirectional=bidirectional,
+        activation=None,
+        output=None,
+    )
     if rtf2:
         params = _of_advanced(layer, params)
     return _checked("from_rtf", layer, params)

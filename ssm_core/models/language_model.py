@@ -63,6 +63,7 @@ class LanguageModel(Model):
     channel_mix: str | None = None
     mix_width: int | None = None
 
+    positional: ClassVar[int] = 3  # options that modules take by position
     signal: ClassVar[str] = "ids"
     prefix: ClassVar[str] = "backbone.layers."
 
@@ -74,9 +75,14 @@ class LanguageModel(Model):
 
     def pattern(self) -> tuple[Block, ...]:
         block = Block(
-            self.d_model, self.layer, self.layer_options, norm="rms", epsilon=self.epsilon,
-            channel_mix=self.channel_mix, mix_width=self.mix_width,
-        )  # fmt: skip
+            self.d_model,
+            self.layer,
+            self.layer_options,
+            norm="rms",
+            epsilon=self.epsilon,
+            channel_mix=self.channel_mix,
+            mix_width=self.mix_width,
+        )
         return (block,) * self.n_layers
 
     def last_norm(self) -> Norm:
@@ -170,9 +176,16 @@ class LanguageModel(Model):
         generation.check_options(n_tokens, temperature, top_k, top_p, eos, self.vocab_size)
         logits, state = self.prefill(params, ids, lengths=lengths, padding=padding, state=state)
         tokens, state = generation.generate(
-            logits, state, self.stepper(params), n_tokens, temperature=temperature, top_k=top_k, top_p=top_p, eos=eos,
+            logits,
+            state,
+            self.stepper(params),
+            n_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            eos=eos,
             seed=seed,
-        )  # fmt: skip
+        )
         return (tokens, state) if return_state else tokens
 
     def check_signal(self, u: Array, *, step: bool = False) -> None:

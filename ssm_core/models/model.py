@@ -116,10 +116,10 @@ class Model(Layer):
     def _mixers(self, params: Parameters) -> Iterator[tuple[Block, Parameters, Layer, Parameters]]:
         """(block, its parameters, its layer, the layer's parameters) of every block."""
         blocks = self.pattern()
+        own = _of_blocks(params, self.prefix, len(blocks))
         made = {block: block.mixer() for block in set(blocks)}
-        for i, block in enumerate(blocks):
-            own = under(params, f"{self.prefix}{i}.")
-            yield block, own, made[block], block.mixer_parameters(own)
+        for block, mine in zip(blocks, own, strict=True):
+            yield block, mine, made[block], block.mixer_parameters(mine)
 
     # Runs -------------------------------------------------------------------------------------------------------------
 
@@ -149,9 +149,18 @@ class Model(Layer):
         params = self.prepared(params, **{self.signal: u})
         xp = namespace(self.name, **params)
         y = self.compose(
-            u, self.parts(params, xp), state=state, return_state=return_state, lengths=lengths, reset=reset,
-            cu_seqlens=cu_seqlens, rate=rate, step_scale=step_scale, mode=mode, recompute=recompute,
-        )  # fmt: skip
+            u,
+            self.parts(params, xp),
+            state=state,
+            return_state=return_state,
+            lengths=lengths,
+            reset=reset,
+            cu_seqlens=cu_seqlens,
+            rate=rate,
+            step_scale=step_scale,
+            mode=mode,
+            recompute=recompute,
+        )
         return (in_dtype_of(u, y[0], xp), y[1]) if return_state else in_dtype_of(u, y, xp)
 
     def parts(self, params: Parameters, xp: Namespace) -> Parts:
@@ -283,3 +292,13 @@ class Model(Layer):
                 f"{len(state) if hasattr(state, '__len__') else 0}. "
                 "Start from initial_state(batch)."
             )
+
+
+def _of_blocks(params: Parameters, prefix: str, n: int) -> list[Parameters]:
+    """The parameters of every block by their names in it, in one walk over all."""
+    found: list[Parameters] = [{} for _ in range(n)]
+    for name, p in params.items():
+        if name.startswith(prefix):
+            i, _, own = name[len(prefix) :].partition(".")
+            found[int(i)][own] = p
+    return found

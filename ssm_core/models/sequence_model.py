@@ -57,6 +57,7 @@ class SequenceModel(Model):
     channel_mix: str | None = None
     mix_width: int | None = None
 
+    positional: ClassVar[int] = 4  # options that modules take by position
     signal: ClassVar[str] = "u"
     prefix: ClassVar[str] = "blocks."
     behind: ClassVar[tuple[str, ...]] = ("the pool's",)
@@ -69,9 +70,14 @@ class SequenceModel(Model):
 
     def pattern(self) -> tuple[Block, ...]:
         block = Block(
-            self.d_model, self.layer, self.layer_options, channel_mix=self.channel_mix, mix_width=self.mix_width,
-            dropout=self.dropout, mixer_name="layer",
-        )  # fmt: skip
+            self.d_model,
+            self.layer,
+            self.layer_options,
+            channel_mix=self.channel_mix,
+            mix_width=self.mix_width,
+            dropout=self.dropout,
+            mixer_name="layer",
+        )
         return (block,) * self.n_layers
 
     def first_parameters(self) -> tuple[Parameter, ...]:

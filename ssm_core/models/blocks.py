@@ -52,7 +52,7 @@ class Norm:
             return unchanged
         weight = params["weight"]
         if self.kind == "rms":
-            return lambda x: normed(x, weight, None, 1, self.epsilon, True, xp)
+            return lambda x: normed(x, weight, epsilon=self.epsilon)
         return lambda x: layer_norm(x, weight, params["bias"], xp, self.epsilon)
 
 

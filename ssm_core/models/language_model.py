@@ -136,7 +136,7 @@ class LanguageModel(Model):
             raise unknown(operation, "padding", padding, PADDINGS)
         if ids.shape[1] == 0:
             raise ShapeError(f"{operation}: a prompt needs at least one token ({describe(ids=ids)}).")
-        self.check_times(ids, lengths=lengths)
+        self.segments(ids, lengths=lengths)
         if isinstance(lengths, np.ndarray) and lengths.size and lengths.min() < 1:
             raise DomainError(f"{operation}: every prompt needs at least one token (lengths: {lengths}).")
         xp, reset = namespace(self.name, ids=ids), None

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any, ClassVar
 
 from .._arrays.errors import OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, in_dtype_of, namespace, require_arrays
+from .._arrays.library import Array, Namespace, in_dtype_of, namespace
 from ..layers import parametrizations as common
 from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
 from ..layers.parameters import Parameter, Parameters
-from ..recurrences.segments import check_cu_seqlens, check_lengths, check_masks, steps_within
+from ..recurrences.segments import Segments, checked_segments
 from .blocks import Block, Function, under
 from .options import freeze, plain
 
@@ -183,10 +183,10 @@ class Model(Layer):
     ) -> tuple[Array, tuple[Any, ...]]:
         """What stands behind the blocks (B, L, H), and with return_state the states of the blocks."""
         self.check_signal(u)
-        self.check_times(u, **options)
+        segments = self.segments(u, **options)
         if state is not None:
             self.check_state(self.name, state)
-        u = self._masked(u, **options)
+        u = segments.masked(u, 1, namespace(self.name, **{self.signal: u}))
         self.check_values(self.name, u)
         x, states = parts.enter(u), []
         # What is not given is not handed on: not every layer has every option.
@@ -198,15 +198,7 @@ class Model(Layer):
                 states.append(after)
         return x, tuple(states)
 
-    def _masked(self, u: Array, *, lengths: Any = None, **others: Any) -> Array:
-        """u without what stands beyond the lengths."""
-        if lengths is None:
-            return u
-        xp = namespace(self.name, **{self.signal: u}, lengths=lengths)
-        within = steps_within(lengths, u.shape[1], xp)
-        return xp.where(within if u.ndim == 2 else within[..., None], u, xp.zeros_like(u))
-
-    def check_times(
+    def segments(
         self,
         u: Array,
         *,
@@ -215,20 +207,14 @@ class Model(Layer):
         cu_seqlens: Any = None,
         rate: Any = 1.0,
         **others: Any,
-    ) -> None:
-        """Raise for options that do not fit the input; what is left to check is the layers'."""
-        B, L = u.shape[:2]
-        given = describe(**{self.signal: u}, reset=reset, lengths=lengths)
-        for name, x, wanted in (("reset", reset, (B, L)), ("lengths", lengths, (B,))):
-            if x is not None:
-                require_arrays(self.name, **{name: x})
-                if tuple(x.shape) != wanted:
-                    raise ShapeError(f"{self.name}: {name} must be {wanted} ({given}).")
-        check_masks(self.name, given, reset, lengths, None)
-        check_lengths(self.name, lengths, L)
+    ) -> Segments:
+        """Where the sequences of an input begin and end; raises where the options do not fit it or each other."""
+        masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         check_rate(self.name, rate, self.d_model)
-        if cu_seqlens is not None:
-            check_cu_seqlens(self.name, cu_seqlens, B, L, reset=reset, lengths=lengths)
+        given = {self.signal: u} | masks
+        segments = checked_segments(self.name, describe(**given), tuple(u.shape[:1]), u.shape[1], **masks)
+        namespace(self.name, **given)
+        return segments
 
     # Steps ------------------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,13 @@ def typecheck(session: nox.Session) -> None:
 
 
 @nox.session
+def adapters(session: nox.Session) -> None:
+    """Write the adapters' modules from the definitions of layers and models; `-- --check` compares them."""
+    install(session, "-e", ".")
+    session.run("python", "adapters/generate.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation: docs/_build/index.html. The code that it shows runs in the tests."""
     install(session, "-e", f".[{FRAMEWORKS}]", "markdown-it-py", "pygments")

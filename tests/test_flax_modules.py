@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from modules import Framework, host, signal
+from modules import Framework, H, close, host, signal
 
 from ssm_core import adapters
 
@@ -69,6 +70,23 @@ def test_layouts_are_those_of_files(nnx: Any):
     arrays = model.arrays()
     np.testing.assert_array_equal(arrays["encoder.weight"], np.asarray(model.encoder.kernel[...]).T)
     np.testing.assert_array_equal(arrays["blocks.0.norm.weight"], np.asarray(model.blocks[0].norm.scale[...]))
+
+
+def test_shared_parameters(nnx: Any, tmp_path: Path):
+    """A layer of two blocks, and one parameter of two layers."""
+    pytest.importorskip("safetensors")
+    model = Framework("flax").module("SequenceModel", 3, 2, d_model=H, n_layers=3, layer_options={"d_state": 8})
+    model.blocks[2].layer = model.blocks[0].layer
+    model.blocks[1].layer.output_weight = model.blocks[0].layer.output_weight
+    params = host(model)
+    assert {name: x.shape for name, x in params.items()} == {p.name: p.shape for p in model.definition.parameters()}
+    for name in ("log_dt", "output_weight"):
+        np.testing.assert_array_equal(params[f"blocks.2.layer.{name}"], params[f"blocks.0.layer.{name}"])
+    u = signal(3)
+    close(nnx.jit(lambda m, u: m(u))(model, Framework("flax").asarray(u)), model.definition.apply(params, u))
+    adapters.flax.save(model, tmp_path / "shared")
+    for name, x in host(adapters.flax.load(tmp_path / "shared")).items():
+        np.testing.assert_array_equal(x, params[name])
 
 
 def test_param_dtype(nnx: Any):

@@ -121,6 +121,96 @@ def test_functional_call_and_vmap_over_models(torch: Any):
         torch.testing.assert_close(found[i], alone, rtol=1e-4, atol=1e-5)
 
 
+def layer_of(module: Any) -> Any:
+    return module if hasattr(module, "log_dt") else module.blocks[0].layer
+
+
+@pytest.mark.parametrize("kind", ["s4d", "model"])
+def test_normalized_weights(kind: str, torch: Any):
+    """Under weight_norm the parameters are a length and a direction, and the weight is computed of both."""
+    module, u = getattr(Framework("torch"), kind)(), torch.from_numpy(signal(H if kind == "s4d" else 3))
+    wanted, layer = module(u), layer_of(module)
+    torch.nn.utils.parametrizations.weight_norm(layer, "output_weight")
+    torch.testing.assert_close(module(u), wanted)
+    length, direction = (getattr(layer.parametrizations.output_weight, f"original{i}") for i in range(2))
+    module(u).sum().backward()
+    assert length.grad.abs().max() > 0
+    assert direction.grad.abs().max() > 0
+    with torch.no_grad():
+        length.mul_(2.0)
+    assert_runs_like(module, u, doubled := {n: x.detach().clone() for n, x in module.arrays().items()})
+    torch.nn.utils.parametrize.remove_parametrizations(layer, "output_weight")
+    assert_runs_like(module, u, doubled)
+
+
+def assert_runs_like(module: Any, u: Any, params: Any) -> None:
+    """As the definition with these parameters, over sequences and in a step."""
+    import torch
+
+    definition = module.definition
+    torch.testing.assert_close(module(u), definition.apply(params, u))
+    y, _ = module.step(u[:, 0], module.initial_state(B))
+    torch.testing.assert_close(y, definition.apply(params, u[:, :1]).reshape(y.shape))
+
+
+@pytest.mark.parametrize("kind", ["s4d", "model"])
+def test_pruned_weights(kind: str, torch: Any, tmp_path: Path):
+    from torch.nn.utils import prune
+
+    module, u = getattr(Framework("torch"), kind)(), torch.from_numpy(signal(H if kind == "s4d" else 3))
+    layer = layer_of(module)
+    prune.l1_unstructured(layer, "output_weight", amount=0.5)
+    assert int((layer.output_weight == 0).sum()) == layer.output_weight.numel() // 2
+    params = {name: x.detach() for name, x in module.arrays().items()}
+    assert {name: x.shape for name, x in params.items()} == {p.name: p.shape for p in module.definition.parameters()}
+    assert_runs_like(module, u, params)
+    adapters.torch.save(module, tmp_path / "pruned")
+    torch.testing.assert_close(adapters.torch.load(tmp_path / "pruned")(u), module(u))
+    prune.remove(layer, "output_weight")
+    assert_runs_like(module, u, params)
+
+
+def test_shared_parameters(torch: Any, tmp_path: Path):
+    """A layer of two blocks, and one parameter of two layers: every name is there, and the gradients add up."""
+    module = Framework("torch").module("SequenceModel", 3, 2, d_model=H, n_layers=3, layer_options={"d_state": 8})
+    first, second, _ = (block.layer for block in module.blocks)
+    second.output_weight = first.output_weight
+    module.blocks[2].layer = first
+    u = torch.from_numpy(signal(3))
+    params = {name: x.detach().clone() for name, x in module.arrays().items()}
+    assert params.keys() == {p.name for p in module.definition.parameters()}
+    assert_runs_like(module, u, params)
+    module(u).sum().backward()
+    alone = {name: x.requires_grad_() for name, x in params.items()}
+    module.definition.apply(alone, u).sum().backward()
+    summed = sum(alone[f"blocks.{i}.layer.output_weight"].grad for i in range(3))
+    torch.testing.assert_close(first.output_weight.grad, summed, rtol=1e-4, atol=1e-5)
+    adapters.torch.save(module, tmp_path / "shared")
+    torch.testing.assert_close(adapters.torch.load(tmp_path / "shared")(u), module(u))
+
+
+def replica(module: Any) -> Any:
+    """What DataParallel runs on a device: the parameters are copies, plain attributes that are no leaves."""
+    copies = {id(p): p * 1 for p in module.parameters()}
+    made = {id(part): part._replicate_for_data_parallel() for part in module.modules()}
+    for part in module.modules():
+        for name, child in part._modules.items():
+            setattr(made[id(part)], name, None if child is None else made[id(child)])
+        for name, p in part._parameters.items():
+            setattr(made[id(part)], name, copies[id(p)])
+    return made[id(module)]
+
+
+@pytest.mark.parametrize("kind", ["s4d", "model"])
+def test_replicas(kind: str, torch: Any):
+    module = getattr(Framework("torch"), kind)()
+    u, copy_of = torch.from_numpy(signal(H if kind == "s4d" else 3)), replica(module)
+    assert not list(copy_of.parameters())
+    assert_runs_like(copy_of, u, module.arrays())
+    copy_of(u).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
 def test_parameter_groups(torch: Any):
     model = Framework("torch").model()
     model.head.bias.requires_grad_(False)
@@ -132,6 +222,21 @@ def test_parameter_groups(torch: Any):
     found = {names[id(p)] for p in special["params"]}
     assert found == {n for n in names.values() if n.rsplit(".")[-1] in ssm}
     assert {names[id(p)] for p in regular["params"]} == set(names.values()) - found - {"head.bias"}
+
+
+def test_parameter_groups_of_reparametrized_modules(torch: Any):
+    """What poles are computed of is as special as they are."""
+    from torch.nn.utils import prune
+
+    module = Framework("torch").s4d()
+    torch.nn.utils.parametrizations.weight_norm(module, "log_A_re")
+    torch.nn.utils.parametrizations.weight_norm(module, "output_weight")
+    prune.identity(module, "B_re")
+    prune.identity(module, "C_re")
+    _, special = adapters.torch.param_groups(module, lr=0.1)
+    names = {id(p): name for name, p in module.named_parameters()}
+    poles = {f"parametrizations.log_A_re.original{i}" for i in range(2)}
+    assert {names[id(p)] for p in special["params"]} == {"log_dt", "A_im", "B_re_orig", "B_im"} | poles
 
 
 def test_dropout_is_for_training_only(torch: Any):

@@ -1,9 +1,25 @@
 """The layers as Flax NNX modules. All arithmetic is in the definitions of `ssm_core.layers`."""
 
 from .base import MODULES, SSMModule, module
-from .mamba import Mamba, Mamba2, Mamba3
-from .models import LanguageModel, Mamba2LM, Mamba3LM, MambaLM, SequenceModel
-from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
+from .modules import (
+    DSS,
+    LMU,
+    LRU,
+    RTF,
+    S4,
+    S4D,
+    S5,
+    SSM,
+    LanguageModel,
+    LinOSS,
+    Mamba,
+    Mamba2,
+    Mamba2LM,
+    Mamba3,
+    Mamba3LM,
+    MambaLM,
+    SequenceModel,
+)
 from .weights import load, param_labels, save
 
 __all__ = [

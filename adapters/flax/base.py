@@ -1,4 +1,4 @@
-"""The base of all modules: it registers the parameters of a definition and hands them to its functions."""
+"""The bases of all modules: they register the parameters of a definition and hand them to its functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Draws:
 
 
 class SSMModule(nnx.Module):
-    """Registers the parameters of a definition and hands them to its functions."""
+    """The module of any definition of a layer."""
 
     def __init__(self, definition: layers.Layer, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
         self.definition = definition
@@ -44,19 +44,28 @@ class SSMModule(nnx.Module):
         self,
         u: jax.Array,
         *,
-        state: jax.Array | None = None,
+        state: Any = None,
         return_state: bool = False,
         lengths: jax.Array | None = None,
         reset: jax.Array | None = None,
+        cu_seqlens: jax.Array | None = None,
         rate: Any = 1.0,
         step_scale: jax.Array | None = None,
         mode: str = "auto",
     ) -> Any:
         """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`."""
         return self.definition.apply(
-            self.arrays(), u, state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate,
-            step_scale=step_scale, mode=mode,
-        )  # fmt: skip
+            self.arrays(),
+            u,
+            state=state,
+            return_state=return_state,
+            lengths=lengths,
+            reset=reset,
+            cu_seqlens=cu_seqlens,
+            rate=rate,
+            step_scale=step_scale,
+            mode=mode,
+        )
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
@@ -71,8 +80,59 @@ class SSMModule(nnx.Module):
         return self.definition.stepper(self.arrays(), rate=rate)
 
 
-MODULES: dict[str, Any] = {}  # by the name of their definition
-BASES: dict[Any, Any] = {layers.Layer: SSMModule}  # by the kind of definition
+class TimeInvariantModule(SSMModule):
+    """A module around a linear time-invariant system."""
+
+    definition: layers.TimeInvariant
+
+    def kernel(self, length: int, *, rate: Any = 1.0) -> jax.Array:
+        """The convolution kernels: (channels, H, L) of a system a channel, or (2 channels, H, L) in two directions;
+        of one system for all channels (H, H, L), from every input to every output; of LinOSS (1, 2P, L), those of
+        its oscillators."""
+        return self.definition.kernel(self.arrays(), length, rate=rate)
+
+
+class InputDependentModule(SSMModule):
+    """A module around gates of the input, whose state is a tuple."""
+
+    definition: layers.InputDependent
+
+    def __call__(
+        self,
+        u: jax.Array,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        cu_seqlens: jax.Array | None = None,
+        rate: Any = 1.0,
+        step_scale: jax.Array | None = None,
+        mode: str = "auto",
+        recompute: int | None = None,
+    ) -> Any:
+        """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`."""
+        return self.definition.apply(
+            self.arrays(),
+            u,
+            state=state,
+            return_state=return_state,
+            lengths=lengths,
+            reset=reset,
+            cu_seqlens=cu_seqlens,
+            rate=rate,
+            step_scale=step_scale,
+            mode=mode,
+            recompute=recompute,
+        )
+
+
+MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules.py
+BASES: dict[type[Any], Any] = {  # by the kind of definition; those of models are entered in blocks.py
+    layers.Layer: SSMModule,
+    layers.TimeInvariant: TimeInvariantModule,
+    layers.InputDependent: InputDependentModule,
+}
 
 
 def module(definition: layers.Layer, *, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> Any:

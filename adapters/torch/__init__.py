@@ -2,9 +2,25 @@
 
 from .base import MODULES, SSMModule, module
 from .exporting import RealStepper, real_stepper
-from .mamba import Mamba, Mamba2, Mamba3
-from .models import LanguageModel, Mamba2LM, Mamba3LM, MambaLM, SequenceModel
-from .modules import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS
+from .modules import (
+    DSS,
+    LMU,
+    LRU,
+    RTF,
+    S4,
+    S4D,
+    S5,
+    SSM,
+    LanguageModel,
+    LinOSS,
+    Mamba,
+    Mamba2,
+    Mamba2LM,
+    Mamba3,
+    Mamba3LM,
+    MambaLM,
+    SequenceModel,
+)
 from .weights import load, param_groups, save
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The base of all modules: it registers the parameters of a definition and hands them to its functions."""
+"""The bases of all modules: they register the parameters of a definition and hand them to its functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Draws:
 
 
 class SSMModule(nn.Module):
-    """Registers the parameters of a definition and hands them to its functions."""
+    """The module of any definition of a layer."""
 
     def __init__(self, definition: layers.Layer, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -45,17 +45,18 @@ class SSMModule(nn.Module):
                 tensor.copy_(p.draw(_Draws(tensor.device, tensor.dtype)))
 
     def arrays(self) -> dict[str, Tensor]:
-        """The parameters by name."""
-        return dict(self.named_parameters())
+        """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
+        return {p.name: getattr(self, p.name) for p in self.definition.parameters()}
 
     def forward(
         self,
         u: Tensor,
         *,
-        state: Tensor | None = None,
+        state: Any = None,
         return_state: bool = False,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
         rate: Any = 1.0,
         step_scale: Tensor | None = None,
         mode: str = "auto",
@@ -63,9 +64,17 @@ class SSMModule(nn.Module):
         """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`."""
         with full_precision(u):
             return self.definition.apply(
-                self.arrays(), u, state=state, return_state=return_state, lengths=lengths, reset=reset, rate=rate,
-                step_scale=step_scale, mode=mode,
-            )  # fmt: skip
+                self.arrays(),
+                u,
+                state=state,
+                return_state=return_state,
+                lengths=lengths,
+                reset=reset,
+                cu_seqlens=cu_seqlens,
+                rate=rate,
+                step_scale=step_scale,
+                mode=mode,
+            )
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
@@ -79,18 +88,70 @@ class SSMModule(nn.Module):
         """A function (u_t, state) -> (y_t, state) that holds the discrete system."""
         step = self.definition.stepper(self.arrays(), rate=rate)
 
-        def infull_precision(u_t: Tensor, state: Any) -> tuple[Tensor, Any]:
+        def in_full_precision(u_t: Tensor, state: Any) -> tuple[Tensor, Any]:
             with full_precision(u_t):
                 return step(u_t, state)
 
-        return infull_precision
+        return in_full_precision
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.definition.options().items())
 
 
-MODULES: dict[str, Any] = {}  # by the name of their definition
-BASES: dict[Any, Any] = {layers.Layer: SSMModule}  # by the kind of definition
+class TimeInvariantModule(SSMModule):
+    """A module around a linear time-invariant system."""
+
+    definition: layers.TimeInvariant
+
+    def kernel(self, length: int, *, rate: Any = 1.0) -> Tensor:
+        """The convolution kernels: (channels, H, L) of a system a channel, or (2 channels, H, L) in two directions;
+        of one system for all channels (H, H, L), from every input to every output; of LinOSS (1, 2P, L), those of
+        its oscillators."""
+        return self.definition.kernel(self.arrays(), length, rate=rate)
+
+
+class InputDependentModule(SSMModule):
+    """A module around gates of the input, whose state is a tuple."""
+
+    definition: layers.InputDependent
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
+        rate: Any = 1.0,
+        step_scale: Tensor | None = None,
+        mode: str = "auto",
+        recompute: int | None = None,
+    ) -> Any:
+        """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`."""
+        with full_precision(u):
+            return self.definition.apply(
+                self.arrays(),
+                u,
+                state=state,
+                return_state=return_state,
+                lengths=lengths,
+                reset=reset,
+                cu_seqlens=cu_seqlens,
+                rate=rate,
+                step_scale=step_scale,
+                mode=mode,
+                recompute=recompute,
+            )
+
+
+MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules.py
+BASES: dict[type[Any], Any] = {  # by the kind of definition; those of models are entered in blocks.py
+    layers.Layer: SSMModule,
+    layers.TimeInvariant: TimeInvariantModule,
+    layers.InputDependent: InputDependentModule,
+}
 
 
 def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype | None = None) -> Any:

@@ -53,4 +53,8 @@ def param_groups(
 def _special(model: nn.Module) -> Iterator[nn.Parameter]:
     for part in model.modules():
         if isinstance(part, SSMModule):
-            yield from (getattr(part, p.name) for p in part.definition.parameters() if p.special)
+            special = {p.name for p in part.definition.parameters() if p.special}
+            for name, p in part.named_parameters():
+                # `parametrizations.B_re.original0` or, pruned, `B_re_orig` is what B_re is computed of.
+                if name.removeprefix("parametrizations.").partition(".")[0].removesuffix("_orig") in special:
+                    yield p

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ Stepper = Callable[[Array, Any], tuple[Array, Any]]
 
 class Layer(ABC):
     """A layer without its weights. Subclasses are frozen dataclasses of options."""
+
+    positional: ClassVar[int] = 1  # how many options modules take by position
 
     @abstractmethod
     def parameters(self) -> tuple[Parameter, ...]:
@@ -43,6 +45,7 @@ class Layer(ABC):
         return_state: bool = False,
         lengths: Array | None = None,
         reset: Array | None = None,
+        cu_seqlens: Array | None = None,
         rate: Any = 1.0,
         step_scale: Array | None = None,
         mode: str = "auto",

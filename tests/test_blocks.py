@@ -16,10 +16,10 @@ import pytest
 
 import ssm_core
 from ssm_core import OptionError, adapters, layers, models
+from ssm_core.layers.real_steps import real_state, real_stepper
 from ssm_core.models import Block, LanguageModel, Mamba2LM, MambaLM, SequenceModel
 from ssm_core.models.options import Options
 from ssm_core.models.pooling import pooled
-from ssm_core.models.real_steps import real_state, real_stepper
 
 B, L, H, V = 2, 9, 4, 11
 HEADS = {"d_state": 4, "head_dim": 4}

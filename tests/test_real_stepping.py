@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssm_core import DTypeError, OptionError, ShapeError, SSMError, adapters, layers, models
-from ssm_core.models.real_steps import layer_state, real_state, real_stepper
+from ssm_core.layers.real_steps import layer_state, real_state, real_stepper
 
 B, H = 3, 4
 LAYERS: dict[str, layers.Layer] = {

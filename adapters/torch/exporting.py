@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ssm_core._arrays.errors import DTypeError, ShapeError
-from ssm_core.models.real_steps import layer_state, real_state
-from ssm_core.models.real_steps import real_stepper as stepper_of
+from ssm_core.layers.real_steps import layer_state, real_state
+from ssm_core.layers.real_steps import real_stepper as stepper_of
 
 
 class RealStepper(nn.Module):

@@ -60,6 +60,10 @@ class Layer(ABC):
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """A function (u_t, state) -> (y_t, state) that holds what does not change between steps."""
 
+    def real_stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        """`stepper` on real states, (Re x, Im x) where they are complex: see `real_steps`."""
+        return self.stepper(params, rate=rate)
+
     def step(self, params: Parameters, u_t: Array, state: Any, *, rate: Any = 1.0) -> tuple[Array, Any]:
         """One step, (B, H) to (B, H). To generate many, hold the `stepper`."""
         return self.stepper(params, rate=rate)(u_t, state)

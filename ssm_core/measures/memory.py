@@ -128,7 +128,7 @@ def hippo_project(
             edges = _equal_edges(start, dt, signal, method == "zoh", xp)
         else:
             times = widest(computable(times, xp), xp)
-            edges = _edges(operation, measure, times, start, length, method == "zoh", xp)
+            edges = _edges(operation, measure, times, start, length, held=method == "zoh")
             _check_order(operation, measure, edges, check_values, xp)
         signal = moved(xp.broadcast_to(signal, (*batch, length)), -1, 0, xp)
         if first is None:
@@ -192,7 +192,7 @@ def hippo_reconstruct(
     window = _window(operation, measure, window, points, xp)
     broadcast(operation, coefficients=coefficients.shape[:-1], points=points.shape[:-1])
     check_finite(operation, xp, check_values, coefficients=coefficients, points=points)
-    _check_points(operation, measure, points, window, alpha, check_values, xp)
+    _check_points(operation, measure, points, window, alpha=alpha, always=check_values)
 
     dtype = compute_dtype(xp, coefficients, points)
     s = widest(computable(points, xp), xp) * (WINDOWS[measure] / window)
@@ -277,10 +277,9 @@ def _check_order(operation: str, measure: str, edges: Array, always: bool, xp: N
         )
 
 
-def _check_points(
-    operation: str, measure: str, points: Array, window: Any, alpha: Any, always: bool, xp: Namespace
-) -> None:
+def _check_points(operation: str, measure: str, points: Array, window: Any, *, alpha: Any, always: bool) -> None:
     """Raise for points outside the window, where values may be read."""
+    xp = namespace(operation, points=points)
     if not (isinstance(points, np.ndarray) or always) or 0 in points.shape:
         return
     nearest, farthest = float(xp.min(points)), float(xp.max(points))
@@ -309,8 +308,9 @@ def _equal_edges(start: Any, dt: Any, signal: Array, held: bool, xp: Namespace) 
     return steps + (first + (1 if held else 0))
 
 
-def _edges(operation: str, measure: str, times: Array, start: Any, length: int, held: bool, xp: Namespace) -> Array:
+def _edges(operation: str, measure: str, times: Array, start: Any, length: int, *, held: bool) -> Array:
     """The L + 1 times (..., L + 1) from which and to which steps go."""
+    xp = namespace(operation, times=times)
     if held and times.shape[-1] == length + 1:
         return times
     if start is None and measure == "legs":

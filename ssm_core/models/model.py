@@ -229,6 +229,9 @@ class Model(Layer):
         """(u_t, state) -> (y_t, state), without the axis of time."""
         return self.stepper_of(params, rate, lambda layer, inner, rate: layer.stepper(inner, rate=rate))
 
+    def real_stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        return self.stepper_of(params, rate, lambda layer, inner, rate: layer.real_stepper(inner, rate=rate))
+
     def stepper_of(self, params: Parameters, rate: Any, stepper_of: StepperOf) -> Stepper:
         """`stepper` around the steps that a function (layer, params, rate=) makes of the blocks' layers."""
         params = self.prepared(params)

@@ -8,8 +8,9 @@ from typing import Any
 from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, Namespace, conjugated, is_complex, matmul, namespace
 from ..recurrences.diagonal import driven, observed
-from ..recurrences.pairs import halved, joined
+from ..recurrences.pairs import halved, joined, real_rows
 from ..systems import records
+from ..systems.conversions import dense_form
 from ..systems.records import DPLR, Dense, Diagonal
 
 SystemStep = Callable[[Array, Array], tuple[Array, Array]]
@@ -84,3 +85,27 @@ _MOVED: dict[type, Any] = {
     DPLR: _dplr_product,
     Diagonal: lambda system, xp: lambda x: system.poles * x,
 }
+
+
+def real_system_stepper(system: Any, xp: Namespace, *, liquid: bool = False) -> SystemStep:
+    """A function (state, u) -> (state, C state) of a discrete system with real outputs, on (Re x, Im x)."""
+    if not is_complex(records.state_field(system)):
+        return system_stepper(system, xp)
+    if not isinstance(system, Diagonal):
+        return system_stepper(dense_form(system, xp), xp)
+    rank = records.batch_rank(system)
+    several_inputs = records.inputs(system, rank) is not None
+    several_outputs = records.outputs(system, rank) is not None
+    re, im = xp.real(system.poles), xp.imag(system.poles)
+    B, C = joined(system.B, xp, axis=-2 if several_inputs else -1), real_rows(system.C, xp)
+    n = re.shape[-1]
+
+    def step(state: Array, u: Array) -> tuple[Array, Array]:
+        drive = driven(B, u, several_inputs, xp)
+        x, y, a, b = state[..., :n], state[..., n:], re, im
+        if liquid:
+            a, b = a + drive[..., :n], b + drive[..., n:]
+        state = xp.concat([a * x - b * y, b * x + a * y], axis=-1) + drive
+        return state, observed(C, state, several_outputs, False, xp)
+
+    return step

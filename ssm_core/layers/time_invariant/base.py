@@ -37,7 +37,7 @@ from ...systems.records import DPLR, Dense
 from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.modes.choice import MODES
 from ...time_invariant.simulation import simulated
-from ...time_invariant.steps import SystemStep, in_halves, system_stepper
+from ...time_invariant.steps import SystemStep, in_halves, real_system_stepper, system_stepper
 from ..layer import Mixer, Stepper, check_batch, check_rate, check_signal, once_per_kind
 from ..output_map import OutputMap
 from ..parameters import Parameter, Parameters
@@ -231,29 +231,39 @@ class TimeInvariant(Mixer):
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state), with the discrete system held."""
+        return self._stepper(params, rate, self._advance, self._check_step)
+
+    def real_stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        return self._stepper(params, rate, self._real_advance, self._check_real_step)
+
+    def _advance(self, system: Any, discrete: Any, xp: Namespace) -> SystemStep:
+        """One step of the systems: (state, u) -> (state, C state)."""
+        advance = system_stepper(discrete, xp)
+        in_other_states = isinstance(system, DPLR) and isinstance(discrete, Dense)  # (Re x, Im x)
+        return in_halves(advance, xp) if in_other_states else advance
+
+    def _real_advance(self, system: Any, discrete: Any, xp: Namespace) -> SystemStep:
+        """The same on real states."""
+        return real_system_stepper(discrete, xp)
+
+    def _stepper(self, params: Parameters, rate: Any, advance_of: Any, check_of: Any) -> Stepper:
+        """The step around one of the systems, `advance_of`; `check_of` is what it is given first."""
         self._refuse_states(None, True, None, None, "auto")
         self.check_rate(rate)
         params = self.prepared(params)
-        xp = namespace(self.name, **params)
+        xp, several = namespace(self.name, **params), self.channels > 1
         system, dt = self._time_first_system(params, rate, xp)
         discrete = system if system.discrete else discretized(system, dt, self.discretization, None, xp)
-        advance = system_stepper(discrete, xp)
-        if isinstance(system, DPLR) and isinstance(discrete, Dense):  # its states are (Re x, Im x)
-            advance = in_halves(advance, xp)
-        return self._stepper(params, advance, xp)
-
-    def _stepper(self, params: Parameters, advance: SystemStep, xp: Namespace) -> Stepper:
-        several = self.channels > 1
-        maps = self.maps(params, xp)
+        advance, maps = advance_of(system, discrete, xp), self.maps(params, xp)
         enter, leave = (None, None) if maps is None else map(xp.matrix_transpose, maps)
-        check, mixed = once_per_kind(partial(self._check_step, params)), self.output_map.bound(params, xp)
+        check, mapped = once_per_kind(partial(check_of, params)), self.output_map.bound(params, xp)
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
             check(u_t, state)
             u = computable(u_t, xp)
             state, v = advance(state, u if enter is None else matmul(u, enter, xp))
             v = v if leave is None else matmul(v, leave, xp)
-            y = mixed(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
+            y = mapped(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
             return in_dtype_of(u_t, y, xp), state
 
         return step
@@ -263,6 +273,17 @@ class TimeInvariant(Mixer):
         check_signal(operation, u_t, self.d_model, step=True)
         namespace(operation, u_t=u_t, params=one)
         self.check_state(operation, state, u_t.shape[0], u_t)
+
+    def _check_real_step(self, params: Parameters, u_t: Array, state: Array) -> None:
+        operation, shape = f"{self.name}.step", self.state_shape(u_t.shape[0] if getattr(u_t, "ndim", 0) else 0)
+        check_signal(operation, u_t, self.d_model, step=True)
+        require_arrays(operation, state=state)
+        namespace(operation, u_t=u_t, state=state, params=next(iter(params.values())))
+        wanted = shape if self.real_states else (*shape[:-1], 2 * shape[-1])
+        if is_complex(state) or tuple(state.shape) != wanted:
+            raise ShapeError(
+                f"{operation}: state must be real {wanted} ({describe(u_t=u_t, state=state)}). Make it with real_state."
+            )
 
     def check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
         require_arrays(operation, state=state)

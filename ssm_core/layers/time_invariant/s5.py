@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays.errors import OptionError, unknown
-from ..._arrays.library import Array, Namespace, device, namespace
+from ..._arrays.library import Array, Namespace, device
 from ...measures.initializers import diagonal_init
 from ...recurrences.diagonal import driven, gated_scan, observed, steps_at_once
 from ...recurrences.fold import in_chunks
@@ -17,8 +17,8 @@ from ...recurrences.segments import Segments, Signals
 from ...systems.discretization import discretized
 from ...systems.records import Diagonal
 from ...time_invariant.modes.choice import MODES
+from ...time_invariant.steps import SystemStep, real_system_stepper
 from .. import parametrizations as common
-from ..layer import Stepper
 from ..parameters import Parameter, Parameters, constant, normal
 from ..registry import registered
 from .base import TimeInvariant
@@ -127,21 +127,19 @@ class S5(TimeInvariant):
             raise OptionError("S5: a liquid layer is not linear, so it has no kernel.")
         return super().kernel(params, length, rate=rate)
 
-    def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+    def _advance(self, system: Any, discrete: Any, xp: Namespace) -> SystemStep:
         if not self.liquid:
-            return super().stepper(params, rate=rate)
-        self.check_rate(rate)
-        params = self.prepared(params)
-        xp = namespace(self.name, **params)
-        system, dt = self._time_first_system(params, rate, xp)
-        discrete = discretized(system, dt, self.discretization, None, xp)
+            return super()._advance(system, discrete, xp)
 
         def advance(state: Array, u: Array) -> tuple[Array, Array]:
             drive = driven(discrete.B, u, True, xp)
             state = (discrete.poles + drive) * state + drive
             return state, observed(discrete.C, state, True, True, xp)
 
-        return self._stepper(params, advance, xp)
+        return advance
+
+    def _real_advance(self, system: Any, discrete: Any, xp: Namespace) -> SystemStep:
+        return real_system_stepper(discrete, xp, liquid=self.liquid)
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
         return (self._liquid if self.liquid else super()._run)(params, x, rate, xp, **options)

@@ -86,7 +86,7 @@ def conformance(session: nox.Session) -> None:
 
     `nox -s conformance -- --require torch` fails where torch cannot run.
     `nox -s conformance -- --generic --backend torch` runs without fast paths.
-    `nox -s conformance -- --install dask --namespace dask.array` installs a library and runs the suite on it.
+    `nox -s conformance -- --install mparray --namespace mparray` installs a library and runs the suite on it.
     """
     parser = argparse.ArgumentParser(prog="nox -s conformance --", allow_abbrev=False, add_help=False)
     parser.add_argument("--install", action="append", default=[], metavar="REQUIREMENT")

@@ -184,10 +184,17 @@ class Namespace(Backend):
     family = "other"
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        try:
-            return widened(np.asarray(x))
-        except (TypeError, RuntimeError):
-            return widened(np.from_dlpack(x))
+        """As NumPy reads it, by DLPack, or entry by entry: the standard promises no more."""
+        for read in (np.asarray, np.from_dlpack):
+            try:
+                found = read(x)
+            except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+                continue
+            if found.dtype.kind in "biufc" and found.shape == tuple(x.shape):
+                return widened(found)
+        dtype = str(x.dtype)
+        scalar: Any = complex if "complex" in dtype else float if "float" in dtype else int
+        return np.array([scalar(x[i]) for i in np.ndindex(*x.shape)]).reshape(x.shape)
 
 
 def _imported(name: str) -> Any:
@@ -259,9 +266,29 @@ def load(name: str) -> Backend:
     if name in KNOWN:
         return KNOWN[name]()
     module = _imported(name)
-    if not hasattr(module, "asarray"):
-        raise Absent("the module has no asarray, so it is no array namespace")
+    lacking = lacks_of(module)
+    if lacking:
+        raise Absent(lacking)
     return Namespace(name, module, module)
+
+
+def lacks_of(module: Any) -> str | None:
+    """What a module lacks to be a namespace of the array API standard that ssm_core can compute with; None: nothing."""
+    if not hasattr(module, "asarray"):
+        return "the module has no asarray, so it is no array namespace"
+    try:
+        x = module.asarray(np.ones(3, np.float32))
+    except Exception as error:  # whatever a library raises where it cannot make an array
+        return f"it makes no array of NumPy's: {type(error).__name__}: {error}"
+    if not hasattr(x, "__array_namespace__"):
+        kind = type(x)
+        return (
+            f"its arrays ({kind.__module__}.{kind.__name__}) have no __array_namespace__, by which the standard finds "
+            "the functions of an array"
+        )
+    if not hasattr(x.__array_namespace__(), "__array_namespace_info__"):
+        return "its namespace has no __array_namespace_info__ (array API 2023.12) to ask for dtypes and devices"
+    return None
 
 
 def load_all(names: list[str]) -> tuple[list[Backend], dict[str, str]]:

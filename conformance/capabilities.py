@@ -1,12 +1,16 @@
 """The one table of what runs where. It drives the marks of the suite and the support page of the documentation.
 
 A row names the functions of the dispatcher that it rests on: where a backend has a twin of one of them, the fast
-twin runs, and everywhere else the generic body. Imports no framework, so that documentation can be built without.
+twin runs, and everywhere else the generic body. Rows of layers come with their cases. Imports no framework, so that
+documentation can be built without.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from .cases.layers import LAYERS
+from .dispatched import FFT, GATES, LONG, MIXING, MODES, SCAN
 
 # The fast twins of every backend; a test holds this against `ssm_core.backends`.
 TWINS: dict[str, tuple[str, ...]] = {
@@ -79,40 +83,38 @@ class Row:
         return f"the library has no extension {' and '.join(absent)}" if absent else None
 
 
-_SCAN = ("linear_scan", "fold")
-_FFT = ("convolve", "fft_pair")
-_LONG = (*_FFT, "exp", "chunks")  # convolution with the kernel of a diagonal system
-_MODES = (*_FFT, "linear_scan", "fold", "exp", "expm")
-_MIXING = ("sigmoid", "gelu", "affine", "glu")
-_GATES = ("sigmoid", "silu", "softplus", "affine", "rms_norm")
-
 ROWS: tuple[Row, ...] = (
     Row("hippo"),
-    Row("hippo_project", _MODES, ("fft", "linalg")),
+    Row("hippo_project", MODES, ("fft", "linalg")),
     Row("hippo_reconstruct", ("fold",)),
     Row("diagonal_init"),
     Row("nplr"),
     Row("discretize", ("exp", "expm"), ("linalg",)),
     Row("expm", ("expm",), ("linalg",)),
     Row("kernel", ("exp", "expm"), ("linalg",)),
-    Row("convolve", _FFT, ("fft",)),
+    Row("convolve", FFT, ("fft",)),
     Row("linear_scan", ("linear_scan",)),
     Row("chunk_summary", ("linear_scan",)),
-    Row("diagonal_scan", _SCAN),
-    Row("selective_scan", ("selective_scan", "exp", *_SCAN)),
+    Row("diagonal_scan", SCAN),
+    Row("diagonal_summary", SCAN),
+    Row("selective_scan", ("selective_scan", "exp", *SCAN)),
+    Row("selective_summary", ("selective_scan", "exp", *SCAN)),
     Row("ssd", ("fold", "ssd")),
-    Row("mamba3_scan", (*_SCAN, "sigmoid")),
+    Row("ssd_summary", ("fold", "ssd")),
+    Row("mamba3_scan", (*SCAN, "sigmoid")),
+    Row("mamba3_summary", (*SCAN, "sigmoid")),
     Row("selective_state_update", ("sigmoid", "silu", "softplus")),
     Row("causal_conv1d"),
     Row("rms_norm", ("rms_norm", "sigmoid", "silu")),
-    Row("scan", (*_MODES, "chunks"), ("fft", "linalg")),
-    Row("step", _MODES, ("linalg",)),
+    Row("scan", (*MODES, "chunks"), ("fft", "linalg")),
+    Row("scan_summary", ("linear_scan", "exp", "expm"), ("linalg",)),
+    Row("step", MODES, ("linalg",)),
     Row("frequency_response", (), ("linalg",)),
     Row("poles", ("eigvals",)),
     Row("to_dense"),
     Row("to_diagonal"),
     Row("eigenvector_condition"),
-    Row("to_rational", (*_FFT, "eigvals"), ("fft",)),
+    Row("to_rational", (*FFT, "eigvals"), ("fft",)),
     Row("to_scipy"),
     Row("from_scipy"),
     Row("to_control"),
@@ -125,29 +127,24 @@ ROWS: tuple[Row, ...] = (
     Row("special.silu", ("silu", "sigmoid")),
     Row("special.relu"),
     Row("special.tanh"),
-    Row("layers.S4D", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
-    Row("layers.S4", (*_MODES, *_MIXING), ("fft", "linalg")),
-    Row("layers.DSS", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
-    Row("layers.SSM", (*_MODES, *_MIXING), ("fft", "linalg")),
-    Row("layers.LMU", (*_MODES, *_MIXING), ("fft", "linalg")),
-    Row("layers.S5", ("exp", *_SCAN, *_MIXING), ("fft",)),
-    Row("layers.LRU", (*_SCAN, *_MIXING), ("fft",)),
-    Row("layers.RTF", (*_MODES, *_MIXING), ("fft",)),
-    Row("layers.LinOSS", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
-    Row("layers.Mamba", ("selective_scan", *_SCAN, *_GATES)),
-    Row("layers.Mamba2", ("fold", "ssd", *_GATES)),
-    Row("layers.Mamba3", (*_SCAN, *_GATES)),
-    Row("models.LanguageModel", ("selective_scan", *_SCAN, *_GATES)),
-    Row("models.MambaLM", ("selective_scan", *_SCAN, *_GATES)),
-    Row("models.Mamba2LM", ("fold", "ssd", *_GATES)),
-    Row("models.Mamba3LM", (*_SCAN, *_GATES)),
-    Row("models.SequenceModel", (*_LONG, *_SCAN, *_MIXING), ("fft",)),
+    *(Row(cases.function, cases.rests_on, cases.extensions) for cases in LAYERS.values()),
+    Row("models.LanguageModel", ("selective_scan", *SCAN, *GATES)),
+    Row("models.MambaLM", ("selective_scan", *SCAN, *GATES)),
+    Row("models.Mamba2LM", ("fold", "ssd", *GATES)),
+    Row("models.Mamba3LM", (*SCAN, *GATES)),
+    Row("models.SequenceModel", (*LONG, *SCAN, *MIXING), ("fft",)),
     Row("save"),
     Row("load"),
     Row("from_pretrained"),
     Row("save_pretrained"),
 )
 BY_NAME = {row.function: row for row in ROWS}
+
+
+def function_of(definition: str) -> str:
+    """The row of a layer or model, by its name."""
+    return f"layers.{definition}" if definition in LAYERS else f"models.{definition}"
+
 
 # Public names that compute nothing themselves.
 NOT_COMPUTING = frozenset(

@@ -22,7 +22,7 @@ import pytest
 
 import ssm_core
 
-from . import recording, report
+from . import failures, recording, report
 from .backends import ALIASES, KNOWN, Backend, load_all
 from .capabilities import BY_NAME
 
@@ -159,19 +159,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    if call.when == "call":
-        item.user_properties.append((recording.KEY, recording.drained()))
-    return (yield)
+    """What a test compared, and what it failed of, go with its report."""
+    comparisons = recording.drained() if call.when == "call" else []
+    if comparisons:
+        item.user_properties.append((recording.KEY, comparisons))
+    test = yield
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if test.failed and call.excinfo is not None and isinstance(params.get("backend"), Backend):
+        function = failures.function_tested(item, [c[0] for c in comparisons])
+        dtype, cause = params.get("dtype") or "float64", failures.cause_of(call.excinfo.value)
+        found = (function, params["backend"].name, dtype, cause, item.nodeid)
+        test.user_properties.append((failures.KEY, found))
+    return test
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    run = config.stash[RUN]
+    run, failed = config.stash[RUN], []
     reports = [r for found in terminalreporter.stats.values() for r in found if isinstance(r, pytest.TestReport)]
     for test in reports:
-        for key, comparisons in test.user_properties:
+        for key, held in test.user_properties:
             if key == recording.KEY and test.when == "call":
-                run.worst.add(recording.Comparison(*c) for c in comparisons)
-    lines = report.terminal(run.worst, run.backends, run.absent)
+                run.worst.add(recording.Comparison(*c) for c in held)
+            elif key == failures.KEY:
+                failed.append(failures.Failure(*held))
+                run.worst.fail(*held[:3])
+    groups = failures.grouped(failed)
+    lines = report.terminal(run.worst, groups, run.backends, run.absent)
     if not lines:
         return
     terminalreporter.section("conformance")
@@ -179,5 +192,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(line)
     path = config.getoption("report")
     counts = {kind: len(terminalreporter.stats.get(kind, [])) for kind in ("passed", "failed", "error", "skipped")}
-    report.write_html(path, run.worst, run.backends, run.absent, ", ".join(f"{n} {k}" for k, n in counts.items() if n))
+    outcome = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    report.write_html(path, run.worst, groups, run.backends, run.absent, outcome)
     terminalreporter.write_line(f"report: {path}")

@@ -40,10 +40,14 @@ def drained() -> list[tuple[Any, ...]]:
 
 
 class Worst:
-    """The worst comparison for every function, backend and dtype: a failed one before one that passed."""
+    """The worst comparison for every function, backend and dtype: a failed one before one that passed.
+
+    And the number of tests that failed there, which may be before they compared anything.
+    """
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, str, str], Comparison] = {}
+        self.failed: dict[tuple[str, str, str], int] = {}
 
     def add(self, comparisons: Iterable[Comparison]) -> None:
         for c in comparisons:
@@ -51,3 +55,7 @@ class Worst:
             held = self.cells.get(key)
             if held is None or (not c.passed, c.error) > (not held.passed, held.error):
                 self.cells[key] = c
+
+    def fail(self, function: str, backend: str, dtype: str) -> None:
+        key = (function, backend, dtype)
+        self.failed[key] = self.failed.get(key, 0) + 1

@@ -1,4 +1,7 @@
-"""The closing tables: function x backend for every dtype, with the worst error; on the terminal and as HTML."""
+"""The closing tables: function x backend for every dtype, with the worst error; on the terminal and as HTML.
+
+Before them, what failed, by its cause.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import capabilities
+from . import capabilities, failures
 from .backends import HALF, STANDARD, Backend
+from .failures import Group
 from .recording import Comparison, Worst
 
 ORDER = (*STANDARD, *HALF)
@@ -20,8 +24,8 @@ def header(backends: Sequence[Backend], absent: dict[str, str]) -> list[str]:
     return lines + [f"{name}: not run ({reason})" for name, reason in absent.items()]
 
 
-def terminal(worst: Worst, backends: Sequence[Backend], absent: dict[str, str]) -> list[str]:
-    """A table a dtype; empty if nothing was compared."""
+def terminal(worst: Worst, groups: Sequence[Group], backends: Sequence[Backend], absent: dict[str, str]) -> list[str]:
+    """What failed, and a table a dtype; empty if nothing was compared and nothing failed."""
     lines: list[str] = []
     names = [b.name for b in backends] + list(absent)
     for dtype in _dtypes(worst):
@@ -31,9 +35,18 @@ def terminal(worst: Worst, backends: Sequence[Backend], absent: dict[str, str]) 
         lines += ["", _joined(dtype, names, first, widths)]
         lines += [_joined(function, cells, first, widths) for function, cells in rows]
     if lines:
-        lines = ["worst error against the truth, relative to the largest entry of the result", *lines, ""]
+        lines = [
+            *_failed(groups),
+            "worst error against the truth, relative to the largest entry of the result",
+            *lines,
+            "",
+        ]
         lines += [f"{name}: not run ({reason})" for name, reason in absent.items()]
     return lines
+
+
+def _failed(groups: Sequence[Group]) -> list[str]:
+    return ["failures by cause", "", *failures.lines(groups), ""] if groups else []
 
 
 def _joined(first: str, cells: Sequence[str], width: int, widths: Sequence[int]) -> str:
@@ -41,25 +54,37 @@ def _joined(first: str, cells: Sequence[str], width: int, widths: Sequence[int])
 
 
 def _dtypes(worst: Worst) -> list[str]:
-    present = {dtype for _, _, dtype in worst.cells}
+    present = {dtype for _, _, dtype in (*worst.cells, *worst.failed)}
     return [d for d in ORDER if d in present]
 
 
 def _functions(worst: Worst, dtype: str | None = None) -> list[str]:
-    """In the order of the capability table."""
-    present = {f for f, _, d in worst.cells if dtype in (None, d)}
-    order = [row.function for row in capabilities.ROWS]
-    return sorted(present, key=lambda name: (" " in name, order.index(name.partition(" ")[0])))
+    """In the order of the capability table; derivatives, and tests of no single function, at the end."""
+    present = {f for f, _, d in (*worst.cells, *worst.failed) if dtype in (None, d)}
+    order = {row.function: i for i, row in enumerate(capabilities.ROWS)}
+
+    def place(name: str) -> tuple[bool, bool, int, str]:
+        function = name.partition(" ")[0]
+        return function not in order, " " in name, order.get(function, 0), name
+
+    return sorted(present, key=place)
 
 
 def _cell(worst: Worst, function: str, backend: str, dtype: str, absent: dict[str, str]) -> str:
-    c = worst.cells.get((function, backend, dtype))
+    key = (function, backend, dtype)
+    c = worst.cells.get(key)
+    if c is not None and not c.passed:
+        return f"FAIL {c.error:.0e}"
+    if key in worst.failed:
+        return f"FAIL ({worst.failed[key]})"
     if c is None:
         return "not run" if backend in absent else "-"
-    return f"{c.error:.0e}" if c.passed else f"FAIL {c.error:.0e}"
+    return f"{c.error:.0e}"
 
 
-def write_html(path: Path, worst: Worst, backends: Sequence[Backend], absent: dict[str, str], outcome: str) -> None:
+def write_html(
+    path: Path, worst: Worst, groups: Sequence[Group], backends: Sequence[Backend], absent: dict[str, str], outcome: str
+) -> None:
     """One self-contained page."""
     running = "".join(
         f"<tr><th>{_esc(b.name)}</th><td>{_esc(b.module.__name__)} {_esc(b.version)}</td><td>{_esc(b.place)}</td></tr>"
@@ -71,29 +96,40 @@ def write_html(path: Path, worst: Worst, backends: Sequence[Backend], absent: di
     )
     tables = "".join(_html_table(worst, d, [b.name for b in backends], absent) for d in _dtypes(worst))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        _PAGE.format(
-            outcome=_esc(outcome), python=_esc(f"Python {platform.python_version()} on {platform.platform()}"),
-            backends=running + resting, tables=tables or "<p>No comparison was made.</p>",
-        ),
-        encoding="utf-8",
-    )  # fmt: skip
+    page = _PAGE.format(
+        outcome=_esc(outcome),
+        python=_esc(f"Python {platform.python_version()} on {platform.platform()}"),
+        backends=running + resting,
+        failures=_html_failures(groups),
+        tables=tables or "<p>No comparison was made.</p>",
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _html_failures(groups: Sequence[Group]) -> str:
+    if not groups:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in ("tests", "cause", "functions", "backends", "for example"))
+    cells = [(str(len(g.failures)), g.cause, ", ".join(g.functions), ", ".join(g.backends), g.example) for g in groups]
+    body = "".join(f"<tr>{''.join(f'<td>{_esc(cell)}</td>' for cell in row)}</tr>" for row in cells)
+    return f'<h2>Failures by cause</h2><table id="failures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _html_table(worst: Worst, dtype: str, running: Sequence[str], absent: dict[str, str]) -> str:
     head = "".join(f"<th>{_esc(name)}</th>" for name in (*running, *absent))
     body = "".join(
         f"<tr><th>{_esc(function)}</th>"
-        + "".join(
-            _html_cell(worst.cells.get((function, name, dtype)), absent.get(name)) for name in (*running, *absent)
-        )
+        + "".join(_html_cell(worst, (function, name, dtype), absent.get(name)) for name in (*running, *absent))
         + "</tr>"
         for function in _functions(worst, dtype)
     )
     return f"<h2>{_esc(dtype)}</h2><table><thead><tr><th>function</th>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _html_cell(c: Comparison | None, reason: str | None) -> str:
+def _html_cell(worst: Worst, key: tuple[str, str, str], reason: str | None) -> str:
+    c: Comparison | None = worst.cells.get(key)
+    if key in worst.failed and (c is None or c.passed):
+        return f'<td class="bad">FAIL<small>{worst.failed[key]} tests</small></td>'
     if c is None:
         return f'<td class="off" title="{_esc(reason)}">not run</td>' if reason else '<td class="off">–</td>'
     kind = "ok" if c.passed else "bad"
@@ -121,14 +157,18 @@ small {{ display: block; color: #57606a; }}
 .ok {{ background: #eefaf0; }}
 .bad {{ background: #ffdcd8; font-weight: 600; }}
 .off {{ color: #8b949e; }}
+#failures td {{ text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }}
 @media (max-width: 60rem) {{ body {{ margin: 1rem; overflow-x: auto; }} }}
 </style>
 <h1>ssm_core conformance</h1>
 <p>{outcome}<br>{python}</p>
 <table id="backends"><thead><tr><th>backend</th><th>library</th><th>device</th></tr></thead>
 <tbody>{backends}</tbody></table>
+{failures}
 <p>Each cell holds the worst error of all comparisons against the truth, relative to the largest entry of the result,
-and below it the error allowed. A dash: the library has no such dtype, or the function has no use for it.</p>
+and below it the error allowed; FAIL with a number of tests where these ended before a comparison, or after one that
+passed. A row in parentheses: tests of a file that are about no single function.
+A dash: the library has no such dtype, or the function has no use for it.</p>
 {tables}
 </html>
 """

@@ -15,66 +15,22 @@ import ssm_core
 from ssm_core import adapters, layers
 
 from .backends import HALF, Backend
+from .capabilities import function_of
+from .cases import layers as cases
+from .cases import models
 from .examples import Draw
 from .tolerances import assert_close, compare
 
 pytestmark = pytest.mark.dtypes("float32")
 
-STEPS = {"dt_min": 0.05, "dt_max": 0.5}
-CHUNKS = {"chunk": 16, **STEPS}
 OF_FRAMEWORKS = {"self", "device", "dtype", "rngs", "param_dtype"}
-BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "S4D": ("S4D", {"d_model": 4, "d_state": 6, **STEPS}),
-    "S4D_copies_channels": ("S4D", {"d_model": 4, "d_state": 6, "n_ssm": 2, "channels": 2, **STEPS}),
-    "S4D_real_bidirectional": (
-        "S4D", {"d_model": 4, "d_state": 3, "real": True, "init": "real", "bidirectional": True, **STEPS}
-    ),
-    "S4": ("S4", {"d_model": 4, "d_state": 6, **STEPS}),
-    "S4_legt_copies_channels": (
-        "S4", {"d_model": 4, "d_state": 6, "init": "legt", "n_ssm": 2, "channels": 2, "discretization": "zoh", **STEPS}
-    ),
-    "DSS": ("DSS", {"d_model": 4, "length": 20, "d_state": 6, **STEPS}),
-    "SSM": ("SSM", {"d_model": 4, "d_state": 5, **STEPS}),
-    "LMU_bidirectional": ("LMU", {"d_model": 4, "d_state": 5, "theta": 10, "bidirectional": True}),
-    "LMU": ("LMU", {"d_model": 4, "d_state": 5, "theta": 10}),
-    "S5": ("S5", {"d_model": 4, "d_state": 6, "output": "half_glu", **STEPS}),
-    "S5_all_modes_bidirectional": (
-        "S5", {"d_model": 4, "d_state": 6, "conj_sym": False, "clip_eigs": True, "bidirectional": True, **STEPS}
-    ),
-    "S5_liquid": ("S5", {"d_model": 4, "d_state": 6, "liquid": True, **STEPS}),
-    "LRU": ("LRU", {"d_model": 4, "d_state": 6}),
-    "RTF": ("RTF", {"d_model": 4, "d_state": 3, "init": "montel", "constraint": "montel"}),
-    "LinOSS": ("LinOSS", {"d_model": 4, "d_state": 3, "scheme": "im"}),
-    "LinOSS_bidirectional": ("LinOSS", {"d_model": 4, "d_state": 3, "bidirectional": True, "output": "half_glu2"}),
-    "SequenceModel": (
-        "SequenceModel",
-        {"d_input": 4, "d_output": 3, "d_model": 4, "n_layers": 2, "layer_options": {"d_state": 6, **STEPS}},
-    ),
-    "Mamba": ("Mamba", {"d_model": 4, "d_state": 3, **STEPS}),
-    "Mamba2": ("Mamba2", {"d_model": 4, "d_state": 3, "head_dim": 2, "n_groups": 2, "bias": True, **CHUNKS}),
-    "Mamba3": ("Mamba3", {"d_model": 4, "d_state": 4, "head_dim": 4, "rank": 2, "out_norm": True, **CHUNKS}),
-    "SequenceModel_Mamba3": (
-        "SequenceModel",
-        {"d_input": 4, "d_output": 3, "d_model": 4, "n_layers": 1, "layer": "Mamba3", "pool": "last",
-         "layer_options": {"d_state": 4, "head_dim": 4, **STEPS}},
-    ),
-    "MambaLM": (
-        "MambaLM", {"vocab_size": 7, "d_model": 4, "n_layers": 2, "layer_options": {"d_state": 3, **STEPS}}
-    ),
-    "Mamba2LM_untied": (
-        "Mamba2LM", {"vocab_size": 7, "d_model": 4, "n_layers": 1, "tied": False,
-                     "layer_options": {"d_state": 3, "head_dim": 4, **STEPS}}
-    ),
-    "Mamba3LM": (
-        "Mamba3LM", {"vocab_size": 7, "d_model": 4, "n_layers": 1,
-                     "layer_options": {"d_state": 4, "head_dim": 4, **STEPS}}
-    ),
-}  # fmt: skip
+BUILDS: dict[str, tuple[str, dict[str, Any]]] = {**cases.MODULES, **models.MODULES}
 LANGUAGE = tuple(name for name, (_, options) in BUILDS.items() if "vocab_size" in options)
 each_build = pytest.mark.parametrize("name", BUILDS)
 each_layer = pytest.mark.parametrize("layer", layers.LAYERS)
 STATEFUL = [name for name, (_, options) in BUILDS.items() if not options.get("bidirectional")]
-WITHOUT_STEPS = ("LRU", "RTF", "LinOSS", *LANGUAGE)  # discrete from the start, or of tokens: no rate
+# Discrete from the start, or of tokens: no rate.
+WITHOUT_STEPS = (*(n for n, (kind, _) in cases.MODULES.items() if not cases.LAYERS[kind].timed), *LANGUAGE)
 
 
 def inputs(name: str, d: Draw, length: int) -> np.ndarray:
@@ -191,7 +147,7 @@ def test_weights_travel(writer: str, name: str, backend: Backend, torch_too: Bac
         np.testing.assert_array_equal(np.asarray(in_flax.arrays()[n]), wanted)
     u = inputs(name, Draw(1), 20)
     plain = loaded.apply({n: p.astype(np.float64) for n, p in params.items()}, u)
-    function = f"layers.{definition.name}"
+    function = function_of(definition.name)
     run_flax = compiled(backend, lambda module, x: module(x))
     for result, framework in (
         (in_torch(placed(torch_too, u, dtype)), torch_too), (run_flax(in_flax, placed(backend, u, dtype)), backend)
@@ -222,8 +178,7 @@ def test_twins_agree_through_states(name: str, backend: Backend, torch_too: Back
         found = f(module, placed(framework, u, dtype), *(framework.asarray(x) for x in given))
         results.append([framework.to_numpy(r) for r in found])
     for actual, wanted in zip(results[1], results[0], strict=True):
-        kind = BUILDS[name][0]
-        compare(actual, wanted, backend, dtype, function=f"layers.{kind}", terms=64 * 20)
+        compare(actual, wanted, backend, dtype, function=function_of(BUILDS[name][0]), terms=64 * 20)
 
 
 @pytest.mark.backends("jax")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from . import backends, cases, cases_of_systems
+from . import backends
 from .backends import Backend
-from .cases import Case
+from .cases import functions, summaries, systems
+from .cases.functions import Case
 from .tolerances import assert_close
 
-ALL = (*cases.ALL, *cases_of_systems.ALL)
+ALL = (*functions.ALL, *systems.ALL, *summaries.ALL)
 
 
 @pytest.mark.cases(ALL)

@@ -81,7 +81,7 @@ def test_logits_and_hidden_states(path: Path, backend: Backend, dtype: str):
 
     found = backend.run(run, as_arrays(backend, dtype, params | {"input_ids": numbers["input_ids"]}))
     for actual, name in zip(found, ("logits", "hidden_states"), strict=True):
-        allowed, function = budget(model, numbers, dtype), f"layers.{model.name}"
+        allowed, function = budget(model, numbers, dtype), f"models.{model.name}"
         assert_close(actual, numbers[name], backend, dtype, function=function, allowed=allowed)
 
 
@@ -93,7 +93,7 @@ def test_logits_with_a_state(path: Path, backend: Backend, dtype: str):
     prompt = compiled(backend, lambda ids: model.apply(given, ids, return_state=True))
     step = compiled(backend, model.stepper(given))
     actual = stepped(prompt, step, backend.asarray(numbers["input_ids"]), backend.xp)
-    allowed, function = budget(model, numbers, dtype), f"layers.{model.name}"
+    allowed, function = budget(model, numbers, dtype), f"models.{model.name}"
     assert_close(actual, numbers["logits_cached"], backend, dtype, function=function, allowed=allowed)
 
 
@@ -132,6 +132,6 @@ def test_modules(path: Path, backend: Backend, dtype: str):
         "logits_cached": stepped(prompt, compiled(backend, module.stepper()), ids, backend.xp),
     }
     for name, actual in found.items():
-        assert_close(actual, numbers[name], backend, dtype, function=f"layers.{model.name}", allowed=allowed)
+        assert_close(actual, numbers[name], backend, dtype, function=f"models.{model.name}", allowed=allowed)
     wanted = numbers["greedy_next"]
     np.testing.assert_array_equal(backend.to_numpy(module.generate(ids, wanted.shape[1])), wanted)

@@ -17,10 +17,11 @@ import pytest
 import ssm_core
 from ssm_core.functions import special
 
-from . import autodiff, cases, cases_of_duality, cases_of_layers, cases_of_systems, examples
+from . import autodiff, examples
 from .backends import Backend
-from .cases import Case
-from .cases_of_systems import run_case
+from .cases import duality, functions, layers, models, systems
+from .cases.functions import Case
+from .cases.systems import run_case
 from .examples import DENSE, MIMO, PAIRS, Draw
 from .tolerances import assert_close, compare
 
@@ -33,21 +34,23 @@ pytestmark = [
 
 FIRST, SECOND = 1e-7, 1e-5  # what the finite differences can tell
 MODES = tuple(run_case(example, 12, mode) for example in (PAIRS, MIMO) for mode in ("conv", "chunk", "scan"))
-SINGLE = tuple(case for case in cases.SPECIAL if case.function in ("special.phi1", "special.gelu", "special.softplus"))
+SINGLE = tuple(
+    case for case in functions.SPECIAL if case.function in ("special.phi1", "special.gelu", "special.softplus")
+)
 SMOOTH = (
-    *cases.LINEAR_SCAN, *cases.CHUNK_SUMMARY, *cases.CONVOLVE[:3], *cases.EXPM[:1], *SINGLE,
-    *(case for case in cases_of_systems.DISCRETIZE if "tiny" not in case.name),
-    *cases_of_systems.KERNEL, *MODES, run_case(DENSE, 12, "chunk"), *cases_of_systems.STEP,
-    *cases_of_systems.DIAGONAL_SCAN, *cases_of_systems.FREQUENCY[:2], *cases_of_systems.SELECTIVE,
-    *cases_of_systems.DUALITY, *cases_of_layers.ALL,
+    *functions.LINEAR_SCAN, *functions.CHUNK_SUMMARY, *functions.CONVOLVE[:3], *functions.EXPM[:1], *SINGLE,
+    *(case for case in systems.DISCRETIZE if "tiny" not in case.name),
+    *systems.KERNEL, *MODES, run_case(DENSE, 12, "chunk"), *systems.STEP,
+    *systems.DIAGONAL_SCAN, *systems.FREQUENCY[:2], *systems.SELECTIVE,
+    *systems.DUALITY, *layers.SMALL, *models.ALL,
 )  # fmt: skip
 # Compiling takes a second or more for each: one of every kind where the function has several.
 COMPILED = (
-    *cases.LINEAR_SCAN, cases.CHUNK_SUMMARY[0], cases.CONVOLVE[2], *cases.EXPM[:1], *SINGLE[:1],
-    *cases_of_systems.DISCRETIZE[:2], *cases_of_systems.KERNEL[:1], *MODES[:3], *cases_of_systems.DIAGONAL_SCAN[:3],
-    *(case for case in (*cases_of_systems.SELECTIVE, *cases_of_systems.DUALITY) if "everything" in case.name),
-    *cases_of_duality.MAMBA3[2:3], *cases_of_duality.CAUSAL_CONV1D[:1], *cases_of_duality.RMS_NORM[1:2],
-    *cases_of_duality.STATE_UPDATE[:1], cases_of_layers.LAYER[0], *cases_of_layers.FAMILY[:1],
+    *functions.LINEAR_SCAN, functions.CHUNK_SUMMARY[0], functions.CONVOLVE[2], *functions.EXPM[:1], *SINGLE[:1],
+    *systems.DISCRETIZE[:2], *systems.KERNEL[:1], *MODES[:3], *systems.DIAGONAL_SCAN[:3],
+    *(case for case in (*systems.SELECTIVE, *systems.DUALITY) if "everything" in case.name),
+    *duality.MAMBA3[2:3], *duality.CAUSAL_CONV1D[:1], *duality.RMS_NORM[1:2],
+    *duality.STATE_UPDATE[:1], layers.LAYERS["S4D"].small_cases[0], *layers.LAYERS["S4"].small_cases,
 )  # fmt: skip
 
 
@@ -201,13 +204,13 @@ def test_zoh_of_tiny_steps(step: float, backend: Backend, dtype: str):
 
 
 @pytest.mark.backends("jax")
-@pytest.mark.cases(cases_of_layers.ALL)
+@pytest.mark.cases((*layers.SMALL, *models.ALL))
 @pytest.mark.dtypes("float32", "float64")
 def test_torch_and_jax_agree_on_real_leaves(case: Case, backend: Backend, torch_too: Backend, dtype: str):
     gradients = []
     for framework in (torch_too, backend):
         arrays, _ = case.inputs(framework, dtype)
-        names = [n for n in floating(arrays) if n != "state"]
+        names = [n for n in floating(arrays) if not n.startswith("state_")]
 
         def loss(x: dict[str, Any], arrays: Any = arrays, xp: Any = framework.xp) -> Any:
             found = case.call(SimpleNamespace(**vars(arrays) | x))

@@ -13,18 +13,19 @@ from ssm_core.functions import special
 from ssm_core.recurrences.segments import Segments
 from ssm_core.time_invariant.simulation import simulated
 
-from . import backends, cases, cases_of_duality, cases_of_layers, cases_of_systems, examples
+from . import backends, examples
 from .backends import HALF, Backend
-from .cases import Case
+from .cases import duality, functions, layers, models, systems
+from .cases.functions import Case
 from .examples import MIMO, PAIRS, UNPAIRED, Draw
 from .tolerances import assert_close
 
 pytestmark = pytest.mark.dtypes("float64")
 
-ALL = (*cases.ALL, *cases_of_systems.ALL, *cases_of_layers.ALL)
+ALL = (*functions.ALL, *systems.ALL, *layers.SMALL, *models.ALL)
 # Writes must be impossible or be noticed; one case of each function is enough for what depends on memory only.
 ONE_EACH = tuple({case.function: case for case in reversed(ALL)}.values())
-GATED = (*cases_of_systems.SELECTIVE, *cases_of_systems.DUALITY)
+GATED = (*systems.SELECTIVE, *systems.DUALITY)
 WITH_LENGTHS = tuple(case for case in GATED if "lengths" in case.name)
 MODES = ("conv", "chunk", "scan")
 
@@ -113,16 +114,6 @@ def test_sequences_of_no_steps(backend: Backend, dtype: str):
     y, state = ssm_core.diagonal_scan(v.u, v.poles, v.B, v.C, initial=v.state, conj_pairs=True)
     assert_close(y, np.zeros((2, 0)), backend, dtype, function="diagonal_scan")
     assert_close(state, wanted, backend, dtype, function="diagonal_scan")
-
-
-@pytest.mark.parametrize("mode", [*MODES, "auto"])
-def test_layers_of_empty_batches(mode: str, backend: Backend, dtype: str):
-    layer = cases_of_layers.small()
-    params = cases_of_layers.parameters(layer)
-    v = examples.as_arrays(backend, dtype, params | {"u": np.zeros((0, 20, 2))})
-    y, state = layer.apply(cases_of_layers.params_of(v, layer), v.u, return_state=True, mode=mode)
-    assert_close(y, np.zeros((0, 20, 2)), backend, dtype, function="layers.S4D")
-    assert_close(state, np.zeros((0, 2, 2), complex), backend, dtype, function="layers.S4D")
 
 
 # What does not belong together ---------------------------------------------------------------------------------------
@@ -244,9 +235,9 @@ def test_padding_of_inputs_that_set_the_gates_may_hold_anything(case: Case, back
     arrays, values = case.inputs(backend, dtype)
     dirty = {}
     for name, x in vars(values).items():
-        if name != "reset" and hasattr(x, "shape") and cases_of_duality.L in x.shape:
-            axis = x.shape.index(cases_of_duality.L)
-            beyond = np.arange(cases_of_duality.L) >= values.lengths[:, None]
+        if name != "reset" and hasattr(x, "shape") and duality.L in x.shape:
+            axis = x.shape.index(duality.L)
+            beyond = np.arange(duality.L) >= values.lengths[:, None]
             beyond = beyond.reshape(len(beyond), *(1,) * (axis - 1), -1, *(1,) * (x.ndim - axis - 1))
             dirty[name] = np.where(beyond, np.nan, x)
     assert dirty

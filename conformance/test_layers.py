@@ -1,218 +1,287 @@
-"""The layers: every option against plain loops, every mode and any cut of the sequence the same function."""
+"""The layers over time: every option against the plain loop, every mode and any cut of a sequence one function.
+
+Every test runs on the records of `cases/layers/`: a layer that brings one is in all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-import ssm_core
-from ssm_core.layers import S4D
-from ssm_core.models import SequenceModel
-
-from . import cases_of_layers, truth_family, truth_layers, truth_mamba
-from .backends import HALF, Backend
-from .cases_of_layers import STEPS, parameters, params_of, state_of
+from .backends import HALF, Backend, other_device
+from .cases import layers, models
+from .cases.functions import Case
+from .cases.instance import BATCH, H, Instance
 from .examples import Draw, as_arrays, rounded
-from .plans import RESTARTING, Plan, explore
+from .pieces import layer_in_pieces
+from .plans import Plan, explore
 from .tolerances import assert_close, tolerance
+from .truth import layers as truth
 
 pytestmark = pytest.mark.dtypes("float32", "float64")
 
-H, BATCH = 4, 2
-OPTIONS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "real": {"real": True, "init": "real"},
-    "copies_channels": {"n_ssm": 2, "channels": 3},
-    "one_copy_real_channels": {"n_ssm": 1, "channels": 2, "real": True, "init": "real", "output": "linear"},
-    "fixed_B_legs": {"trainable_B": False, "init": "legs", "activation": "silu"},
-    "bare": {"activation": None, "output": None, "skip": False},
-    "bilinear_tanh": {"discretization": "bilinear", "activation": "tanh", "init": "inv"},
-    "euler_relu": {"discretization": "euler", "activation": "relu", "output": None},
-    "backward_euler": {"discretization": "backward_euler", "activation": "gelu_tanh", "init": "quad"},
-    "dirac": {"discretization": "dirac", "init": "inv2"},
-}
-each_layer = pytest.mark.parametrize("name", OPTIONS)
+ONE_OF_EACH = layers.ONE_OF_EACH
+COMPILED = tuple(one for cases in layers.LAYERS.values() for one in cases.compiled)
+STANDING = tuple(i for i in ONE_OF_EACH if i.cases.thorough)
+TIMED = tuple(cases.one_each[0] for cases in layers.LAYERS.values() if cases.timed)
+one_of_each = pytest.mark.cases(ONE_OF_EACH)
+Masks = Callable[[Plan, Draw], dict[str, Any]]
 
 
-def layer_of(name: str, **more: Any) -> S4D:
-    return S4D(d_model=H, d_state=6, **STEPS | OPTIONS[name] | more)
+def without(plan: Plan, d: Draw) -> dict[str, Any]:
+    return {}
 
 
-def inputs(layer: S4D, length: int, seed: int = 0, **more: Any) -> dict[str, Any]:
-    d = Draw(seed)
-    given = {"u": d.real(BATCH, length, H), "state": state_of(layer, BATCH, d), "reset": None, "scale": None}
-    return parameters(layer) | given | more
+def resets(plan: Plan, d: Draw) -> dict[str, Any]:
+    return {"reset": d.resets(BATCH, plan.length)}
 
 
-def run_pieces(layer: S4D, v: SimpleNamespace, plan: Plan, rate: float) -> Any:
-    params, state, outputs, start = params_of(v, layer), v.state, [], 0
-    step = layer.stepper(params, rate=rate)
-    for length, mode in plan.pieces:
-        part = (slice(None), slice(start, start + length))
-        start += length
-        if mode == "step":
-            for k in range(start - length, start):
-                y, state = step(v.u[:, k, :], state)
-                outputs.append(y[:, None, :])
-            continue
-        options = {"reset": v.reset[part]} if v.reset is not None else {}
-        options |= {"step_scale": v.scale[part]} if v.scale is not None else {}
-        u = v.u[(*part, slice(None))]
-        y, state = layer.apply(params, u, state=state, return_state=True, mode=mode, rate=rate, **options)
-        outputs.append(y)
-    return v.xp.concat(outputs, axis=1), state
+def cut_anywhere(
+    instance: Instance,
+    backend: Backend,
+    dtype: str,
+    *,
+    examples: int,
+    stepped: bool,
+    rate: float = 1.0,
+    masks: Masks = without,
+) -> None:
+    """In steps too, or with masks and steps of their own lengths, which steps do not take, nor does a convolution."""
 
-
-def check_pieces(layer: S4D, plan: Plan, backend: Backend, dtype: str, rate: float = 1.0, **more: Any) -> None:
-    v = as_arrays(backend, dtype, inputs(layer, plan.length, plan.seed, **more))
-    values = rounded(backend, v)
-    found = backend.run(lambda v: run_pieces(layer, v, plan, rate), v)
-    wanted = truth_layers.s4d(
-        layer.options(), params_of(values, layer), values.u, values.state, reset=values.reset, rate=rate,
-        step_scale=values.scale,
-    )  # fmt: skip
-    for actual, expected in zip(found, wanted, strict=True):
-        assert_close(actual, expected, backend, dtype, function="layers.S4D", terms=32 * plan.length)
-
-
-@each_layer
-def test_any_cut_in_any_modes(name: str, backend: Backend, dtype: str):
-    rate = 0.7 if name in ("default", "bilinear_tanh") else 1.0
-    explore(backend, 4, lambda plan: check_pieces(layer_of(name), plan, backend, dtype, rate))
-
-
-@pytest.mark.parametrize("name", ["default", "copies_channels", "real"])
-def test_any_cut_with_resets(name: str, backend: Backend, dtype: str):
     def body(plan: Plan) -> None:
-        reset = Draw(plan.seed + 1).resets(BATCH, plan.length)
-        check_pieces(layer_of(name), plan, backend, dtype, reset=reset)
+        v = instance.arrays(backend, dtype, plan.length, plan.seed, **masks(plan, Draw(plan.seed + 1)))
+        found = backend.run(lambda v: layer_in_pieces(instance, v, plan, rate), v)
+        instance.check(found, instance.truth(rounded(backend, v), rate=rate), plan.length, backend, dtype)
 
-    explore(backend, 4, body, RESTARTING)
+    modes = (*instance.modes, "step") if stepped else tuple(m for m in instance.modes if m != "conv")
+    explore(backend, examples, body, modes)
 
 
-@pytest.mark.parametrize("name", ["default", "copies_channels", "dirac"])
+@pytest.mark.cases(layers.INSTANCES)
+@pytest.mark.backends("numpy", "strictest", "torch", "cupy", "other")
+def test_any_cut_in_any_modes(case: Instance, backend: Backend, dtype: str):
+    cut_anywhere(case, backend, dtype, examples=4 if case.cases.thorough else 3, stepped=True, rate=case.rate)
+
+
+@pytest.mark.cases(COMPILED)
+@pytest.mark.backends("jax")
+def test_any_cut_in_any_modes_compiled(case: Instance, backend: Backend, dtype: str):
+    cut_anywhere(case, backend, dtype, examples=1, stepped=True, rate=case.rate)
+
+
+@one_of_each
+@pytest.mark.dtypes("float32")
+def test_any_cut_with_resets(case: Instance, backend: Backend, dtype: str):
+    cut_anywhere(case, backend, dtype, examples=4 if case.cases.thorough else 2, stepped=False, masks=resets)
+
+
+@pytest.mark.cases(STANDING)
 @pytest.mark.dtypes("float64")
-def test_any_cut_with_steps_of_their_own_lengths(name: str, backend: Backend, dtype: str):
-    def body(plan: Plan) -> None:
-        scale = Draw(plan.seed + 1).uniform(0.2, 3, BATCH, plan.length)
-        check_pieces(layer_of(name), plan, backend, dtype, rate=1.5, scale=scale)
-
-    explore(backend, 4, body, RESTARTING)
+def test_any_cut_with_resets_in_double_precision(case: Instance, backend: Backend, dtype: str):
+    cut_anywhere(case, backend, dtype, examples=4, stepped=False, masks=resets)
 
 
-@pytest.mark.parametrize("mode", ["conv", "chunk", "scan"])
-@pytest.mark.parametrize("name", ["default", "copies_channels"])
-def test_lengths(name: str, mode: str, backend: Backend, dtype: str):
-    layer, lengths, L = layer_of(name), np.asarray([40, 13]), 40
-    v = as_arrays(backend, dtype, inputs(layer, L, lengths=lengths))
+@pytest.mark.cases(tuple(one for cases in layers.LAYERS.values() for one in cases.with_step_scale))
+def test_any_cut_with_steps_of_their_own_lengths(case: Instance, backend: Backend, dtype: str):
+    """With resets too where the steps depend on the input."""
+
+    def masks(plan: Plan, d: Draw) -> dict[str, Any]:
+        both = case.cases in layers.GATED or case.options.get("liquid", False)
+        return (resets(plan, d) if both else {}) | {"scale": d.uniform(0.2, 3, BATCH, plan.length)}
+
+    examples = 4 if case.cases.thorough else 2
+    cut_anywhere(case, backend, dtype, examples=examples, stepped=False, rate=1.5, masks=masks)
+
+
+# Where sequences begin and end ---------------------------------------------------------------------------------------
+
+
+@one_of_each
+def test_right_padding_in_every_mode(case: Instance, backend: Backend, dtype: str):
+    """The state is that at the length, and what stands beyond may be NaN."""
+    right_padding(case, backend, dtype, case.modes)
+
+
+@one_of_each
+@pytest.mark.dtypes("float32")
+def test_right_padding_with_resets(case: Instance, backend: Backend, dtype: str):
+    """Resets beyond the length notwithstanding."""
+    modes = tuple(m for m in case.modes if m != "conv")
+    right_padding(case, backend, dtype, modes, reset=Draw(1).resets(BATCH, 40))
+
+
+def right_padding(case: Instance, backend: Backend, dtype: str, modes: tuple[str, ...], **masks: Any) -> None:
+    L, lengths = 40, np.asarray([40, 13])
+    given = case.inputs(L, lengths=lengths, **masks)
+    given["u"] = np.where((np.arange(L) >= lengths[:, None])[..., None], np.nan, given["u"])
+    v = as_arrays(backend, dtype, given)
+
+    def run(v: SimpleNamespace) -> Any:
+        options = {"state": case.state_in(v), "return_state": True, "lengths": v.lengths, "reset": v.reset}
+        found = [case.layer.apply(case.params_of(v), v.u, mode=mode, **options) for mode in modes]
+        return [(y[:, :13, :], state) for y, state in found]
+
+    y, state = case.truth(rounded(backend, v))
+    for found in backend.run(run, v):
+        case.check(found, (y[:, :13], state), L, backend, dtype)
+
+
+@one_of_each
+@pytest.mark.dtypes("float32")
+def test_left_padding(case: Instance, backend: Backend, dtype: str):
+    """A reset at the first valid step: the same as the sequence without what stands before."""
+    L, first = 20, 13
+    v = case.arrays(backend, dtype, L, reset=np.arange(L) == np.asarray([[0], [first]]))
+
+    def run(v: SimpleNamespace) -> Any:
+        options = {"return_state": True, "reset": v.reset, "state": case.state_in(v)}
+        y, state = case.layer.apply(case.params_of(v), v.u, **options)
+        return y[1:, first:, :], case.cases.joined(tuple(s[1:, ...] for s in case.cases.parts(state)))
+
+    values = rounded(backend, v)
+    values.u, values.reset = values.u[1:, first:], None
+    case.check(backend.run(run, v), case.truth(values, state=None), L, backend, dtype)
+
+
+@pytest.mark.cases(tuple(one for cases in layers.TIME_INVARIANT for one in cases.in_both_directions))
+def test_both_directions_are_a_direct_sum(case: Instance, backend: Backend, dtype: str):
+    """With and without lengths."""
+    layer, lengths = case.layer, np.asarray([23, 9])
+    given = case.parameters() | {"u": Draw(2).real(BATCH, 23, H), "lengths": lengths}
+    v = as_arrays(backend, dtype, given)
     values = rounded(backend, v)
 
     def run(v: SimpleNamespace) -> Any:
-        options = {"lengths": v.lengths, "mode": mode, "return_state": True, "state": v.state}
-        y, state = layer.apply(params_of(v, layer), v.u, **options)
-        return y[:, :13, :], state
+        params = case.params_of(v)
+        return layer.apply(params, v.u), layer.apply(params, v.u, lengths=v.lengths)[:, :9, :]
 
-    y, state = truth_layers.s4d(layer.options(), params_of(values, layer), values.u, values.state, lengths=lengths)
-    for actual, expected in zip(backend.run(run, v), (y[:, :13], state), strict=True):
-        assert_close(actual, expected, backend, dtype, function="layers.S4D", terms=32 * L)
+    params, options = case.params_of(values), layer.options()
+    system, joint = case.cases.truth(options, params), case.cases.joint
+    arguments = (system, options, params, values.u)
+    whole, cut = (truth.both_directions(*arguments, n, joint=joint) for n in (None, lengths))
+    for found, wanted in zip(backend.run(run, v), (whole, cut[:, :9]), strict=True):
+        assert_close(found, wanted, backend, dtype, function=case.function, terms=case.cases.terms * 23)
 
 
-@pytest.mark.parametrize("lengths", [None, np.asarray([23, 9])], ids=["full", "lengths"])
-@pytest.mark.parametrize("name", ["default", "copies_channels", "real", "bare"])
-def test_both_directions_are_a_direct_sum(name: str, lengths: Any, backend: Backend, dtype: str):
-    layer = layer_of(name, bidirectional=True)
-    d = Draw(2)
-    v = as_arrays(backend, dtype, parameters(layer) | {"u": d.real(BATCH, 23, H), "lengths": lengths})
+@pytest.mark.cases(layers.INSTANCES)
+@pytest.mark.dtypes("float32")
+@pytest.mark.backends("numpy", "strictest", "torch", "cupy", "other")
+def test_nothing_at_all(case: Instance, backend: Backend, dtype: str):
+    """A batch of none, and sequences of no steps: no outputs, and the state stays."""
+    nothing_at_all(case, backend, dtype)
+
+
+@pytest.mark.cases(STANDING[:1])
+@pytest.mark.backends("jax")
+@pytest.mark.dtypes("float64")
+def test_nothing_at_all_compiled(case: Instance, backend: Backend, dtype: str):
+    nothing_at_all(case, backend, dtype)
+
+
+def nothing_at_all(case: Instance, backend: Backend, dtype: str) -> None:
+    v, layer, cases = case.arrays(backend, dtype, 0), case.layer, case.cases
+    params, state, width = case.params_of(v), case.state_in(v), cases.steps(layer.options(), case.parameters()).width
+    for mode in case.modes:
+        y, last = layer.apply(params, v.u, state=state, return_state=True, mode=mode)
+        kept = cases.joined(tuple(backend.to_numpy(s) for s in cases.parts(state)))
+        case.check((y, last), (np.zeros((BATCH, 0, width)), kept), 1, backend, dtype)
+        none = layer.initial_state(params, 0)
+        empty = cases.joined(tuple(backend.to_numpy(s) for s in cases.parts(none)))
+        u = v.xp.ones((0, 20, H), dtype=v.u.dtype, device=v.device)
+        found = layer.apply(params, u, state=none, return_state=True, mode=mode)
+        case.check(found, (np.zeros((0, 20, width)), empty), 1, backend, dtype)
+
+
+# Steps in time -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.cases(TIMED)
+def test_rate_is_a_longer_step(case: Instance, backend: Backend, dtype: str):
+    """As an array, for outputs and steps; one for every channel where each has a system of its own."""
+    rates = np.asarray([0.5, 1.0, 2.0, 3.0]) if case.rate_is_of_channels else np.asarray(1.7)
+    v = case.arrays(backend, dtype, 20, rates=rates)
+
+    def run(v: SimpleNamespace) -> Any:
+        params, state = case.params_of(v), case.state_in(v)
+        first = case.layer.step(params, v.u[:, 0, :], state, rate=v.rates)
+        return first, case.layer.apply(params, v.u, state=state, return_state=True, rate=v.rates)
+
+    (y_t, after), whole = backend.run(run, v)
     values = rounded(backend, v)
-    y = backend.run(lambda v: layer.apply(params_of(v, layer), v.u, lengths=v.lengths)[:, :9, :], v)
-    wanted = truth_layers.s4d_bidirectional(layer.options(), params_of(values, layer), values.u, values.lengths)
-    assert_close(y, wanted[:, :9], backend, dtype, function="layers.S4D", terms=32 * 23)
+    case.check(whole, case.truth(values, rate=values.rates), 20, backend, dtype)
+    values.u = values.u[:, :1]
+    wanted, last = case.truth(values, rate=values.rates)
+    case.check((y_t, after), (wanted[:, 0], last), 20, backend, dtype)
 
 
-def test_rate_is_a_longer_step(backend: Backend, dtype: str):
-    """As a number or an array, for outputs, kernels and steps: the same as log_dt + log(rate)."""
-    layer = layer_of("default")
-    v = as_arrays(backend, dtype, inputs(layer, 20) | {"rates": np.asarray([0.5, 1.0, 2.0, 3.0])})
+@pytest.mark.cases(tuple(i for i in TIMED if i.cases in layers.TIME_INVARIANT))
+def test_kernels_at_a_rate(case: Instance, backend: Backend, dtype: str):
+    """The answers to impulses, of a system a channel or of one of several inputs."""
+    layer = case.layer
+    rates = np.asarray([0.5, 1.0, 2.0, 3.0]) if layer.per_channel else np.asarray(2.0)
+    v = case.arrays(backend, dtype, 9, rates=rates)
+    K = backend.run(lambda v: layer.kernel(case.params_of(v), 9, rate=v.rates), v)
+    values = rounded(backend, v)
+    options, params = layer.options(), case.params_of(values)
+    system = case.cases.truth(options, params)
+    if layer.per_channel:
+        wanted = truth.kernel(system, H, 9, values.rates)
+    else:
+        impulses = np.zeros((H, 9, H))  # one in every input, through a layer that only runs its system
+        impulses[:, 0] = np.eye(H)
+        bare = options | {"skip": False, "activation": None, "output": None}
+        answers, _ = truth.run(truth.steps_of(system, bare, params), impulses, rate=float(values.rates))
+        wanted = np.transpose(answers, (2, 0, 1))
+    assert_close(K, wanted, backend, dtype, function=case.function, terms=case.cases.terms * 20)
 
-    def run(v: SimpleNamespace) -> list[tuple[Any, Any]]:
-        params = params_of(v, layer)
-        slower = params | {"log_dt": params["log_dt"] + v.xp.log(v.rates)}
-        wanted, state = layer.apply(slower, v.u, return_state=True, state=v.state)
-        found, last = layer.apply(params, v.u, return_state=True, state=v.state, rate=v.rates)
-        first, _ = layer.step(params, v.u[:, 0, :], v.state, rate=v.rates)
-        kernels = layer.kernel(params, 9, rate=v.rates), layer.kernel(slower, 9)
-        return [(found, wanted), (last, state), (first, wanted[:, 0, :]), kernels]
 
-    for actual, expected in backend.run(run, v):
-        assert_close(actual, backend.to_numpy(expected), backend, dtype, function="layers.S4D", terms=20 * 32)
+# Precisions and devices ----------------------------------------------------------------------------------------------
 
 
+@one_of_each
+@pytest.mark.dtypes(*HALF)
+def test_half_precision_inputs(case: Instance, backend: Backend, dtype: str):
+    """The outputs come back in half precision, the states stay in float32; steps as well."""
+    half_precision(case, backend, dtype)
+
+
+@pytest.mark.cases(STANDING)
 @pytest.mark.dtypes("float32", *HALF)
-def test_half_precision_inputs(backend: Backend, dtype: str):
-    """With parameters in float32, or in half precision themselves; outputs come back, states stay in float32."""
-    layer = layer_of("default")
-    for halves in ((), tuple(p.name for p in layer.parameters())):
-        given = inputs(layer, 40)
-        v = as_arrays(backend, "float32", given)
-        for name in ("u", *halves):
-            setattr(v, name, backend.asarray(given[name], dtype))
-        values = rounded(backend, v)
-
-        def run(v: SimpleNamespace) -> Any:
-            return layer.apply(params_of(v, layer), v.u, state=v.state, return_state=True)
-
-        y, state = backend.run(run, v)
-        wanted, last = truth_layers.s4d(layer.options(), params_of(values, layer), values.u, values.state)
-        assert_close(y, wanted, backend, dtype, function="layers.S4D", terms=32 * 40, half=True)
-        assert_close(state, last, backend, dtype, function="layers.S4D", allowed=tolerance("float32", terms=32 * 40))
+def test_half_precision_parameters(case: Instance, backend: Backend, dtype: str):
+    half_precision(case, backend, dtype, *(p.name for p in case.layer.parameters()))
 
 
-# The model -----------------------------------------------------------------------------------------------------------
-
-MODEL = {"d_input": 3, "d_output": 2, "d_model": H, "n_layers": 2, "layer_options": {"d_state": 6, **STEPS}}
-
-
-@pytest.mark.parametrize("pool", ["mean", "last", None])
-@pytest.mark.parametrize("lengths", [None, np.asarray([30, 11])], ids=["full", "lengths"])
-def test_sequence_model(pool: str | None, lengths: Any, backend: Backend, dtype: str):
-    model, d = SequenceModel(**MODEL, pool=pool), Draw(3)
-    v = as_arrays(backend, dtype, parameters(model) | {"u": d.real(BATCH, 30, 3), "lengths": lengths})
-    values = rounded(backend, v)
-    y = backend.run(lambda v: model.apply(params_of(v, model), v.u, lengths=v.lengths), v)
-    block = model.block().options()
-    wanted = truth_layers.sequence_model(model.options(), block, params_of(values, model), values.u, lengths)
-    within = slice(None) if pool or lengths is None else slice(11)
-    assert_close(y[:, within, ...] if pool is None else y, wanted[:, within] if pool is None else wanted,
-                 backend, dtype, function="models.SequenceModel", terms=64 * 30)  # fmt: skip
-
-
-@pytest.mark.parametrize("pool", ["mean", "last", None])
-def test_sequence_model_in_pieces_and_steps(pool: str | None, backend: Backend, dtype: str):
-    """Its state goes through the blocks and the pool: pieces, then steps, end where the whole sequence does."""
-    model, d = SequenceModel(**MODEL, pool=pool), Draw(4)
-    v = as_arrays(backend, dtype, parameters(model) | {"u": d.real(BATCH, 12, 3)})
-    values = rounded(backend, v)
+def half_precision(case: Instance, backend: Backend, dtype: str, *names: str) -> None:
+    L, given = 30, case.inputs(30)
+    v = as_arrays(backend, "float32", given)
+    for name in ("u", *names):
+        setattr(v, name, backend.asarray(given[name], dtype))
 
     def run(v: SimpleNamespace) -> Any:
-        params = params_of(v, model)
-        _, state = model.apply(params, v.u[:, :5, :], return_state=True, mode="scan")
-        _, state = model.apply(params, v.u[:, 5:9, :], state=state, return_state=True, mode="conv")
-        step = model.stepper(params)
-        for k in range(9, 12):
-            y, state = step(v.u[:, k, :], state)
-        return y
+        params, state = case.params_of(v), case.state_in(v)
+        whole = case.layer.apply(params, v.u, state=state, return_state=True)
+        return whole, case.layer.step(params, v.u[:, 0, :], state)
 
-    block = model.block().options()
-    wanted = truth_layers.sequence_model(model.options(), block, params_of(values, model), values.u)
-    wanted = wanted[:, -1] if pool is None else wanted
-    assert_close(backend.run(run, v), wanted, backend, dtype, function="models.SequenceModel", terms=64 * 12)
+    whole, first = backend.run(run, v)
+    values = rounded(backend, v)
+    terms = case.cases.terms * L
+    wanted = case.truth(values)
+    values.u = values.u[:, :1]
+    y, last = case.truth(values)
+    for (found_y, found_state), (wanted_y, wanted_state) in ((whole, wanted), (first, (y[:, 0], last))):
+        assert_close(found_y, wanted_y, backend, dtype, function=case.function, terms=terms, half=True)
+        case.check_state(found_state, wanted_state, backend, dtype, allowed=tolerance("float32", terms=terms))
 
 
-def test_every_layer_is_here():
-    tested = {"S4D", "SequenceModel", "LanguageModel"} | set(truth_family.SYSTEMS)
-    tested |= set(truth_mamba.LAYERS) | {f"{name}LM" for name in truth_mamba.LAYERS}
-    assert set(ssm_core.layers.LAYERS) == tested, "a new layer needs its tests"
-    assert {case.function for case in cases_of_layers.ALL} == {f"layers.{name}" for name in tested}
+@pytest.mark.cases((*layers.SMALL, *models.ALL))
+@pytest.mark.backends("strictest")
+@pytest.mark.dtypes("float64")
+def test_stays_on_a_device_that_is_not_the_default(case: Case, backend: Backend, dtype: str):
+    elsewhere = other_device(backend)
+    arrays, values = case.inputs(elsewhere, dtype)
+    for actual, wanted in zip(case.results(elsewhere, arrays), case.expected(values), strict=True):
+        assert_close(actual, wanted, elsewhere, dtype, function=case.function, terms=case.terms)

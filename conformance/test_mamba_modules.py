@@ -10,13 +10,15 @@ import pytest
 from ssm_core import adapters
 
 from .backends import HALF, Backend
+from .capabilities import function_of
+from .cases import layers
 from .examples import Draw
 from .test_adapters import BUILDS, LANGUAGE, flax_module, inputs, placed, torch_module
 from .tolerances import assert_close, compare
 
 pytestmark = pytest.mark.dtypes("float32")
 
-GATED = ("Mamba", "Mamba2", "Mamba3")
+GATED = tuple(name for cases in layers.GATED for name in cases.modules)
 
 
 # Gradients -----------------------------------------------------------------------------------------------------------
@@ -40,7 +42,7 @@ def test_gradients_of_language_models_agree(name: str, backend: Backend, torch_t
     found = nnx.merge(definition, gradients).arrays()
     for n, p in torch.named_parameters():
         wanted = torch_too.to_numpy(p.grad)
-        compare(backend.to_numpy(found[n]), wanted, backend, dtype, function=f"layers.{BUILDS[name][0]}", terms=64 * 9)
+        compare(backend.to_numpy(found[n]), wanted, backend, dtype, function=function_of(BUILDS[name][0]), terms=64 * 9)
 
 
 @pytest.mark.backends("jax")
@@ -60,7 +62,7 @@ def test_gradients_of_every_sample_agree(name: str, backend: Backend, torch_too:
     found = backend.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(given, backend.asarray(u, dtype))
     alone = func.grad(loss)(params, x[1])
     for n, g in wanted.items():
-        expected, function = torch_too.to_numpy(g), f"layers.{name}"
+        expected, function = torch_too.to_numpy(g), function_of(BUILDS[name][0])
         compare(torch_too.to_numpy(alone[n]), expected[1], torch_too, dtype, function=function, terms=64 * 20)
         compare(backend.to_numpy(found[n]), expected, backend, dtype, function=function, terms=64 * 20)
 
@@ -74,7 +76,9 @@ def test_gradients_of_every_sample_agree(name: str, backend: Backend, torch_too:
 def test_sequence_models_in_pieces_and_steps(name: str, pool: str | None, backend: Backend, dtype: str):
     torch, options = backend.module, {k: v for k, v in BUILDS[name][1].items() if k != "d_model"}
     torch.manual_seed(0)
-    made = adapters.torch.SequenceModel(4, 3, 4, 2, layer=name, layer_options=options, pool=pool, device=backend.device)
+    made = adapters.torch.SequenceModel(
+        4, 3, 4, 2, layer=BUILDS[name][0], layer_options=options, pool=pool, device=backend.device
+    )
     u = backend.asarray(Draw(1).real(2, 20, 4), dtype)
     params = {n: backend.to_numpy(p) for n, p in made.arrays().items()}
     wanted = made.definition.apply(params, backend.to_numpy(u))
@@ -109,7 +113,9 @@ def test_torch_compile(name: str, backend: Backend, dtype: str):
     given = (module, u, module.initial_state(2), reset)
     found = backend.module.compile(call, fullgraph=True, backend="eager")(*given)
     for actual, wanted in zip(found, call(*given), strict=True):
-        assert_close(actual, backend.to_numpy(wanted), backend, dtype, function=f"layers.{name}", terms=64 * 20)
+        assert_close(
+            actual, backend.to_numpy(wanted), backend, dtype, function=function_of(BUILDS[name][0]), terms=64 * 20
+        )
 
 
 @pytest.mark.backends("torch")
@@ -136,7 +142,7 @@ def test_torch_export(name: str, backend: Backend, dtype: str):
     with backend.module.no_grad():
         program = backend.module.export.export(module, (u,))
         found, wanted = program.module()(u), backend.to_numpy(module(u))
-    assert_close(found, wanted, backend, dtype, function=f"layers.{BUILDS[name][0]}", terms=64 * 20)
+    assert_close(found, wanted, backend, dtype, function=function_of(BUILDS[name][0]), terms=64 * 20)
 
 
 @pytest.mark.backends("torch")

@@ -14,6 +14,7 @@ import ssm_core
 from . import examples, truth
 from .backends import Backend
 from .examples import BATCHED, DENSE, DENSE_MIMO, EXAMPLES, MIMO, PAIRS, REAL, Draw, Example, alpha_of
+from .pieces import run_pieces
 from .plans import RESTARTING, Plan, explore
 from .tolerances import assert_close
 
@@ -22,27 +23,25 @@ each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.labe
 DT = 0.1
 
 
-def run_pieces(
+def in_pieces(
     example: Example, v: SimpleNamespace, plan: Plan, *, dt: Any = DT, method: str = "zoh", scales: bool = False
 ) -> tuple[Any, Any]:
     """The outputs of all pieces and the last state; v has u, maybe initial, reset and scale."""
-    system, state, outputs, start = example.system(v), v.initial, [], 0
-    options = {"method": method, **alpha_of(method)}
-    for length, mode in plan.pieces:
-        part = (..., slice(start, start + length))
-        start += length
-        if mode == "step":
-            discrete = system if scales else ssm_core.discretize(system, dt, **options)
-            for k in range(start - length, start):
-                now = {"dt": dt * v.scale[k], **options} if scales else {}
-                before = v.zero_state if state is None else state
-                y, state = ssm_core.step(discrete, v.u[..., k], before, **now)
-                outputs.append(y[..., None])
-            continue
+    system, options = example.system(v), {"method": method, **alpha_of(method)}
+    discrete = system if scales else ssm_core.discretize(system, dt, **options)
+
+    def piece(start: int, stop: int, mode: str, state: Any) -> tuple[Any, Any]:
+        part = (..., slice(start, stop))
         more = {"reset": v.reset[part]} if v.reset is not None else {}
         more |= {"step_scale": v.scale[part]} if scales else {}
-        y, state = ssm_core.scan(system, v.u[part], dt=dt, initial=state, mode=mode, **options, **more)
-        outputs.append(y)
+        return ssm_core.scan(system, v.u[part], dt=dt, initial=state, mode=mode, **options, **more)
+
+    def step(k: int, state: Any) -> tuple[Any, Any]:
+        now = {"dt": dt * v.scale[k], **options} if scales else {}
+        y, state = ssm_core.step(discrete, v.u[..., k], v.zero_state if state is None else state, **now)
+        return y[..., None], state
+
+    outputs, state = run_pieces(plan, v.initial, piece, step)
     return v.xp.concat(outputs, axis=-1), state
 
 
@@ -69,7 +68,7 @@ def test_any_cut_in_any_modes(example: Example, backend: Backend, dtype: str):
     def body(plan: Plan) -> None:
         v = examples.as_arrays(backend, dtype, inputs(example, plan, dtype))
         values = examples.rounded(backend, v)
-        found = backend.run(lambda v: run_pieces(example, v, plan), v)
+        found = backend.run(lambda v: in_pieces(example, v, plan), v)
         check(found, example, values, backend, dtype, truth.discrete(example.plain(values), DT))
 
     explore(backend, 8, body)
@@ -83,7 +82,7 @@ def test_any_cut_with_resets(example: Example, backend: Backend, dtype: str):
         reset = Draw(plan.seed + 1).resets(*example.batch, plan.length)
         v = examples.as_arrays(backend, dtype, inputs(example, plan, dtype, reset=reset))
         values = examples.rounded(backend, v)
-        found = backend.run(lambda v: run_pieces(example, v, plan), v)
+        found = backend.run(lambda v: in_pieces(example, v, plan), v)
         check(found, example, values, backend, dtype, truth.discrete(example.plain(values), DT))
 
     explore(backend, 6, body, RESTARTING)
@@ -95,7 +94,7 @@ def test_any_cut_by_every_discretization(method: str, backend: Backend, dtype: s
     def body(plan: Plan) -> None:
         v = examples.as_arrays(backend, dtype, inputs(PAIRS, plan, dtype))
         values = examples.rounded(backend, v)
-        found = backend.run(lambda v: run_pieces(PAIRS, v, plan, method=method), v)
+        found = backend.run(lambda v: in_pieces(PAIRS, v, plan, method=method), v)
         check(found, PAIRS, values, backend, dtype, truth.discrete(PAIRS.plain(values), DT, method, **alpha_of(method)))
 
     explore(backend, 4, body)
@@ -110,7 +109,7 @@ def test_steps_of_their_own_lengths(example: Example, method: str, backend: Back
         scale = Draw(plan.seed + 1).uniform(0.2, 3, plan.length)
         v = examples.as_arrays(backend, dtype, inputs(example, plan, dtype, scale=scale))
         values = examples.rounded(backend, v)
-        found = backend.run(lambda v: run_pieces(example, v, plan, method=method, scales=True), v)
+        found = backend.run(lambda v: in_pieces(example, v, plan, method=method, scales=True), v)
         plain = example.plain(values)
         check(found, example, values, backend, dtype, [truth.discrete(plain, DT * s, method) for s in values.scale])
 

@@ -5,21 +5,31 @@ from __future__ import annotations
 import pytest
 
 import ssm_core
+from ssm_core.models import LanguageModel, SequenceModel
 
 from . import backends, capabilities
 from .capabilities import ROWS, TWINS
+from .cases import layers
+from .cases.models import LANGUAGE_MODELS, MODULES
 
 
 def test_every_public_function_has_a_row():
     rows = {row.function for row in ROWS}
     assert set(ssm_core.__all__) - capabilities.NOT_COMPUTING <= rows
-    assert {f"layers.{name}" for name in ssm_core.layers.LAYERS} <= rows
+    assert {capabilities.function_of(name) for name in ssm_core.layers.LAYERS} <= rows
     public = {name for name, f in vars(ssm_core.special).items() if not name.startswith("_") and callable(f)}
     assert {row.function for row in ROWS if row.function.startswith("special.")} <= {f"special.{n}" for n in public}
 
 
+def test_every_layer_brings_its_cases():
+    models = {cls.__name__ for cls in (SequenceModel, LanguageModel, *LANGUAGE_MODELS)}
+    assert set(ssm_core.layers.LAYERS) - models == set(layers.LAYERS), "a new layer needs a file in cases/layers"
+    assert {kind for kind, _ in {**layers.MODULES, **MODULES}.values()} == {*layers.LAYERS, *models}
+    assert set(layers.LAYERS) == {c.name for c in (*layers.TIME_INVARIANT, *layers.GATED)}
+
+
 def test_no_row_is_surplus():
-    known = {*ssm_core.__all__, *(f"layers.{n}" for n in ssm_core.layers.LAYERS)}
+    known = {*ssm_core.__all__, *(capabilities.function_of(n) for n in ssm_core.layers.LAYERS)}
     assert {row.function for row in ROWS if not row.function.startswith("special.")} <= known
     assert known >= capabilities.NOT_COMPUTING
     assert not capabilities.NOT_COMPUTING & set(capabilities.BY_NAME)

@@ -12,7 +12,7 @@ import ssm_core
 
 from . import examples, truth
 from .backends import Backend
-from .cases_of_layers import params_of
+from .cases.instance import params_of
 from .examples import DENSE, MIMO, PAIRS, Example
 from .tolerances import assert_close
 from .transformed import LAYER, L, agree, layer_inputs, modes_of, scan_inputs

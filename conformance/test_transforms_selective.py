@@ -13,9 +13,9 @@ import pytest
 
 import ssm_core
 
-from . import cases_of_duality, cases_of_selective
 from .backends import Backend
-from .cases import Case
+from .cases import duality, selective
+from .cases.functions import Case
 from .test_gradients import floating
 from .transformed import agree
 
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning"),
 ]
 
-NAMED = {case.label: case for case in (*cases_of_selective.ALL, *cases_of_duality.ALL)}
+NAMED = {case.label: case for case in (*selective.ALL, *duality.ALL)}
 CASES = tuple(
     NAMED[label]
     for label in (
@@ -105,7 +105,7 @@ def test_torch_compile_for_a_length_that_varies(case: Case, backend: Backend, dt
     """The second length makes sizes symbolic."""
     arrays, given = split(case, backend, dtype)
     compiled = backend.module.compile(case.call, fullgraph=True, backend="eager")
-    length = cases_of_duality.L
+    length = duality.L
     for steps in (length, *SHORTER):
         cut = {name: x.narrow(list(x.shape).index(length), 0, steps) if length in x.shape else x for name, x in
                given.items()}  # fmt: skip

@@ -10,10 +10,11 @@ import pytest
 
 import ssm_core
 
-from . import cases, cases_of_systems, examples, truth
+from . import examples, truth
 from .backends import Backend
-from .cases import Case
-from .cases_of_layers import params_of
+from .cases import functions, systems
+from .cases.functions import Case
+from .cases.instance import params_of
 from .examples import Draw
 from .tolerances import assert_close
 from .transformed import LAYER, L, agree, layer_inputs, layer_modes, modes_of, scan_inputs
@@ -31,7 +32,7 @@ pytestmark = [
 
 # What NumPy computes on the host: constructors, eigenvalues of `to_diagonal`, other packages.
 ON_HOST = ("hippo", "nplr", "diagonal_init", "eigenvector_condition", "to_diagonal", "to_scipy", "from_scipy")
-EACH = {case.function: case for case in reversed((*cases.ALL, *cases_of_systems.ALL)) if case.function not in ON_HOST}
+EACH = {case.function: case for case in reversed((*functions.ALL, *systems.ALL)) if case.function not in ON_HOST}
 ONE_EACH = tuple(EACH.values())
 
 

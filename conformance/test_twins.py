@@ -12,16 +12,17 @@ import pytest
 import ssm_core
 from ssm_core.recurrences.linear import LONGEST_TRACED_LOOP
 
-from . import cases, cases_of_systems, examples, truth
+from . import examples, truth
 from .backends import Backend
 from .capabilities import BY_NAME
-from .cases import Case
+from .cases import functions, systems
+from .cases.functions import Case
 from .examples import PAIRS, Draw
 from .tolerances import assert_close, phase_budget
 
 pytestmark = pytest.mark.fast_paths
 
-WITH_TWINS = [case for case in (*cases.ALL, *cases_of_systems.ALL) if BY_NAME[case.function].rests_on]
+WITH_TWINS = [case for case in (*functions.ALL, *systems.ALL) if BY_NAME[case.function].rests_on]
 LENGTHS = (1, 2, 7, 31, 64, 101, 256, 1000, 1024)  # 1, 2, odd, prime, a power of two, and what is split into blocks
 LONGEST_EAGER = {"jax": 64}  # of the generic loop, where it takes seconds to compile the slices of more
 LONG = 100_000

@@ -12,7 +12,7 @@ from ssm_core.layers import S4D
 
 from . import examples
 from .backends import Backend
-from .cases_of_layers import STEPS, parameters
+from .cases.instance import STEPS, parameters
 from .examples import PAIRS, Draw, Example
 from .tolerances import assert_close
 

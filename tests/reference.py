@@ -1,4 +1,4 @@
-"""Random systems, and what they compute written as the definitions are: full matrices, one step after another."""
+"""Random systems, what they compute by the truths of the conformance suite, and propagators by powers of matrices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance import truth
 from ssm_core import Dense, Diagonal
 
 
@@ -60,35 +61,26 @@ def matrices(system: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return A, B, C
 
 
+def plain(system: Any) -> truth.Plain:
+    """The full matrices, conjugate pairs written out."""
+    fields = {name: getattr(system, name) for name in system.ARRAYS if getattr(system, name) is not None}
+    return truth.plain(fields, conj_pairs=getattr(system, "conj_pairs", False))
+
+
 def run(
     system: Any, u: np.ndarray, initial: np.ndarray | None = None, reset: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """x_k = A x_{k-1} + B u_k, y_k = C x_k + D u_k for a discrete system: (y, last state)."""
-    A, B, C = matrices(system)
-    several_inputs, several_outputs = system.B.ndim == A.ndim, system.C.ndim == A.ndim
-    u = u if several_inputs else u[..., None, :]
-    x = np.zeros(A.shape[-1]) if initial is None else initial
-    steps = []
-    for k in range(u.shape[-1]):
-        if reset is not None:
-            x = np.where(reset[..., k, None], 0, x)
-        x = (A @ x[..., None] + B @ u[..., k, None])[..., 0]
-        y = (C @ x[..., None])[..., 0]
-        y = 2 * y.real if getattr(system, "conj_pairs", False) else y
-        if system.D is not None:
-            D = np.reshape(system.D, (*system.D.shape[: A.ndim - 2], C.shape[-2], B.shape[-1]))
-            y = y + (D @ u[..., k, None])[..., 0]
-        steps.append(y)
-    y = np.stack(steps, axis=-1)
-    return (y if several_outputs else y[..., 0, :]), x
+    """The plain recurrence of a discrete system: (y, last state as the system stores it)."""
+    if initial is not None and getattr(system, "conj_pairs", False):
+        initial = np.concatenate([initial, np.conj(initial)], axis=-1)
+    y, x = truth.recurrence(plain(system), u, initial, reset=reset)
+    return y, x[..., : system.B.shape[system.poles.ndim - 1 if hasattr(system, "poles") else system.A.ndim - 2]]
 
 
 def impulse_response(system: Any, length: int) -> np.ndarray:
     """C A^l B of a discrete system, as (..., M, P, length); 2 Re of it with conj_pairs."""
-    A, B, C = matrices(system)
-    taps = [C @ np.linalg.matrix_power(A, k) @ B for k in range(length)]
-    K = np.stack(taps, axis=-1)
-    return 2 * K.real if getattr(system, "conj_pairs", False) else K
+    several = replace(plain(system), single_input=False, single_output=False)
+    return truth.kernel(several, length)
 
 
 def arrays_of(system: Any, xp: Any) -> Any:

@@ -36,6 +36,23 @@ def test_what_is_no_array_is_named(value: object):
         _arrays.namespace("f", x=np.ones(1), y=value)
 
 
+class Shaped:
+    """An array of a library that does not follow the standard."""
+
+    shape, dtype = (2,), np.dtype("float32")
+
+
+def test_arrays_of_libraries_outside_the_standard_are_told_what_they_lack():
+    message = rf"^f: y is a {__name__}\.Shaped, which has a shape but no __array_namespace__: .* found by it\.$"
+    with pytest.raises(ssm_core.DTypeError, match=message):
+        _arrays.namespace("f", x=np.ones(1), y=Shaped())
+
+
+def test_a_name_that_is_no_namespace_of_the_standard_is_refused():
+    with pytest.raises(ssm_core.OptionError, match=r"^f: xp='json' is no array library: it has no __array_namespace_i"):
+        _arrays.resolve("json", "f")
+
+
 def test_no_array_at_all():
     with pytest.raises(ssm_core.DTypeError, match=r"^f: no array given"):
         _arrays.namespace("f", x=None, y=1.0)

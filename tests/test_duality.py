@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ssm_core
+from conformance.truth import gated as truth
 from ssm_core import selective_scan, ssd
 
 settings.register_profile("ssm_core", derandomize=True, deadline=None, max_examples=30, database=None)
@@ -20,17 +22,10 @@ BATCH, L, H, P, N, G = 2, 17, 4, 3, 5, 2
 seeds = st.integers(0, 2**16)
 
 
-def loop(v: dict[str, Any], S: Any = 0.0, reset: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def loop(v: dict[str, Any], S: Any = None, reset: Any = None) -> Any:
     """Without D and z."""
-    A = np.broadcast_to(v["A"], v["dt"].shape)
-    B, C = (np.repeat(v[name], H // v[name].shape[2], axis=2) for name in "BC")
-    S, outputs = np.broadcast_to(S, (len(A), H, P, B.shape[-1])), []
-    for k in range(A.shape[1]):
-        S = S if reset is None else np.where(reset[:, k, None, None, None], 0, S)
-        dt = v["dt"][:, k, :, None]
-        S = np.exp(dt * A[:, k, :, None])[..., None] * S + (dt * v["x"][:, k])[..., None] * B[:, k, :, None, :]
-        outputs.append(np.einsum("bhpn,bhn->bhp", S, C[:, k]))
-    return np.stack(outputs, axis=1), S
+    more = {name: x for name, x in (("initial", S), ("reset", reset)) if x is not None}
+    return truth.ssd(SimpleNamespace(**v, **more), return_state=True)
 
 
 def bare(seed: int = 0, length: int = L) -> dict[str, Any]:

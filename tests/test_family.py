@@ -11,7 +11,6 @@ import pytest
 import ssm_core
 from ssm_core import layers, nplr
 from ssm_core.layers import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS
-from ssm_core.models import SequenceModel
 
 H = 4
 STEPS = {"dt_min": 0.05, "dt_max": 0.5}
@@ -24,20 +23,6 @@ SMALL: dict[str, Any] = {
     "LRU": LRU(H, d_state=6),
     "LinOSS": LinOSS(H, d_state=3),
 }
-NAMES = {
-    "S4": "log_dt log_A_re A_im P_re P_im B_re B_im C_re C_im",
-    "SSM": "log_dt A B C",
-    "LMU": "C",
-    "DSS": "log_dt A_re A_im W_re W_im",
-    "S5": "log_dt A_re A_im B_re B_im C_re C_im",
-    "LRU": "nu_log theta_log gamma_log B_re B_im C_re C_im",
-    "LinOSS": "A_diag steps B_re B_im C_re C_im",
-}
-SPECIAL = {
-    "S4": "log_dt log_A_re A_im P_re P_im B_re B_im", "SSM": "log_dt A B", "LMU": "", "DSS": "log_dt A_re A_im",
-    "S5": "log_dt A_re A_im B_re B_im", "LRU": "nu_log theta_log gamma_log", "LinOSS": "A_diag steps",
-}  # fmt: skip
-each_layer = pytest.mark.parametrize("name", SMALL)
 
 
 def double(layer: Any, seed: int = 0) -> dict[str, np.ndarray]:
@@ -50,53 +35,6 @@ def signal(length: int = 23, seed: int = 0) -> np.ndarray:
 
 def close(x: Any, y: Any, tolerance: float = 1e-10) -> None:
     np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
-
-
-# Parameters ----------------------------------------------------------------------------------------------------------
-
-
-@each_layer
-def test_parameters_are_real_float32_and_named(name: str):
-    layer = SMALL[name]
-    params = layer.initial_parameters()
-    assert " ".join(params) == f"{NAMES[name]} D output_weight output_bias"
-    for p in layer.parameters():
-        assert params[p.name].shape == p.shape
-        assert params[p.name].dtype == np.float32
-        assert np.isfinite(params[p.name]).all()
-        assert p.special == (p.name in SPECIAL[name].split())
-
-
-@each_layer
-def test_options_make_the_same_layer_again(name: str):
-    layer = SMALL[name]
-    assert layers.make(name, layer.options()) == layer
-
-
-@each_layer
-def test_a_model_of_such_layers(name: str, tmp_path: Any):
-    """Its weights come back from a file, and run."""
-    options = {k: v for k, v in SMALL[name].options().items() if k != "d_model"}
-    model = SequenceModel(3, 2, d_model=H, n_layers=1, layer=name, layer_options=options)
-    params = model.initial_parameters()
-    ssm_core.save(model, params, tmp_path / "weights")
-    loaded, again = ssm_core.load(tmp_path / "weights")
-    assert loaded == model
-    u = signal()[..., :3].astype(np.float32)
-    np.testing.assert_array_equal(loaded.apply(again, u), model.apply(params, u))
-
-
-@each_layer
-def test_other_libraries_and_half_precision(name: str, xp: Any):
-    layer = SMALL[name]
-    u = signal()
-    params = double(layer)
-    given = {n: xp.asarray(p) for n, p in params.items()}
-    y, state = layer.apply(given, xp.asarray(u), return_state=True)
-    wanted, last = layer.apply(params, u, return_state=True)
-    close(y, wanted)
-    close(state, last)
-    assert layer.initial_state(given, 2).dtype == state.dtype
 
 
 # How they start ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ssm_core
+from conformance.cases.layers import LAYERS
 from ssm_core.layers import S5
 
 H, L = 3, 20
@@ -18,18 +19,6 @@ def layer_and_params(**options: Any) -> tuple[S5, dict[str, np.ndarray]]:
     return layer, {name: p.astype(np.float64) for name, p in layer.initial_parameters(1).items()}
 
 
-def loop(params: dict[str, np.ndarray], u: np.ndarray, x: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, Any]:
-    """x_k = (Ab_k + Bb_k u_k) x_{k-1} + Bb_k u_k, y_k = 2 Re(C x_k) + D u_k, as written."""
-    poles, B = params["A_re"] + 1j * params["A_im"], params["B_re"] + 1j * params["B_im"]
-    C, rows = params["C_re"][0] + 1j * params["C_im"][0], []
-    for k in range(u.shape[1]):
-        z = np.exp(params["log_dt"]) * scale[:, k, None] * poles
-        drive = (np.exp(z) - 1) / poles * (u[:, k] @ B.T)
-        x = (np.exp(z) + drive) * x + drive
-        rows.append(2 * (x @ C.T).real + params["D"][0] * u[:, k])
-    return np.stack(rows, axis=1), x
-
-
 def test_is_the_equation(xp: Any):
     layer, params = layer_and_params()
     r = np.random.default_rng(0)
@@ -38,7 +27,7 @@ def test_is_the_equation(xp: Any):
     y, state = layer.apply(
         given, xp.asarray(u), state=xp.asarray(x), step_scale=xp.asarray(scale), return_state=True, mode="scan"
     )
-    wanted, last = loop(params, u, x, scale)
+    wanted, last = LAYERS["S5"].run(layer.options(), params, u, x, step_scale=scale)
     np.testing.assert_allclose(np.asarray(y), wanted, atol=1e-12)
     np.testing.assert_allclose(np.asarray(state), last, atol=1e-12)
 

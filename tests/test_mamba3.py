@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ssm_core
+from conformance.truth import gated as truth
 from ssm_core import mamba3_scan, selective_scan, ssd
 
 settings.register_profile("ssm_core", derandomize=True, deadline=None, max_examples=30, database=None)
@@ -24,41 +26,12 @@ both = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 seeds = st.integers(0, 2**16)
 
 
-def rotation(angles: np.ndarray) -> np.ndarray:
-    """Matrices (..., N, N) that turn the first pairs by angles (..., M)."""
-    found = np.broadcast_to(np.eye(N), (*angles.shape[:-1], N, N)).copy()
-    for m in range(angles.shape[-1]):
-        cos, sin, i, j = np.cos(angles[..., m]), np.sin(angles[..., m]), 2 * m, 2 * m + 1
-        found[..., i, i], found[..., i, j], found[..., j, i], found[..., j, j] = cos, -sin, sin, cos
-    return found
-
-
 def loop(v: Inputs, state: State | None = None) -> tuple[np.ndarray, State]:
-    """With one input a step or several: everything is (batch, H, R, ...) within."""
-    several = v["B"].ndim == 5
-    rank = v["B"].shape[2] if several else 1
-    maps = v["rank_maps"] if several else [np.ones((H, 1, P))] * 3
-    B, C = (np.repeat(v[n].reshape(BATCH, -1, rank, G, N), H // G, axis=3).swapaxes(2, 3) for n in "BC")
-    B, C = B + v["B_bias"].reshape(H, rank, N), C + v["C_bias"].reshape(H, rank, N)
-    sizes = ((H, v["angles"].shape[-1]), (H, P, N), (H, rank, N), (H, rank, P))
-    given = state or tuple(np.zeros((BATCH, *size)) for size in sizes)
-    t, S, K, before = (s.reshape(BATCH, *size) for s, size in zip(given, sizes, strict=True))
-    outputs = []
-    for k in range(v["x"].shape[1]):
-        dt = v["dt"][:, k, :, None, None]
-        share = 1 / (1 + np.exp(-v["trap"][:, k, :, None, None]))
-        t = t + math.pi * np.tanh(v["angles"][:, k]) * v["dt"][:, k, :, None]
-        x = v["x"][:, k, :, None] * maps[0]
-        late = np.einsum("bhrp,bhrn->bhpn", before, K)
-        K, before = np.einsum("bhij,bhrj->bhri", rotation(t), B[:, k]), x
-        own = np.einsum("bhrp,bhrn->bhpn", before, K)
-        gate = np.exp(dt * np.reshape(v["A"] if v["A"].ndim == 1 else v["A"][:, k], (-1, H, 1, 1)))
-        S = gate * (S + (1 - share) * dt * late) + share * dt * own
-        y = np.einsum("bhpi,bhij,bhrj->bhrp", S, rotation(t), C[:, k]) + v["D"][:, None, None] * x
-        z = v["z"][:, k, :, None] * maps[1]
-        outputs.append(np.sum(y * z / (1 + np.exp(-z)) * maps[2], axis=2))
-    ranked = slice(None) if several else 0
-    return np.stack(outputs, axis=1), (t, S, K[:, :, ranked], before[:, :, ranked])
+    """With one input a step or several."""
+    given = dict(v)
+    given |= dict(zip(("x_map", "z_map", "out_map"), given.pop("rank_maps", ()), strict=False))
+    given |= {} if state is None else dict(zip(truth.MAMBA3_STATE, state, strict=True))
+    return truth.mamba3_scan(SimpleNamespace(**given), return_state=True)
 
 
 @both

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ssm_core
+from conformance.cases.layers import GATED
 from ssm_core import causal_conv1d, layers, mamba3_scan, rms_norm, selective_scan, ssd
 from ssm_core.functions.special import silu, softplus
 from ssm_core.layers import Mamba, Mamba2, Mamba3
-from ssm_core.models import SequenceModel
 
 B, L, H = 2, 23, 4
 STEPS = {"dt_min": 0.05, "dt_max": 0.5}
@@ -22,15 +21,8 @@ SMALL: dict[str, Any] = {
     "Mamba3": Mamba3(H, d_state=4, head_dim=2, chunk=5, **STEPS),
     "Mamba3_rank": Mamba3(H, d_state=4, head_dim=4, rank=2, out_norm=True, chunk=5, **STEPS),
 }
-NAMES = {
-    "Mamba": "in_proj_weight conv_weight conv_bias x_proj_weight dt_proj_weight dt_proj_bias A_log D out_proj_weight",
-    "Mamba2": "in_proj_weight conv_weight conv_bias dt_bias A_log D norm_weight out_proj_weight",
-    "Mamba3": "in_proj_weight B_norm_weight C_norm_weight B_bias C_bias dt_bias D out_proj_weight",
-    "Mamba3_rank": "in_proj_weight B_norm_weight C_norm_weight B_bias C_bias dt_bias D norm_weight x_map z_map out_map "
-    "out_proj_weight",
-}
-SPECIAL = {"dt_proj_bias", "A_log", "D", "dt_bias", "B_bias", "C_bias"}
-each_layer = pytest.mark.parametrize("name", SMALL)
+LAYERS = {instance.name: instance.layer for cases in GATED for instance in cases.all}
+each_layer = pytest.mark.parametrize("name", LAYERS)
 
 
 def parameters(layer: layers.Layer, seed: int = 0) -> dict[str, np.ndarray]:
@@ -59,24 +51,6 @@ def close(x: Any, y: Any, tolerance: float = 1e-10) -> None:
 # Parameters ----------------------------------------------------------------------------------------------------------
 
 
-@each_layer
-def test_parameters_are_real_float32_and_named(name: str):
-    layer = SMALL[name]
-    params = layer.initial_parameters()
-    assert " ".join(params) == NAMES[name]
-    for p in layer.parameters():
-        assert params[p.name].shape == p.shape
-        assert params[p.name].dtype == np.float32
-        assert np.isfinite(params[p.name]).all()
-        assert p.special == (p.name in SPECIAL)
-
-
-@each_layer
-def test_options_make_the_same_layer_again(name: str):
-    layer = SMALL[name]
-    assert layers.make(layer.name, layer.options()) == layer
-
-
 @pytest.mark.parametrize(
     ("options", "names"),
     [
@@ -97,6 +71,8 @@ def test_names_of_mamba3_follow_the_options():
     )
     assert ranked - plain == {"x_map", "z_map", "out_map"}
     assert normed - plain == {"norm_weight"}
+    both = [p.name for p in SMALL["Mamba3_rank"].parameters()]
+    assert both[-5:] == ["norm_weight", "x_map", "z_map", "out_map", "out_proj_weight"]
 
 
 def test_sizes_of_defaults():
@@ -228,24 +204,8 @@ def test_steps_within_equal_limits_are_given():
 
 
 @each_layer
-def test_other_libraries_in_pieces_and_steps(name: str, xp: Any):
-    layer, u = SMALL[name], signal(9)
-    params, first = parameters(layer), state_of(layer)
-    wanted = layer.apply(params, u, state=first, return_state=True)
-    given, x = {n: xp.asarray(p) for n, p in params.items()}, xp.asarray(u)
-    state = tuple(xp.asarray(s) for s in first)
-    head, state = layer.apply(given, x[:, :7, :], state=state, return_state=True)
-    step, outputs = layer.stepper(given), [head]
-    for k in (7, 8):
-        y, state = step(x[:, k, :], state)
-        outputs.append(y[:, None, :])
-    close((np.concatenate([np.asarray(y) for y in outputs], axis=1), state), wanted)
-    assert all(s.dtype == xp.float64 for s in (*state, *layer.initial_state(given, 2)))
-
-
-@each_layer
 def test_rate_step_scale_and_resets(name: str):
-    layer, u = SMALL[name], signal()
+    layer, u = LAYERS[name], signal()
     params = parameters(layer)
     close(layer.apply(params, u, rate=2.0), layer.apply(params, u, step_scale=np.full((B, L), 2.0)))
     reset = np.zeros((B, L), bool)
@@ -258,7 +218,7 @@ def test_rate_step_scale_and_resets(name: str):
 @pytest.mark.parametrize("rate", [2, np.float64(2.0)], ids=repr)
 def test_rates_that_are_numbers(rate: Any, name: str, xp: Any):
     """Of whatever type: the results stay in single precision, for sequences and for steps."""
-    layer = SMALL[name]
+    layer = LAYERS[name]
     params = {n: xp.asarray(p) for n, p in layer.initial_parameters().items()}
     u, state = xp.asarray(signal(1).astype(np.float32)), layer.initial_state(params, B)
     wanted = layer.apply(params, u, state=state, return_state=True, rate=2.0)
@@ -270,7 +230,7 @@ def test_rates_that_are_numbers(rate: Any, name: str, xp: Any):
 
 @each_layer
 def test_lengths_of_nothing_keep_the_state(name: str):
-    layer, u = SMALL[name], signal()
+    layer, u = LAYERS[name], signal()
     params, first = parameters(layer), state_of(layer)
     _, state = layer.apply(params, u, state=first, lengths=np.asarray([0, L]), return_state=True)
     _, whole = layer.apply(params, u, state=first, return_state=True)
@@ -281,7 +241,7 @@ def test_lengths_of_nothing_keep_the_state(name: str):
 
 @each_layer
 def test_packed_sequences_begin_anew(name: str):
-    layer, u = SMALL[name], signal()[:1]
+    layer, u = LAYERS[name], signal()[:1]
     params, ends = parameters(layer), np.asarray([0, 9, 9, L])
     y, state = layer.apply(params, u, cu_seqlens=ends, return_state=True)
     close(y, layer.apply(params, u, cu_seqlens=ends))
@@ -308,26 +268,6 @@ def test_long_sequences_stay_finite(layer: Any, length: int):
     assert all(np.isfinite(x).all() for x in (y, *state))
     tail = layer.apply(params, u[:, -length // 5 :])
     np.testing.assert_allclose(y[:, -100:], tail[:, -100:], rtol=1e-3, atol=1e-5)
-
-
-@each_layer
-def test_a_model_of_such_layers(name: str, tmp_path: Any):
-    """Its weights come back from a file, and run; its state goes through blocks and pool."""
-    pytest.importorskip("safetensors")
-    options = {k: v for k, v in SMALL[name].options().items() if k not in ("d_model", "dt_limit")}
-    model = SequenceModel(3, 2, d_model=H, n_layers=2, layer=SMALL[name].name, layer_options=options)
-    params = model.initial_parameters()
-    ssm_core.save(model, params, tmp_path / "weights")
-    loaded, again = ssm_core.load(tmp_path / "weights")
-    assert loaded == model
-    u = signal(width=3).astype(np.float32)
-    wanted = model.apply(params, u)
-    np.testing.assert_array_equal(loaded.apply(again, u), wanted)
-    _, state = model.apply(params, u[:, :-2], return_state=True)
-    step = model.stepper(params)
-    for k in (L - 2, L - 1):
-        y, state = step(u[:, k], state)
-    close(y, wanted, 1e-5)
 
 
 # Derivatives ---------------------------------------------------------------------------------------------------------

@@ -8,19 +8,8 @@ import numpy as np
 import pytest
 
 import ssm_core
+from conformance.truth import linear_scan as loop
 from ssm_core import chunk_summary, linear_scan
-
-
-def loop(a: Any, b: np.ndarray, axis: int, initial: Any = None, reverse: bool = False) -> np.ndarray:
-    shape = np.broadcast_shapes(np.shape(a), b.shape)
-    axis %= len(shape)
-    a, b = (np.moveaxis(np.broadcast_to(x, shape), axis, 0) for x in (a, b))
-    x = np.zeros(b.shape[1:]) if initial is None else np.broadcast_to(initial, b.shape[1:])
-    states = [None] * len(b)
-    for k in reversed(range(len(b))) if reverse else range(len(b)):
-        x = a[k] * x + b[k]
-        states[k] = x
-    return np.moveaxis(np.stack(states), 0, axis)
 
 
 def draw(shape: tuple[int, ...], complex_: bool, seed: int) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import ssm_core
+from conformance.truth import gated as truth
 from ssm_core import selective_scan
 
 BATCH, H, N, L = 2, 6, 3, 17
@@ -25,25 +27,9 @@ def inputs(rows: str = "shared", *, complex_A: bool = False, seed: int = 0) -> d
             "B": draw(*shape), "C": draw(*shape)}  # fmt: skip
 
 
-def at(rows: np.ndarray, k: int) -> np.ndarray:
-    """The rows of step k for every channel: (batch, H, N)."""
-    if rows.ndim == 2:
-        return np.broadcast_to(rows, (BATCH, *rows.shape))
-    if rows.ndim == 3:
-        return np.broadcast_to(rows[:, None, :, k], (BATCH, H, N))
-    return np.repeat(rows[..., k], H // rows.shape[1], axis=1)
-
-
-def loop(v: dict[str, np.ndarray], x: Any = 0.0, discretization: str = "mamba", reset: Any = None) -> Any:
-    outputs, A = [], v["A"]
-    for k in range(v["u"].shape[-1]):
-        w = v["dt"][..., k, None] * A
-        gain = v["dt"][..., k, None] if discretization == "mamba" else (np.exp(w) - 1) / A
-        x = x if reset is None else np.where(reset[:, k, None, None], 0, x)
-        x = np.exp(w) * x + gain * at(v["B"], k) * v["u"][..., k, None]
-        y = np.sum(at(v["C"], k) * x, axis=-1)
-        outputs.append(2 * y.real if np.iscomplexobj(y) else y)
-    return np.stack(outputs, axis=-1), x
+def loop(v: dict[str, np.ndarray], x: Any = None, discretization: str = "mamba", reset: Any = None) -> Any:
+    more = {name: given for name, given in (("initial", x), ("reset", reset)) if given is not None}
+    return truth.selective_scan(SimpleNamespace(**v, **more), discretization=discretization)
 
 
 @pytest.mark.parametrize("rows", ["constant", "shared", "grouped"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +9,17 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from ssm_core import DPLR, Dense, Diagonal, Rational, SSMError, layers, models
+from conformance.cases.refusals import Row
+from conformance.cases.refusals import refused as check_refused
+from ssm_core import DPLR, Dense, Diagonal, Rational, layers, models
+
+__all__ = ["Row", "check_refused"]  # of the conformance suite, for the tables here
 
 one, two, ten, nan = np.ones(1), np.ones(2), np.ones(10), np.full(2, np.nan)
 eye = np.eye(2)
 whole, text, objects = np.ones(2, int), np.asarray(["a", "b"]), np.asarray([1, 2], object)
 strict = array_api_strict.ones(2)  # an array of another library, without PyTorch or JAX at hand
 elsewhere = array_api_strict.ones(2, device=array_api_strict.Device("device1"))
-far = array_api_strict.ones(10, device=array_api_strict.Device("device1"))
 off, reset5 = np.zeros(10, bool), np.zeros(5, bool)
 
 continuous = Diagonal(-two, two, two)
@@ -33,31 +34,15 @@ def with_(**fields: Any) -> Diagonal:
     return replace(continuous, **fields)
 
 
-Row = tuple[Callable[[], Any], type, str]
-
-
 S4D, SequenceModel = layers.S4D, models.SequenceModel
 LAYER, BOTH = S4D(4, d_state=8), S4D(4, d_state=8, bidirectional=True)
-REAL = S4D(4, d_state=8, real=True, init="real")
 MODEL = SequenceModel(3, 2, d_model=4, n_layers=2, layer_options={"d_state": 8})
 LAST = replace(MODEL, pool="last")
-PARAMS, BOTH_PARAMS, REAL_PARAMS, MODEL_PARAMS = (d.initial_parameters() for d in (LAYER, BOTH, REAL, MODEL))
+PARAMS, BOTH_PARAMS, MODEL_PARAMS = (d.initial_parameters() for d in (LAYER, BOTH, MODEL))
 U, Z = np.ones((2, 6, 4), np.float32), np.ones((2, 6, 3), np.float32)
 STATE, MODEL_STATE = LAYER.initial_state(PARAMS, 2), MODEL.initial_state(MODEL_PARAMS, 2)
 STRICT = array_api_strict.ones((2, 6, 4))
-ENDS, RESET, SCALE = np.asarray([1, 6]), np.zeros((2, 6), bool), np.ones((2, 6), np.float32)
-
-
-def without(name: str) -> dict[str, Any]:
-    return {key: x for key, x in PARAMS.items() if key != name}
-
-
-def apply(u: Any = U, params: Any = PARAMS, **options: Any) -> Any:
-    return LAYER.apply(params, u, **options)
-
-
-def both(**options: Any) -> Any:
-    return BOTH.apply(BOTH_PARAMS, U, **options)
+ENDS, RESET = np.asarray([1, 6]), np.zeros((2, 6), bool)
 
 
 def rows(tables: dict[str, list[Row]]) -> list[Any]:
@@ -67,14 +52,3 @@ def rows(tables: dict[str, list[Row]]) -> list[Any]:
         for operation, cases in tables.items()
         for i, (call, error, message) in enumerate(cases)
     ]
-
-
-def check_refused(operation: str, call: Callable[[], Any], error: type, message: str) -> None:
-    """The message starts with the operation, names the cause, and ends as a sentence."""
-    with pytest.raises(error) as caught:
-        call()
-    text = str(caught.value)
-    assert isinstance(caught.value, SSMError)
-    assert re.match(rf"{operation}[.:]", text), text
-    assert re.search(message, text, re.DOTALL), text
-    assert text.endswith((".", ")")), text

@@ -50,9 +50,16 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
 
 
 def require_arrays(operation: str, **arrays: Any) -> None:
-    """Raise DTypeError for the first that is no array."""
+    """Raise DTypeError for the first that is no array, or an array of a library that does not follow the standard."""
     for name, x in arrays.items():
         if x.__class__ not in _spaces and not is_array(x):
+            kind = type(x)
+            if isinstance(getattr(x, "shape", None), tuple):
+                raise DTypeError(
+                    f"{operation}: {name} is a {kind.__module__}.{kind.__qualname__}, which has a shape but no "
+                    "__array_namespace__: arrays of a library that follows the array API standard have it, and their "
+                    "functions are found by it."
+                )
             raise DTypeError(
                 f"{operation}: {name} is a {type(x).__name__}, not an array. "
                 f"Convert it first: {name} = xp.asarray({name})."
@@ -163,7 +170,7 @@ def resolve(xp: Any, operation: str = "resolve") -> Namespace:
         raise OptionError(
             f"{operation}: xp={xp!r} is no array library. Pass a namespace or its name: xp=numpy, xp='torch'."
         )
-    wrapped = {"numpy", "torch", "cupy", "dask.array"}
+    wrapped = {"numpy", "torch", "cupy"}
     target = f"array_api_compat.{name}" if name in wrapped else {"jax": "jax.numpy"}.get(name, name)
     try:
         found = importlib.import_module(target) if isinstance(xp, str) or target != name else xp

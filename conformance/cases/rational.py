@@ -9,9 +9,9 @@ import numpy as np
 
 import ssm_core
 
-from . import truth
-from .cases import REALS, Case
-from .examples import BATCHED, DENSE, DENSE_MIMO, PAIRS, REAL, UNPAIRED, Example
+from .. import truth
+from ..examples import BATCHED, DENSE, DENSE_MIMO, PAIRS, REAL, UNPAIRED, Example
+from .functions import REALS, Case
 
 DT = 0.1
 

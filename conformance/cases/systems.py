@@ -11,11 +11,12 @@ import numpy as np
 
 import ssm_core
 
-from . import cases_of_dplr, cases_of_duality, cases_of_rational, cases_of_selective, examples, truth
-from .backends import HALF, STANDARD
-from .cases import REALS, SIGNALS, Case
-from .examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
-from .truth import Plain
+from .. import examples, truth
+from ..backends import HALF, STANDARD
+from ..examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
+from ..truth import Plain
+from . import dplr, duality, rational, selective
+from .functions import REALS, SIGNALS, Case
 
 DT = 0.1
 
@@ -323,9 +324,9 @@ HIPPO_RECONSTRUCT = (
     _memory_functions("legt", 2.0),
 )
 
-RATIONAL = cases_of_rational.ALL
-SELECTIVE = cases_of_selective.ALL
-DUALITY = cases_of_duality.ALL
+RATIONAL = rational.ALL
+SELECTIVE = selective.ALL
+DUALITY = duality.ALL
 ALL = (
     *DISCRETIZE,
     *KERNEL,
@@ -339,5 +340,5 @@ ALL = (
     *RATIONAL,
     *SELECTIVE,
     *DUALITY,
-    *cases_of_dplr.ALL,
+    *dplr.ALL,
 )

@@ -9,10 +9,11 @@ import numpy as np
 
 import ssm_core
 
-from .backends import HALF
-from .cases import REALS, Case
-from .cases_of_duality import LENGTHS, PACKED, sequences, within
-from .examples import Draw
+from ..backends import HALF
+from ..examples import Draw
+from ..truth import gated
+from .duality import LENGTHS, PACKED, within
+from .functions import REALS, Case
 
 BATCH, H, N, L = 2, 4, 3, 9
 
@@ -56,42 +57,11 @@ def _case(
         return shown(found if states else (found, None))
 
     def expected(v: SimpleNamespace) -> Any:
-        return shown(truth(v, around, options.get("discretization", "mamba")))
+        return shown(gated.selective_scan(v, around, options.get("discretization", "mamba")))
 
     half = (True, True, False) if "lengths" in cut else (True, False)
     known = ("cu_seqlens",) if packed and states else ()
     return Case("selective_scan", name, draw, call, expected, dtypes, terms=64 * L, half=half, known=known)
-
-
-def truth(v: SimpleNamespace, around: bool, discretization: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sequence by sequence and step by step, in double precision."""
-    dt = np.log1p(np.exp(v.dt + v.dt_bias[:, None])) if around else v.dt
-    trapezoidal, A = discretization == "trapezoidal", v.A
-    y, states = np.zeros(v.u.shape), []
-    for i, (row, steps) in enumerate(sequences(v, v.u.shape[0], L)):
-        x = v.initial[i] if hasattr(v, "initial") else np.zeros((H, N * (2 if trapezoidal else 1)), A.dtype)
-        for k in steps:
-            x = np.zeros_like(x) if hasattr(v, "reset") and v.reset[row, k] else x
-            B, C = (_at(rows, row, k) for rows in (v.B, v.C))
-            w, entering = dt[row, :, k, None] * A, B * v.u[row, :, k, None]
-            if trapezoidal:
-                half = dt[row, :, k, None] / 2
-                x = np.concatenate([np.exp(w) * (x[:, :N] + half * x[:, N:]) + half * entering, entering], axis=-1)
-            else:
-                gain = dt[row, :, k, None] if discretization == "mamba" else (np.exp(w) - 1) / A
-                x = np.exp(w) * x + gain * entering
-            output = np.sum(C * x[:, :N], axis=-1)
-            y[row, :, k] = 2 * output.real if np.iscomplexobj(output) else output
-        states.append(x)
-    y = (y + v.D[:, None] * v.u) * v.z / (1 + np.exp(-v.z)) if around else y
-    return y, np.stack(states)
-
-
-def _at(rows: np.ndarray, row: int, k: int) -> np.ndarray:
-    """The rows of step k for every channel: broadcasts to (H, N)."""
-    if rows.ndim == 4:
-        return np.repeat(rows[row, ..., k], H // rows.shape[1], axis=0)
-    return rows[row, None, :, k] if rows.ndim == 3 else rows
 
 
 ALL = (

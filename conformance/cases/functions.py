@@ -14,9 +14,9 @@ import numpy as np
 import ssm_core
 from ssm_core.functions import special
 
-from . import examples, truth
-from .backends import HALF, STANDARD, Backend
-from .examples import Draw
+from .. import examples, truth
+from ..backends import HALF, STANDARD, Backend
+from ..examples import Draw
 
 REALS = ("float32", "float64")
 SIGNALS = (*STANDARD, *HALF)

@@ -1,18 +1,14 @@
-"""What the functions should give, written as plainly as possible in NumPy float64 and mpmath.
-
-Nothing here uses ssm_core. Systems are full matrices with explicit axes of inputs and outputs, recurrences are loops
-over time, convolutions are double sums, exponentials are series in fifty digits.
-"""
+"""Systems as full matrices with explicit axes of inputs and outputs, one step after another."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import mpmath
 import numpy as np
+
+from .functions import expm, held_input, over_batch
 
 Array = np.ndarray
 
@@ -58,15 +54,6 @@ def _real(x: Array) -> Array:
     return x.real
 
 
-def over_batch(f: Callable[..., Sequence[Array]], axes: Sequence[int], *arrays: Array) -> tuple[Array, ...]:
-    """f for every index of the broadcast leading axes; the last `axes` of each array belong to it."""
-    arrays = tuple(np.asarray(a) for a in arrays)
-    batch = np.broadcast_shapes(*(a.shape[: a.ndim - n] for a, n in zip(arrays, axes, strict=True)))
-    full = [np.broadcast_to(a, (*batch, *a.shape[a.ndim - n :])) for a, n in zip(arrays, axes, strict=True)]
-    results = [f(*(a[index] for a in full)) for index in np.ndindex(*batch)]
-    return tuple(np.stack(parts).reshape(*batch, *parts[0].shape) for parts in zip(*results, strict=True))
-
-
 # Discretization ------------------------------------------------------------------------------------------------------
 
 ALPHA = {"euler": 0.0, "bilinear": 0.5, "backward_euler": 1.0}
@@ -79,7 +66,7 @@ def discretize(A: Array, B: Array, dt: Any, method: str, alpha: float | None = N
         if method == "dirac":
             return expm(dt * A), B + 0 * A[:, :1]
         if method == "zoh":
-            return expm(dt * A), _held_input(A, float(dt)) @ B
+            return expm(dt * A), held_input(A, float(dt)) @ B
         a = ALPHA.get(method, alpha)
         left = np.linalg.inv(np.eye(len(A)) - a * dt * A)
         return left @ (np.eye(len(A)) + (1 - a) * dt * A), dt * (left @ B)
@@ -95,36 +82,6 @@ def discretize_poles(poles: Array, dt: Any, method: str, alpha: float | None = N
         return np.exp(z), gain
     a = ALPHA.get(method, alpha)
     return (1 + (1 - a) * z) / (1 - a * z), dt / (1 - a * z)
-
-
-def expm(A: Array) -> Array:
-    """exp(A) = sum_k A^k / k!, after halving A until it is small."""
-    return _from_mp(_exponential_series(_to_mp(A), shift=0), A)
-
-
-def _held_input(A: Array, dt: float) -> Array:
-    """The integral of exp(s A) over s from 0 to dt: dt sum_k (dt A)^k / (k+1)!, which needs no inverse of A."""
-    return dt * _from_mp(_exponential_series(_to_mp(A) * mpmath.mpf(dt), shift=1), A)
-
-
-def _exponential_series(A: Any, shift: int) -> Any:
-    """sum_k A^k / (k + shift)! in fifty digits more than its largest term."""
-    size = float(mpmath.mnorm(A, 1))
-    with mpmath.workdps(50 + int(size)):
-        term = total = mpmath.eye(A.rows) / math.factorial(shift)
-        for k in range(1, 40 + int(4 * size)):
-            term = term * A / (k + shift)
-            total = total + term
-    return total
-
-
-def _to_mp(A: Array) -> Any:
-    return mpmath.matrix([[mpmath.mpmathify(complex(x) if np.iscomplexobj(A) else float(x)) for x in row] for row in A])
-
-
-def _from_mp(M: Any, like: Array) -> Array:
-    kind: Any = complex if np.iscomplexobj(like) else float
-    return np.array([[kind(M[i, j]) for j in range(M.cols)] for i in range(M.rows)])
 
 
 def discrete(system: Plain, dt: Any, method: str = "zoh", alpha: float | None = None) -> Plain:
@@ -198,32 +155,6 @@ def _apply(matrix: Array, x: Array) -> Array:
     return (matrix @ x[..., None])[..., 0]
 
 
-def linear_scan(a: Array, b: Array, axis: int, initial: Any = None, reverse: bool = False) -> Array:
-    """x_k = a_k x_{k-1} + b_k, one step after another."""
-    a, b = np.broadcast_arrays(a, b)
-    a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
-    x: Any = 0 if initial is None else initial
-    states: list[Any] = [None] * len(b)
-    for k in reversed(range(len(b))) if reverse else range(len(b)):
-        x = a[k] * x + b[k]
-        states[k] = x
-    return np.moveaxis(np.stack(states), 0, axis)
-
-
-def convolve(u: Array, k: Array, reverse: Array | None = None) -> Array:
-    """y_t = sum_{j<=t} k_{t-j} u_j + sum_{j>t} r_{j-t-1} u_j, term by term."""
-    L = u.shape[-1]
-    batch = np.broadcast_shapes(u.shape[:-1], k.shape[:-1], () if reverse is None else reverse.shape[:-1])
-    y = np.zeros((*batch, L), dtype=np.result_type(u, k, *(() if reverse is None else (reverse,))))
-    for t in range(L):
-        for j in range(L):
-            if j <= t and t - j < k.shape[-1]:
-                y[..., t] += k[..., t - j] * u[..., j]
-            elif j > t and reverse is not None and j - t - 1 < reverse.shape[-1]:
-                y[..., t] += reverse[..., j - t - 1] * u[..., j]
-    return y
-
-
 def frequency_response(system: Plain, omega: Array, is_discrete: bool) -> Array:
     """C (i w - A)^-1 B + D, or C (I - A e^-iw)^-1 B + D, frequency by frequency."""
     one = np.eye(system.A.shape[-1])
@@ -234,33 +165,3 @@ def frequency_response(system: Plain, omega: Array, is_discrete: bool) -> Array:
     H = np.stack(values, axis=-1)
     H = H[..., 0, :] if system.single_input else H
     return (H[..., 0, :] if system.single_input else H[..., 0, :, :]) if system.single_output else H
-
-
-# Single functions ----------------------------------------------------------------------------------------------------
-
-
-def elementwise(f: Callable[[Any], Any], x: Array) -> Array:
-    """An mpmath function of every entry."""
-    kind: Any = complex if np.iscomplexobj(x) else float
-    with mpmath.workdps(60):
-        return np.array([kind(f(mpmath.mpmathify(kind(v)))) for v in x.ravel()]).reshape(x.shape)
-
-
-def phi1(z: Any) -> Any:
-    return mpmath.mpf(1) if z == 0 else (mpmath.exp(z) - 1) / z
-
-
-def gelu(x: Any) -> Any:
-    return x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2
-
-
-def gelu_tanh(x: Any) -> Any:
-    return x / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3)))
-
-
-def sigmoid(x: Any) -> Any:
-    return 1 / (1 + mpmath.exp(-x))
-
-
-def softplus(x: Any) -> Any:
-    return mpmath.log1p(mpmath.exp(x))

@@ -13,11 +13,11 @@ import numpy as np
 
 import ssm_core
 
-from . import truth
-from .backends import HALF, STANDARD
-from .cases import REALS, Case
-from .examples import Draw, alpha_of
-from .truth import Plain
+from .. import truth
+from ..backends import HALF, STANDARD
+from ..examples import Draw, alpha_of
+from ..truth import Plain
+from .functions import REALS, Case
 
 DT = 0.1
 

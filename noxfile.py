@@ -1,4 +1,4 @@
-"""Everything that can be run here. `nox` alone checks a change; `nox -l` lists the sessions.
+"""Everything that can be run here. `nox` alone checks a change, `nox -s full` runs every test, `nox -l` lists the rest.
 
 Each session lives in an environment of its own, which later runs reuse, and installs the versions of
 `constraints.txt`. What follows `--` goes to the program that the session runs.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from pathlib import Path
 
 import nox
@@ -15,16 +16,56 @@ import nox
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "typecheck", "docs", "triton", "tests"]  # pytest's summary comes last
+nox.options.sessions = ["short"]
 
-CONSTRAINTS = (Path(__file__).parent / "constraints.txt").as_uri()  # as a URI it may hold spaces
+ROOT = Path(__file__).parent
+CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
 FRAMEWORKS = "torch,flax"
+PAGES = ("markdown-it-py", "pygments")  # what builds the documentation
+WORKERS = ("--numprocesses=auto", "--maxprocesses=8")
+# A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
+EVERYTHING = ("--doctest-modules", "--doctest-ignore-import-errors", "ssm_core", "tests", "docs", "conformance")
 
 
 def install(session: nox.Session, *requirements: str) -> None:
     """Install at the pinned versions, those of the build backend included."""
     env = {"PIP_CONSTRAINT": CONSTRAINTS, "PIP_BUILD_CONSTRAINT": CONSTRAINTS}
     session.install(*requirements, env=env)
+
+
+def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
+    """With the programs that JAX compiled in earlier runs: it finds them by their text and its version."""
+    programs = {
+        "JAX_COMPILATION_CACHE_DIR": str(session.cache_dir / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    session.run("pytest", *arguments, env=programs | env)
+
+
+def interpreted(session: nox.Session, *arguments: str) -> None:
+    """Tests of the Triton kernels, in a process of their own: Triton reads the switch when it is imported."""
+    tests = sorted(str(path) for path in Path("tests").glob("test_triton*.py"))
+    pytest(session, *(arguments or (*WORKERS, *tests)), TRITON_INTERPRET="1")
+
+
+@nox.session
+def short(session: nox.Session) -> None:
+    """What every change is checked with: rules, types, documentation, and the tests that `conftest.py` calls short."""
+    install(session, "-e", f".[{FRAMEWORKS},plot,test]", "ruff", "mypy", *PAGES)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("python", "docs/build.py")
+    pytest(session, "--tier=short", *WORKERS, *EVERYTHING)
+
+
+@nox.session
+def full(session: nox.Session) -> None:
+    """All tests: of the Triton kernels through Triton's interpreter, then all others, and which took longest."""
+    install(session, "-e", ".[demo,test]", *(["triton"] if sys.platform == "linux" else []))
+    if sys.platform == "linux":
+        interpreted(session)
+    pytest(session, "--durations=50", "--ignore-glob=*/test_triton*.py", *WORKERS, *EVERYTHING)
 
 
 @nox.session
@@ -37,7 +78,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Mypy on the package, without the frameworks: their objects count as Any."""
+    """Mypy on the package. The objects of the frameworks count as Any, whether they are installed or not."""
     install(session, "-e", ".", "mypy")
     session.run("mypy", *session.posargs)
 
@@ -52,8 +93,18 @@ def adapters(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation: docs/_build/index.html. The code that it shows runs in the tests."""
-    install(session, "-e", f".[{FRAMEWORKS}]", "markdown-it-py", "pygments")
+    install(session, "-e", f".[{FRAMEWORKS}]", *PAGES)
     session.run("python", "docs/build.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit tests, doctests, the code of the docs, and conformance on every backend that is here, in one run of pytest.
+
+    `nox -s tests -- tests/test_kernels.py -k diagonal` runs a selection, `nox -s tests -- --tier=short` the short tier.
+    """
+    install(session, "-e", ".[demo,test]")
+    pytest(session, *(session.posargs or (*WORKERS, *EVERYTHING)))
 
 
 @nox.session
@@ -62,22 +113,21 @@ def triton(session: nox.Session) -> None:
     if sys.platform != "linux":
         session.skip("Triton has no wheels for this system")
     install(session, "-e", ".[torch,test]", "triton")
-    tests = sorted(str(path) for path in Path("tests").glob("test_triton*.py"))
-    everything = ["--numprocesses=auto", "--maxprocesses=8", *tests]
-    session.run("pytest", *(session.posargs or everything), env={"TRITON_INTERPRET": "1"})
+    interpreted(session, *session.posargs)
 
 
 @nox.session
-def tests(session: nox.Session) -> None:
-    """Unit tests, doctests, the code of the docs, and conformance on every backend that is here, in one run of pytest.
-
-    `nox -s tests -- tests/test_kernels.py -k diagonal` runs a selection.
-    """
-    install(session, "-e", ".[demo,test]")
-    # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
-    doctests = ["--doctest-modules", "--doctest-ignore-import-errors", "ssm_core"]
-    everything = ["--numprocesses=auto", "--maxprocesses=8", *doctests, "tests", "docs", "conformance"]
-    session.run("pytest", *(session.posargs or everything))
+def minimums(session: nox.Session) -> None:
+    """The short tier with the lowest versions that pyproject.toml declares. PyPI's old builds of PyTorch bring CUDA."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = [
+        *project["dependencies"],
+        *(r for e in (*FRAMEWORKS.split(","), "test") for r in project["optional-dependencies"][e]),
+    ]
+    lowest = Path(session.create_tmp()) / "lowest.txt"
+    lowest.write_text("\n".join(requirement.replace(">=", "==") for requirement in declared) + "\n", encoding="utf-8")
+    session.install("-e", f".[{FRAMEWORKS},test]", env={"PIP_CONSTRAINT": lowest.as_uri()})
+    pytest(session, *(session.posargs or ("--tier=short", *WORKERS, *EVERYTHING)))
 
 
 @nox.session

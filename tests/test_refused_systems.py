@@ -20,6 +20,7 @@ from wrong import (
     nan,
     objects,
     off,
+    one_of_each,
     rational,
     reset5,
     rows,
@@ -56,8 +57,11 @@ from ssm_core import (
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def systems_of(f: Callable[..., Any], discretized: bool = False) -> list[Row]:
-    """What is wrong with a system, for any function f(system) of systems (continuous ones are given their dt)."""
+def systems_of(f: Callable[..., Any]) -> list[Row]:
+    """What is wrong with a system, for any function f(system) of systems (continuous ones are given their dt).
+
+    One check serves all of them: `kernel` tries every row, the others one of each kind of error.
+    """
     D3 = np.ones(3)
     return [
         (lambda: f(None), DTypeError, r"a NoneType is no system\. Pass Dense, Diagonal"),
@@ -112,7 +116,8 @@ def systems_of(f: Callable[..., Any], discretized: bool = False) -> list[Row]:
 
 
 def steps_of(f: Callable[..., Any]) -> list[Row]:
-    """What is wrong with dt and method, for any function f(system, dt=, method=, alpha=)."""
+    """What is wrong with dt and method, for any function f(system, dt=, method=, alpha=): `discretize` and `kernel` try
+    every row, the others one of each kind of error."""
     return [
         (lambda: f(continuous), OptionError, r"a continuous system needs its step: .*dt=0\.01"),
         (lambda: f(discrete, dt=0.1), OptionError, r"discrete already, so it takes no dt \(dt: 0\.1\)"),
@@ -158,7 +163,7 @@ def dt_for(system: Any) -> float | None:
 
 SYSTEMS: dict[str, list[Row]] = {
     "discretize": [
-        *systems_of(lambda s: discretize(s, 0.1)),
+        *one_of_each(systems_of(lambda s: discretize(s, 0.1))),
         *steps_of(lambda s, dt=None, **options: discretize(s, dt, **options)),
         (lambda: discretize(discrete, None), OptionError, "discrete already"),
     ],
@@ -182,8 +187,8 @@ SYSTEMS: dict[str, list[Row]] = {
         (lambda: kernel(([[0.5]], [1.0], [1.0]), 4, xp=""), SSMError, "xp"),
     ],
     "scan": [
-        *systems_of(lambda s: scan(s, ten, dt=dt_for(s))),
-        *steps_of(lambda s, **options: scan(s, ten, **options)),
+        *one_of_each(systems_of(lambda s: scan(s, ten, dt=dt_for(s)))),
+        *one_of_each(steps_of(lambda s, **options: scan(s, ten, **options))),
         (lambda: scan(ssm_core.Rational(two, np.asarray([0.0, 1.0])), ten), DomainError, "denominator begins with 0"),
         (lambda: scan(ssm_core.Rational(two, np.ones(0)), ten), ShapeError, "denominator of a Rational system needs"),
         (
@@ -266,8 +271,8 @@ SYSTEMS: dict[str, list[Row]] = {
         (lambda: scan(replace(discrete, D=strict), ten), MixedArraysError, "D: array_api_strict"),
     ],
     "step": [
-        *systems_of(lambda s: step(s, np.asarray(1.0), two, dt=dt_for(s))),
-        *steps_of(lambda s, **options: step(s, np.asarray(1.0), two, **options)),
+        *one_of_each(systems_of(lambda s: step(s, np.asarray(1.0), two, dt=dt_for(s)))),
+        *one_of_each(steps_of(lambda s, **options: step(s, np.asarray(1.0), two, **options))),
         (lambda: step(replace(discrete, C=None), np.asarray(1.0), two), OptionError, "no output vector C"),
         (lambda: step(discrete, 1.0, two), DTypeError, "u_k is a float"),
         (lambda: step(discrete, None, two), DTypeError, "u_k is a NoneType"),
@@ -284,7 +289,7 @@ SYSTEMS: dict[str, list[Row]] = {
         (lambda: step(discrete, np.asarray(1.0), strict), MixedArraysError, "state: array_api_strict"),
     ],
     "frequency_response": [
-        *systems_of(lambda s: frequency_response(s, two)),
+        *one_of_each(systems_of(lambda s: frequency_response(s, two))),
         (lambda: frequency_response(replace(discrete, C=None), two), OptionError, "no output vector C"),
         (lambda: frequency_response(discrete, None), DTypeError, "omega is a NoneType"),
         (lambda: frequency_response(discrete, 1.0), DTypeError, "omega is a float"),

@@ -52,3 +52,8 @@ def rows(tables: dict[str, list[Row]]) -> list[Any]:
         for operation, cases in tables.items()
         for i, (call, error, message) in enumerate(cases)
     ]
+
+
+def one_of_each(found: list[Row]) -> list[Row]:
+    """The first row of every kind of error: for what shares its checks with another, which tries every row."""
+    return list({error: (call, error, message) for call, error, message in reversed(found)}.values())

@@ -1,4 +1,4 @@
-"""Fast twins of core functions, same name and signature, one module a framework; it loads at first use."""
+"""Fused implementations of core functions, same name and signature, one module a framework, loaded at first use."""
 
 from __future__ import annotations
 

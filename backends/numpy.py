@@ -1,4 +1,4 @@
-"""Fast twins for NumPy: loops over time with vectors as wide as the other axes, in place."""
+"""Fused implementations for NumPy: loops over time with vectors as wide as the other axes, in place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COPIED = 16  # steps copied at once: a cache line of float32
 SLAB = 2**19  # numbers that are transformed at once in a long convolution,
 ROWS = 8  # and at least so many rows, which NumPy's FFT takes side by side
 NAMESPACE = compat
-TWINS = ("linear_scan", "diagonal_stepper", "erf", "exp", "gelu", "sigmoid", "affine", "glu", "convolve", "fft_pair")
+FUSED = ("linear_scan", "diagonal_stepper", "erf", "exp", "gelu", "sigmoid", "affine", "glu", "convolve", "fft_pair")
 
 
 def devices() -> str:

@@ -1,7 +1,7 @@
 """The one table of what runs where. It drives the marks of the suite and the support page of the documentation.
 
-A row names the functions of the dispatcher that it rests on: where a backend has a twin of one of them, the fast
-twin runs, and everywhere else the generic body. Rows of layers come with their cases. Imports no framework, so that
+A row names the functions of the dispatcher that it rests on: where a backend has fused one of them, its own
+implementation runs, and everywhere else the generic body. Rows of layers come with their cases. Imports no framework, so that
 documentation can be built without.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from .cases.layers import LAYERS
 from .dispatched import FFT, GATES, LONG, MIXING, MODES, SCAN
 
-# The fast twins of every backend; a test holds this against `ssm_core.backends`.
+# What every backend has fused; a test holds this against `ssm_core.backends`.
 TWINS: dict[str, tuple[str, ...]] = {
     "numpy": (
         "linear_scan",
@@ -72,10 +72,10 @@ class Row:
     refused: dict[str, str] = field(default_factory=dict)
 
     def support(self, family: str) -> str:
-        """ "twin", "generic", or "no: " and the reason."""
+        """ "fused", "generic", or "no: " and the reason."""
         if family in self.refused:
             return f"no: {self.refused[family]}"
-        return "twin" if set(self.rests_on) & set(TWINS.get(family, ())) else "generic"
+        return "fused" if set(self.rests_on) & set(TWINS.get(family, ())) else "generic"
 
     def missing(self, xp: object) -> str | None:
         """The reason why a namespace cannot run it, if there is one."""
@@ -167,7 +167,7 @@ LIMITS = {
 
 
 def support_table_markdown() -> str:
-    """Function x backend as a Markdown table: "twin", "generic", or the reason why not."""
+    """Function x backend as a Markdown table: "fused", "generic", or the reason why not."""
     title = {"other": "any other array-API library"}
     head = ["function", *(title.get(f, f) for f in FAMILIES)]
     lines = [_line(head), _line(["---"] * len(head))]

@@ -196,7 +196,7 @@ def test_special_parameters_are_the_same(name: str, backend: Backend, torch_too:
     flat = {".".join(map(str, path)): label for path, label in nnx.to_flat_state(labels)}
     in_flax = {n for n, label in flat.items() if (label if isinstance(label, str) else label[...]) == "ssm"}
     assert in_torch == in_flax
-    assert bool(in_torch) == any(p.special for p in torch.definition.parameters())
+    assert bool(in_torch) == any(p.no_weight_decay for p in torch.definition.parameters())
 
 
 # PyTorch's habits ----------------------------------------------------------------------------------------------------

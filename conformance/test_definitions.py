@@ -25,7 +25,7 @@ def test_parameters_are_named(name: str):
     cases = LAYERS[name]
     layer, outer = cases.plain.layer, cases.outer_parameters(cases.plain.layer)
     assert [p.name for p in layer.parameters()] == f"{cases.parameters}{outer}".split()
-    assert {p.name for p in layer.parameters() if p.special} == set(cases.special.split())
+    assert {p.name for p in layer.parameters() if p.no_weight_decay} == set(cases.no_weight_decay.split())
 
 
 @each_instance

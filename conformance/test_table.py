@@ -38,8 +38,8 @@ def test_no_row_is_surplus():
 @pytest.mark.backends("numpy", "torch", "jax", "cupy")
 def test_twins_are_those_of_the_backend(backend: backends.Backend):
     module = getattr(ssm_core.backends, backend.family)
-    assert set(module.TWINS) == set(TWINS[backend.family])
-    assert all(callable(getattr(module, name)) for name in module.TWINS)
+    assert set(module.FUSED) == set(TWINS[backend.family])
+    assert all(callable(getattr(module, name)) for name in module.FUSED)
 
 
 def test_markdown_table_has_every_function_and_library():
@@ -47,4 +47,4 @@ def test_markdown_table_has_every_function_and_library():
     assert len({line.count("|") for line in table}) == 1
     assert all(any(f"`{row.function}`" in line for line in table) for row in ROWS)
     assert "torch" in table[0]
-    assert any("twin" in line for line in table)
+    assert any("fused" in line for line in table)

@@ -1,4 +1,4 @@
-"""Fast twins give what the generic bodies give, which are the readable reference; and they carry long sequences."""
+"""Fused implementations give what the generic bodies give, which are the readable reference; and they carry long sequences."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_against_generic(case: Case, backend: Backend, dtype: str) -> None:
 @pytest.mark.parametrize("constant", [False, True], ids=["per_step", "constant"])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_linear_scan_of_every_length(length: int, constant: bool, reverse: bool, backend: Backend, dtype: str):
-    """Eagerly, the generic loop against the twin and against the plain loop."""
+    """Eagerly, the generic loop against the fused one and against the plain loop."""
     d = Draw(length, "complex128")
     inputs = {"a": d.gates(1 if constant else length, 3), "b": d.signal(length, 3), "initial": d.signal(3)}
     v = examples.as_arrays(backend, dtype, inputs)
@@ -77,7 +77,7 @@ def test_linear_scan_of_every_length(length: int, constant: bool, reverse: bool,
 @pytest.mark.dtypes("float32")
 @pytest.mark.parametrize("width", [(), (1,), (5, 1), (3000,)], ids=str)
 def test_linear_scan_of_narrow_and_wide_vectors(width: tuple[int, ...], backend: Backend, dtype: str):
-    """The twins choose their loop by the numbers a step has, and by the order in memory."""
+    """They choose their loop by the numbers a step has, and by the order in memory."""
     d = Draw(0)
     for axis, shape in ((0, (200, *width)), (-1, (*width, 200))):
         inputs = {"a": d.gates(*shape), "b": d.real(*shape)}

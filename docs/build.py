@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from markdown_it.token import Token
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
+
+import ssm_core
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -38,10 +41,11 @@ MENU = {
 }
 PAGES = tuple(page for pages in MENU.values() for page in pages)
 
-# The modules of the API reference, each with what it presents.
+# The modules of the API reference, by the names that users write.
 MODULES = (
     "ssm_core",
     "ssm_core.layers",
+    "ssm_core.models",
     "ssm_core.adapters.torch",
     "ssm_core.adapters.flax",
     "ssm_core.importers",
@@ -87,7 +91,7 @@ def support_table() -> str:
 def api_reference() -> str:
     sections = []
     for name in MODULES:
-        module = importlib.import_module(name)
+        module = reduce(getattr, name.split(".")[1:], ssm_core)
         sections.append(f"## {name}\n\n{cleaned(module)}\n")
         members = {member: getattr(module, member) for member in documented(module)}
         ordered = sorted(members, key=lambda member: (is_error(members[member]), member.lower()))

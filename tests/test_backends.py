@@ -1,4 +1,4 @@
-"""The fast twins against the generic bodies: every path they choose between, by width, length and layout."""
+"""Fused implementations against the generic bodies: every path they choose between, by width, length and layout."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_torch_scan_step_by_step(monkeypatch: pytest.MonkeyPatch):
         torch.testing.assert_close(found, wanted)
 
 
-# ------------------------------------------------------------------------------------------------- the other twins
+# ------------------------------------------------------------------------------------------------- the other functions
 
 
 @pytest.mark.parametrize("name", ["erf", "sigmoid", "softplus", "gelu", "silu"])

@@ -1,4 +1,4 @@
-"""Which framework an array is of, and when its fast twin is called."""
+"""Which framework an array is of, and when its fused implementation is called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import ssm_core
 from ssm_core._arrays import dispatch as _dispatch
 from ssm_core._arrays.dispatch import dispatched, framework
-from ssm_core.backends import numpy as numpy_twins
+from ssm_core.backends import numpy as numpy_backend
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,7 +81,7 @@ def test_recognition_imports_nothing():
 
 @pytest.fixture
 def doubled(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A dispatched function whose generic body doubles, and whose NumPy twin triples positive arrays."""
+    """A dispatched function whose generic body doubles, and whose fused NumPy one triples positive arrays."""
 
     @dispatched
     def _times(x: Any) -> Any:
@@ -91,20 +91,20 @@ def doubled(monkeypatch: pytest.MonkeyPatch) -> Any:
     def times(x: Any) -> Any:
         return 3 * x if (x > 0).all() else NotImplemented
 
-    monkeypatch.setattr(numpy_twins, "times", times, raising=False)
+    monkeypatch.setattr(numpy_backend, "times", times, raising=False)
     return _times
 
 
-def test_the_twin_is_preferred(doubled: Any):
+def test_the_fused_one_is_preferred(doubled: Any):
     assert doubled(np.ones(1)) == 3
     assert doubled.__doc__ == "The generic body."
 
 
-def test_a_twin_may_decline(doubled: Any):
+def test_a_fused_one_may_decline(doubled: Any):
     assert doubled(-np.ones(1)) == -2
 
 
-def test_an_array_library_without_twins_runs_the_generic_body(doubled: Any):
+def test_an_array_library_without_a_backend_runs_the_generic_body(doubled: Any):
     assert float(doubled(array_api_strict.ones(()))) == 2
     assert doubled(1.0) == 2
 
@@ -133,13 +133,13 @@ def test_use_backend_restores_after_an_error(doubled: Any):
 
 
 def test_the_first_array_decides_also_inside_a_tuple(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(numpy_twins, "nested", lambda *args: "twin", raising=False)
+    monkeypatch.setattr(numpy_backend, "nested", lambda *args: "fused", raising=False)
 
     @dispatched
     def _nested(*args: Any) -> str:
         return "generic"
 
-    assert _nested(None, (1.0, np.ones(1))) == "twin"
+    assert _nested(None, (1.0, np.ones(1))) == "fused"
     assert _nested(None, (array_api_strict.ones(1),)) == "generic"
 
 
@@ -175,18 +175,18 @@ def test_traced_generic_loops_are_refused_beyond_a_limit():
 
 
 @pytest.mark.parametrize("name", _dispatch.FRAMEWORKS)
-def test_twins_named_are_there(name: str):
+def test_functions_named_are_there(name: str):
     pytest.importorskip(name)
     module = _dispatch.load(name)
-    assert module.TWINS
-    assert all(callable(getattr(module, twin)) for twin in module.TWINS)
+    assert module.FUSED
+    assert all(callable(getattr(module, name)) for name in module.FUSED)
     assert isinstance(module.NAMESPACE, types.ModuleType)
 
 
 def test_show_backends(capsys: pytest.CaptureFixture[str]):
     ssm_core.show_backends()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["framework", "version", "fast", "twins", "devices"]
+    assert lines[0].split() == ["framework", "version", "fused", "functions", "devices"]
     rows = {line.split()[0]: line for line in lines[1:]}
     assert set(_dispatch.FRAMEWORKS) < rows.keys()
     assert np.__version__ in rows["numpy"]

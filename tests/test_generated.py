@@ -47,7 +47,7 @@ class Averages(layers.TimeInvariant):
 
     def parameters(self) -> tuple[Parameter, ...]:
         shape = (self.d_model, self.scales)
-        draws = uniform("log_decay", shape, -3.0, 0.0, special=True), normal("C", (self.rows(), *shape))
+        draws = uniform("log_decay", shape, -3.0, 0.0, no_weight_decay=True), normal("C", (self.rows(), *shape))
         return (*draws, *self.outer_parameters())
 
     def system(self, params: Any, xp: Any) -> Any:

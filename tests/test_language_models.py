@@ -72,9 +72,9 @@ def test_names_of_parameters(name: str):
     assert list(params)[:2] == ["backbone.embeddings.weight", "backbone.layers.0.norm.weight"]
     assert ("lm_head.weight" in params) == (not model.tied)
     assert params["backbone.norm_f.weight"].shape == (8,)
-    special = {p.name.rpartition(".")[2] for p in model.parameters() if p.special}
+    special = {p.name.rpartition(".")[2] for p in model.parameters() if p.no_weight_decay}
     assert special >= ({"D", "dt_bias"} if name == "Mamba3LM" else {"A_log", "D"})
-    assert all(".mixer." in p.name for p in model.parameters() if p.special)
+    assert all(".mixer." in p.name for p in model.parameters() if p.no_weight_decay)
 
 
 def test_the_future_is_not_seen():

@@ -248,7 +248,7 @@ def test_torch_parameter_groups(name: str, torch: Any):
     regular, special = adapters.torch.param_groups(module, lr=0.1, weight_decay=0.5, ssm_lr=0.01)
     names = {id(p): n for n, p in module.named_parameters()}
     found = {names[id(p)] for p in special["params"]}
-    wanted = {p.name for p in module.definition.parameters() if p.special}
+    wanted = {p.name for p in module.definition.parameters() if p.no_weight_decay}
     assert found == wanted
     assert {n.rpartition(".")[2] for n in found} <= SPECIAL
     assert "backbone.layers.0.mixer.D" in found
@@ -327,7 +327,7 @@ def test_flax_gradients_and_labels(name: str):
         assert np.abs(np.asarray(slope[...])).sum() > 0, path
     labels = dict(flax.nnx.to_flat_state(adapters.flax.param_labels(module)))
     found = {".".join(map(str, path)) for path, label in labels.items() if label == "ssm"}
-    assert found == {p.name for p in module.definition.parameters() if p.special}
+    assert found == {p.name for p in module.definition.parameters() if p.no_weight_decay}
 
 
 def test_flax_compiles_a_step_once():

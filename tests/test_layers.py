@@ -62,7 +62,7 @@ def test_parameters_are_real_float32_and_named(name: str):
     for p in definition.parameters():
         assert params[p.name].shape == p.shape
         assert params[p.name].dtype == np.float32
-        assert p.special == (p.name in ("log_dt", "log_A_re", "A_im", "B_re", "B_im"))
+        assert p.no_weight_decay == (p.name in ("log_dt", "log_A_re", "A_im", "B_re", "B_im"))
 
 
 @pytest.mark.parametrize(

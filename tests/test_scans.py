@@ -19,7 +19,7 @@ def draw(shape: tuple[int, ...], complex_: bool, seed: int) -> np.ndarray:
 
 
 def check(xp: Any, a: Any, b: np.ndarray, **options: Any) -> None:
-    """Against the loop, by the twin and by the generic body."""
+    """Against the loop, by the fused and by the generic body."""
     wanted = loop(a, b, **options)
     given = {k: xp.asarray(x) if isinstance(x, np.ndarray) else x for k, x in options.items()}
     gate = xp.asarray(a) if isinstance(a, np.ndarray) else a
@@ -156,7 +156,7 @@ def test_summary_of_a_chunk(gate: tuple[int, ...], axis: int, xp: Any):
 
 @pytest.mark.parametrize("cut", [1, 3, 6])
 @pytest.mark.parametrize("complex_", [False, True])
-def test_summaries_of_neighbours_compose(complex_: bool, cut: int, xp: Any):
+def test_summaries_of_neighbors_compose(complex_: bool, cut: int, xp: Any):
     a, b = (xp.asarray(draw((7, 2), complex_, i)) for i in range(2))
     (P1, s1), (P2, s2) = (chunk_summary(a[part, :], b[part, :], axis=0) for part in (slice(cut), slice(cut, None)))
     P, s = chunk_summary(a, b, axis=0)

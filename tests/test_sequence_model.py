@@ -146,7 +146,7 @@ def test_model_parameters():
     bound = 1 / math.sqrt(3)
     assert np.abs(params["encoder.weight"]).max() <= bound
     assert (params["blocks.0.norm.weight"] == 1).all()
-    special = {p.name for p in definition.parameters() if p.special}
+    special = {p.name for p in definition.parameters() if p.no_weight_decay}
     assert special == {n for n in names if n.rsplit(".")[-1] in ("log_dt", "log_A_re", "A_im", "B_re", "B_im")}
 
 

@@ -19,7 +19,7 @@ import ssm_core  # noqa: E402
 from ssm_core import Diagonal, scan  # noqa: E402
 from ssm_core.adapters.torch import S4D  # noqa: E402
 from ssm_core.backends.torch import gpu_kernels, triton_convolution  # noqa: E402
-from ssm_core.time_invariant.modes.chain import Maps, chain  # noqa: E402
+from ssm_core.time_invariant.modes.state_passing import Maps, state_passing  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 T = triton_convolution.STEPS
@@ -86,7 +86,7 @@ def compare(system: Diagonal, u: Any, initial: Any = None, **options: Any) -> No
     ("B", "H", "halves", "N", "L"),
     [(1, 1, 1, 1, 1), (17, 2, 2, 3, 2 * T + 1), (3, 1, 2, 32, 2 * T), (2, 1, 1, 64, T - 1), (2, 2, 1, 16, 3 * T + 5)],
 )
-def test_kernels_against_the_chain(B: int, H: int, halves: int, N: int, L: int):
+def test_kernels_against_chunked_state_passing(B: int, H: int, halves: int, N: int, L: int):
     shapes = (B, H, L), (H, T), (H, halves, N, T), (H, halves, N, T), (H, halves, N), (H, halves, N), (B, H, halves, N)
     inputs = [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
     inputs[4:6] = [x.tanh() / 2 for x in inputs[4:6]]
@@ -95,7 +95,7 @@ def test_kernels_against_the_chain(B: int, H: int, halves: int, N: int, L: int):
     du, ddrive, dhead, dfirst = triton_convolution.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
     dtaps, drespond, ddecay = triton_convolution.slopes(u, dy, respond, drive, decay, head, first, dlast)
     leaves = [precise(x).requires_grad_() for x in inputs]
-    results = chain(leaves[0], Maps(*leaves[1:-1]), leaves[-1])
+    results = state_passing(leaves[0], Maps(*leaves[1:-1]), leaves[-1])
     close(triton_convolution.forward(*inputs), results, 1e-5)
     wanted = torch.autograd.grad(results, leaves, (precise(dy), precise(dlast)), materialize_grads=True)
     close((du, dtaps, drespond, ddrive, ddecay, dhead, dfirst), wanted, 1e-5)
@@ -298,9 +298,9 @@ def test_operators():
     u, taps, gate, matrix, state = (draw(*s) for s in ((2, 1, 5), (1, T), (1, 2, 3), (1, 2, 3, T), (2, 1, 2, 3)))
     maps = (matrix, matrix, gate, gate)
     for operator, inputs in (
-        (torch.ops.ssm_core.chain, (u, taps, *maps, state)),
-        (torch.ops.ssm_core.chain_adjoint, (u, u, taps, *maps, state, state)),
-        (torch.ops.ssm_core.chain_slopes, (u, u, *maps, state, state)),
+        (torch.ops.ssm_core.state_passing, (u, taps, *maps, state)),
+        (torch.ops.ssm_core.state_passing_adjoint, (u, u, taps, *maps, state, state)),
+        (torch.ops.ssm_core.state_passing_slopes, (u, u, *maps, state, state)),
     ):
         torch.library.opcheck(operator.default, inputs, test_utils=("test_schema", "test_faketensor"))
 

@@ -41,15 +41,15 @@ def param_labels(model: nnx.Module) -> Any:
     >>> rules = {"regular": optax.adamw(1e-2, weight_decay=0.01), "ssm": optax.adam(1e-3)}
     >>> optimizer = nnx.Optimizer(model, optax.multi_transform(rules, param_labels(model)), wrt=nnx.Param)
     """
-    special = {
+    undecayed = {
         id(getattr(part, p.name))
         for _, part in nnx.iter_modules(model)
         if isinstance(part, SSMModule)
         for p in part.definition.parameters()
-        if p.special
+        if p.no_weight_decay
     }
     state = nnx.state(model, nnx.Param)
-    by_path = {path: id(value) in special for path, value in _by_path(model)}
+    by_path = {path: id(value) in undecayed for path, value in _by_path(model)}
     return nnx.map_state(lambda path, _: "ssm" if by_path[path] else "regular", state)
 
 

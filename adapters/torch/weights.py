@@ -42,19 +42,19 @@ def param_groups(
     >>> [group["lr"] for group in optimizer.param_groups]
     [0.01, 0.001]
     """
-    special = {id(p) for p in _special(model)}
+    undecayed = {id(p) for p in _undecayed(model)}
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in parameters if id(p) not in special], "lr": lr, "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) in special], "lr": ssm_lr, "weight_decay": 0.0},
+        {"params": [p for p in parameters if id(p) not in undecayed], "lr": lr, "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) in undecayed], "lr": ssm_lr, "weight_decay": 0.0},
     ]
 
 
-def _special(model: nn.Module) -> Iterator[nn.Parameter]:
+def _undecayed(model: nn.Module) -> Iterator[nn.Parameter]:
     for part in model.modules():
         if isinstance(part, SSMModule):
-            special = {p.name for p in part.definition.parameters() if p.special}
+            undecayed = {p.name for p in part.definition.parameters() if p.no_weight_decay}
             for name, p in part.named_parameters():
                 # `parametrizations.B_re.original0` or, pruned, `B_re_orig` is what B_re is computed of.
-                if name.removeprefix("parametrizations.").partition(".")[0].removesuffix("_orig") in special:
+                if name.removeprefix("parametrizations.").partition(".")[0].removesuffix("_orig") in undecayed:
                     yield p

@@ -1,4 +1,4 @@
-"""Fast twins for CuPy."""
+"""Fused implementations for CuPy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from array_api_compat import cupy as compat
 from .scans import linear_scan
 
 NAMESPACE = compat
-TWINS = ("linear_scan", "erf")
+FUSED = ("linear_scan", "erf")
 
-__all__ = ["NAMESPACE", "TWINS", "devices", "erf", "is_traced", "linear_scan", "to_numpy"]
+__all__ = ["FUSED", "NAMESPACE", "devices", "erf", "is_traced", "linear_scan", "to_numpy"]
 
 _erf = cp.ElementwiseKernel("T x", "T y", "y = erf(x)", "ssm_core_erf")
 

@@ -22,7 +22,7 @@ SHORTEST = 64  # steps of a block
 
 
 def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> Any:
-    """The twin of `ssm_core.recurrences.linear._linear_scan`."""
+    """Fused `ssm_core.recurrences.linear._linear_scan`."""
     if b.size == 0:
         return b.copy()
     out = cp.empty_like(b)

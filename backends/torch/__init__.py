@@ -1,4 +1,4 @@
-"""Fast twins for PyTorch."""
+"""Fused implementations for PyTorch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .scans import linear_scan
 from .selective import selective_scan
 
 NAMESPACE = compat
-TWINS = (
+FUSED = (
     "affine",
     "chunks",
     "convolve",
@@ -52,8 +52,8 @@ TWINS = (
 )
 
 __all__ = [
+    "FUSED",
     "NAMESPACE",
-    "TWINS",
     "affine",
     "chunks",
     "convolve",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssm_core.time_invariant.modes.chain import Maps, chain, run_chained
+from ssm_core.time_invariant.modes.state_passing import Maps, run_state_passing, state_passing
 from ssm_core.time_invariant.run import Run
 from ssm_core.time_invariant.vandermonde import DiagonalPropagator
 
@@ -16,7 +16,7 @@ from .transforms import forward_mode, transformed
 
 
 def chunks(u: Tensor, run: Run) -> Any:
-    """The twin of `time_invariant.modes.chunk._chunks`, for real signals, diagonal systems and single precision."""
+    """Fused `time_invariant.modes.chunk._chunks`, for real signals, diagonal systems and single precision."""
     if run.reset is not None or not _is_real_and_diagonal(u, run) or transformed(u) or forward_mode():
         return NotImplemented
     triton = kernels("triton_convolution", u.device)
@@ -24,10 +24,10 @@ def chunks(u: Tensor, run: Run) -> Any:
         return NotImplemented
     states = run.first_state()
     fits = states.numel() > 0 and states.shape[-1] * (2 if states.is_complex() else 1) <= triton.STATES
-    return run_chained(run, triton.STEPS, _chained) if fits else NotImplemented
+    return run_state_passing(run, triton.STEPS, _passed_on) if fits else NotImplemented
 
 
-def _chained(u: Tensor, maps: Maps, first: Tensor) -> Any:
+def _passed_on(u: Tensor, maps: Maps, first: Tensor) -> Any:
     return _Chain.apply(u, *maps, first)
 
 
@@ -41,7 +41,7 @@ def _is_real_and_diagonal(u: Tensor, run: Run) -> bool:
     return real and u.dtype == torch.float32 and all(x.dtype in (torch.float32, torch.complex64) for x in given)
 
 
-@torch.library.custom_op("ssm_core::chain", mutates_args=())
+@torch.library.custom_op("ssm_core::state_passing", mutates_args=())
 def _forward(
     u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def _(
     return u.new_empty(u.shape), first.new_empty(first.shape)
 
 
-@torch.library.custom_op("ssm_core::chain_adjoint", mutates_args=())
+@torch.library.custom_op("ssm_core::state_passing_adjoint", mutates_args=())
 def _adjoint(
     u: Tensor, dy: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor,
     dlast: Tensor,
@@ -74,7 +74,7 @@ def _(
     return du, ddrive, dhead, dfirst
 
 
-@torch.library.custom_op("ssm_core::chain_slopes", mutates_args=())
+@torch.library.custom_op("ssm_core::state_passing_slopes", mutates_args=())
 def _slopes(
     u: Tensor, dy: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,7 +91,7 @@ def _(
 
 
 class _Chain(torch.autograd.Function):
-    """`ssm_core.time_invariant.modes.chain.chain`; keeps its inputs and no states."""
+    """`ssm_core.time_invariant.modes.state_passing.state_passing`; keeps its inputs and no states."""
 
     @staticmethod
     def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ def _differentiated(inputs: tuple[Tensor, ...], needed: tuple[bool, ...], grads:
     with torch.enable_grad():
         inputs = tuple(x.view_as(x) for x in inputs)  # apart, where one tensor is given twice
         wanted = [x for x, asked in zip(inputs, needed, strict=True) if asked]
-        results = chain(inputs[0], Maps(*inputs[1:-1]), inputs[-1])
+        results = state_passing(inputs[0], Maps(*inputs[1:-1]), inputs[-1])
         found = torch.autograd.grad(results, wanted, grads, create_graph=True, materialize_grads=True)
     remaining = iter(found)
     return tuple(next(remaining) if asked else None for asked in needed)

@@ -21,7 +21,7 @@ SLAB = 2**19  # numbers that a thread transforms at once: more fall out of its c
 
 
 def convolve(u: Tensor, k: Tensor, reverse: Tensor | None = None) -> Tensor:
-    """The twin of `ssm_core.functions.convolution._convolve`, for real signals."""
+    """Fused `ssm_core.functions.convolution._convolve`, for real signals."""
     if u.is_complex() or any(0 in x.shape for x in (u, k, reverse) if x is not None):
         return NotImplemented
     if torch.compiler.is_compiling() and forward_mode():

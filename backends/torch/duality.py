@@ -26,7 +26,7 @@ def ssd(
     segments: Segments,
     chunk: int,
 ) -> Any:
-    """The twin of `ssm_core.gated.ssd._ssd` on GPUs, in single precision; its chunks are its own."""
+    """Fused `ssm_core.gated.ssd._ssd` on GPUs, in single precision; its chunks are its own."""
     P, N = drive.shape[-1], B.shape[-1]
     arrays = (drive, log_gates, B, C, state)
     single = all(x.dtype == torch.float32 for x in arrays)

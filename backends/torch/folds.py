@@ -1,4 +1,4 @@
-"""A fold whose chunks are computed again in the backward.
+"""The checkpointed scan: chunks are computed again in the backward.
 
 What remains of a chunk (outputs and the state after it; in the backward, gradients of its signals) is small beside what
 it needs while it runs. Left where it was made it would lie between what is freed, and the C library could give those
@@ -66,13 +66,13 @@ class _Held:
         rows = self.whole[start : start + len(x)]
         if (rows.shape, rows.dtype) != (x.shape, x.dtype):
             raise RuntimeError(
-                f"fold: {x.dtype} {tuple(x.shape)} where chunks before had {rows.dtype} {(*rows.shape,)}."
+                f"checkpointed scan: {x.dtype} {tuple(x.shape)} where chunks before had {rows.dtype} {(*rows.shape,)}."
             )
         return rows.copy_(x)
 
 
 class _Plan(NamedTuple):
-    """A fold but for its tensors: the leaves of the state, the signals, and what is the same for all chunks."""
+    """All of a checkpointed scan but its tensors: leaves of the state, signals, and what all chunks share."""
 
     body: Callable[..., Any]
     chunk: int
@@ -104,9 +104,11 @@ class _Plan(NamedTuple):
             with torch.enable_grad():
                 leaves, y = self.step(leaves, pieces, held)
             if y.requires_grad or any(x.requires_grad for x in leaves):
-                raise RuntimeError("fold: the body closes over an array that has a gradient. Pass it in `held`.")
+                raise RuntimeError(
+                    "checkpointed scan: the body closes over an array that has a gradient. Pass it in `held`."
+                )
             if len(y) != len(pieces[0]):
-                raise RuntimeError(f"fold: {len(y)} rows of y for a chunk of {len(pieces[0])} steps.")
+                raise RuntimeError(f"checkpointed scan: {len(y)} rows of y for a chunk of {len(pieces[0])} steps.")
             outputs.put(i * self.chunk, y)
         return outputs.whole, [x.clone() for x in leaves], [rows.whole for rows in before]
 

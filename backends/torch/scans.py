@@ -25,7 +25,7 @@ NARROW = 2048  # numbers a step below which launching a step costs more than its
 
 
 def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reverse: bool) -> Any:
-    """The twin of `ssm_core.recurrences.linear._linear_scan`."""
+    """Fused `ssm_core.recurrences.linear._linear_scan`."""
     if torch.compiler.is_compiling() and forward_mode():
         return NotImplemented  # the traced operator has no tangents
     a, b = a.movedim(axis, 0), b.movedim(axis, 0)

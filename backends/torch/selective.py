@@ -29,7 +29,7 @@ def selective_scan(
     discretization: str,
     chunk: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The twin of `ssm_core.gated.selective._selective_scan`."""
+    """Fused `ssm_core.gated.selective._selective_scan`."""
     arrays = (u, dt, A, B, C, state)
     fits = u.dtype in (torch.float32, torch.float64) and all(x.dtype == u.dtype for x in arrays)
     if discretization != "mamba" or not fits or A.shape[1] < 1:

@@ -1,4 +1,4 @@
-"""What several twins share."""
+"""What several fused implementations share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The chain of chunks of `ssm_core.time_invariant.modes.chain` on a GPU: no states and no Toeplitz matrices in memory.
+"""Chunked state passing on a GPU: no states and no Toeplitz matrices in memory.
+
+The function is `ssm_core.time_invariant.modes.state_passing.state_passing`.
 
 A program walks over the chunks of one channel for some rows of the batch. It holds the matrices of the channel and the
 states. With M the Toeplitz matrix of K and d = z^T (z^r in the first chunk),
@@ -32,7 +34,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssm_core.time_invariant.modes.chain import Maps, chain
+from ssm_core.time_invariant.modes.state_passing import Maps, state_passing
 
 # A warp has all the columns of a product. With 32 steps, 64 numbers of state and a warp for every 16 steps, M, P and Q
 # take 160 registers a thread, each being two parts for tf32x3, and what meets them 100 more: all that there are, and
@@ -281,7 +283,7 @@ def _slopes_kernel(
 def forward(
     u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`ssm_core.time_invariant.modes.chain.chain`"""
+    """`ssm_core.time_invariant.modes.state_passing.state_passing`"""
     y, last = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (u, first))
     _launch(_forward_kernel, respond, u, taps, respond, drive, decay, head, first, y, last)
     return y, last
@@ -326,7 +328,7 @@ def _launch(kernel: Any, respond: Tensor, *arrays: Tensor) -> None:
 
 
 def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of what the kernels and the chain of chunks give."""
+    """Pairs of what the kernels and chunked state passing give."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -337,7 +339,7 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         maps = [draw(H, T), draw(H, halves, N, T), draw(H, halves, N, T)]
         gates = [0.5 * draw(H, halves, N).tanh() for _ in range(2)]
         arrays = [x.requires_grad_() for x in (draw(B, H, L), *maps, *gates, draw(B, H, halves, N))]
-        y, last = chain(arrays[0], Maps(*arrays[1:-1]), arrays[-1])
+        y, last = state_passing(arrays[0], Maps(*arrays[1:-1]), arrays[-1])
         dy, dlast = draw(*y.shape), draw(*last.shape)
         wanted = torch.autograd.grad((y, last), arrays, (dy, dlast))
         u, taps, respond, drive, decay, head, first = (x.detach() for x in arrays)

@@ -29,7 +29,7 @@ class LayerCases:
     truth          (options, parameters) -> its recurrence as plain loops: `truth.layers.System` or `Steps`
     instances      options that matter, by the names that tests show; the first is the plain one. d_model is 4
     parameters     the names of the parameters of the plain instance, in order, without those of the output map
-    special        those of them that have a learning rate of their own and no weight decay
+    no_weight_decay  those of them that have a learning rate of their own and no weight decay
     rests_on       the dispatched functions that it calls (`dispatched.py`), of which backends have fast twins
     extensions     the parts of the array API beyond its core that it needs
     small          small ones by name, (options with d_model, mode): for derivatives, compilers, unusual memory
@@ -46,7 +46,7 @@ class LayerCases:
     truth: Callable[[Options, dict[str, Any]], Any]
     instances: dict[str, Options]
     parameters: str
-    special: str
+    no_weight_decay: str
     rests_on: tuple[str, ...]
     small: dict[str, tuple[Options, str]]
     modules: dict[str, Options]

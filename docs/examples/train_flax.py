@@ -1,4 +1,4 @@
-"""A classifier of sequences trained in Flax; `train_torch.py` is its twin."""
+"""A classifier of sequences trained in Flax; `train_torch.py` says the same in PyTorch."""
 
 from __future__ import annotations
 

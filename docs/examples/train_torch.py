@@ -1,4 +1,4 @@
-"""A classifier of sequences trained in PyTorch; `train_flax.py` is its twin."""
+"""A classifier of sequences trained in PyTorch; `train_flax.py` says the same in Flax."""
 
 from __future__ import annotations
 

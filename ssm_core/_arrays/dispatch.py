@@ -1,11 +1,11 @@
-"""Sends a call to the fast twin of its framework, where there is one.
+"""Sends a call to the fused implementation of its framework, where there is one.
 
     @dispatched
     def _linear_scan(a, b, initial, *, axis, reverse): ...     the generic body, array API
 
 `backends/<framework>` may hold a function of the same name (less the leading underscore) and signature. It is called
-instead, unless it returns NotImplemented. The framework is recognised by the names of the argument's base classes, so
-none is imported to do so. Public functions validate before they come here: a twin sees clean arguments.
+instead, unless it returns NotImplemented. The framework is recognized by the names of the argument's base classes, so
+none is imported to do so. Public functions validate before they come here: implementations see clean arguments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _generic_only = False
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Within the block every call takes the generic body ("generic") or the fast twins ("auto", the default).
+    """Within the block every call takes the generic body ("generic") or the fused one ("auto", the default).
 
     The flag belongs to the process, not to a thread, and compiled functions keep what they were traced with.
 
@@ -105,16 +105,16 @@ def _import(name: str) -> Any:
 
 
 def dispatched(generic: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a generic body prefer the twin of the framework of its first array argument."""
+    """Make a generic body give way to the fused one of the framework of its first array argument."""
     name = generic.__name__.lstrip("_")
 
     @functools.wraps(generic)
     def call(*args: Any, backend: str | None = None, **kwargs: Any) -> Any:
         if not (_generic_only if backend is None else _wants_generic(name, backend)):
             found = _kinds.get(args[0].__class__) or _first_framework(args)
-            twin = None if found is None else getattr(load(found), name, None)
-            if twin is not None:
-                result = twin(*args, **kwargs)
+            fused = None if found is None else getattr(load(found), name, None)
+            if fused is not None:
+                result = fused(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
         return generic(*args, **kwargs)

@@ -14,7 +14,7 @@ from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionErr
 Array = Any  # an array of any library that follows the array API standard
 Namespace = Any  # the module of its functions
 
-# Half types are not in the standard: they are recognised by their names.
+# Half types are not in the standard: they are recognized by their names.
 _COMPUTED = ("float32", "float64", "complex64", "complex128")
 _HALF = ("float16", "bfloat16")
 _REAL = ("float32", "float64", *_HALF)

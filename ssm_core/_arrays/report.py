@@ -6,16 +6,16 @@ from .dispatch import FRAMEWORKS, load
 
 
 def backend_table() -> list[tuple[str, str, str, str]]:
-    """Rows of (framework, version, fast twins or "-", devices or the reason why it is not active)."""
+    """Rows of (framework, version, fused functions or "-", devices or the reason why it is not active)."""
     return [_row(name) for name in FRAMEWORKS]
 
 
 def show_backends() -> None:
-    """Print which array libraries are installed, which of them have fast twins active, and why others have not.
+    """Print which array libraries are installed, which functions are fused for them, and why others have none.
 
     `python -m ssm_core` prints the same.
     """
-    table = [("framework", "version", "fast twins", "devices"), *backend_table()]
+    table = [("framework", "version", "fused functions", "devices"), *backend_table()]
     widths = [max(len(row[i]) for row in table) for i in range(3)]
     for row in table:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
@@ -32,7 +32,7 @@ def _row(name: str) -> tuple[str, str, str, str]:
         )
         reason = "not installed" if missing else f"not active: {error}"
         return name, _version(name), "-", reason
-    return name, _version(name), ", ".join(module.TWINS), module.devices()
+    return name, _version(name), ", ".join(module.FUSED), module.devices()
 
 
 def _version(name: str) -> str:

@@ -188,8 +188,9 @@ def from_rtf(tensors: Tensors, *, bidirectional: bool = False, rtf2: bool = Fals
     rtf2           the original is RTF2, whose b_i goes with the power z^-(i-1), not z^-i
     returns        an RTF layer that is the convolution alone: no activation, no output map
 
-    The original computes a kernel that is aliased in time (`rational.aliased_response`); this layer has the true
-    impulse response, from which it differs by what is left of the response after trunc_len. Raises as `from_s4`.
+    The original computes a kernel that is aliased in time
+    (`ssm_core.time_invariant.rational.aliased_response`); this layer has the true impulse response, from which it
+    differs by what is left of the response after trunc_len. Raises as `from_s4`.
     """
     t = _plain("from_rtf", tensors, ("ab", "h_0", "scalar"), last=True)
     _check_names("from_rtf", t, ["ab", "h_0"], ["scalar"])

@@ -34,7 +34,7 @@ def rms_norm(
     x           (..., H), real
     weight      (H,), ones if None
     gate        (..., H), of x's shape
-    groups      the mean is taken over each of so many groups of neighbouring features
+    groups      the mean is taken over each of so many groups of neighboring features
     epsilon     added to the mean square
     returns     (..., H) in x's dtype; half precision is computed in float32
 

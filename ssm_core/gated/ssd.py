@@ -187,7 +187,7 @@ def run_ssd(
 def _ssd(
     drive: Array, log_gates: Array, B: Array, C: Array, state: Array, *, segments: Segments, chunk: int
 ) -> tuple[Array, Array]:
-    """The chunk bounds memory, and does not change the result: a twin may have one of its own.
+    """The chunk bounds memory, and does not change the result: a fused implementation may have one of its own.
 
     Signals are zero beyond the lengths, so that no step there moves a state.
     """

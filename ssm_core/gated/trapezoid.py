@@ -72,7 +72,7 @@ def mamba3_scan(
     S_k = a_k (S_{k-1} + (1 - l_k) dt_k x_{k-1} K_{k-1}^T) + l_k dt_k x_k K_k^T,   a = exp(dt A), l = sigmoid(trap)
     y_k = S_k Q_k + D x_k,   y_k silu(z_k)
 
-    rot turns neighbouring features (0, 1), (2, 3), ... by their angles; the others stay.
+    rot turns neighboring features (0, 1), (2, 3), ... by their angles; the others stay.
 
     x, z            (batch, L, H, P), real: H heads of P features, and their gate
     dt, A, trap     (batch, L, H); A may be (H,); dt is not negative

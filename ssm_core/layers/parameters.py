@@ -26,12 +26,12 @@ class Random(Protocol):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A real parameter. `special` ones take a learning rate of their own and no weight decay."""
+    """A real parameter. With `no_weight_decay` an optimizer leaves it out of weight decay and gives it its own rate."""
 
     name: str
     shape: tuple[int, ...]
     draw: Callable[[Random], Array]
-    special: bool = False
+    no_weight_decay: bool = False
 
 
 class HostRandom:
@@ -52,21 +52,23 @@ class HostRandom:
         return self._xp.asarray(np.asarray(value), dtype=self._dtype)
 
 
-def uniform(name: str, shape: tuple[int, ...], low: float, high: float, *, special: bool = False) -> Parameter:
-    return Parameter(name, shape, lambda random: random.uniform(shape, low, high), special)
+def uniform(name: str, shape: tuple[int, ...], low: float, high: float, *, no_weight_decay: bool = False) -> Parameter:
+    return Parameter(name, shape, lambda random: random.uniform(shape, low, high), no_weight_decay)
 
 
-def normal(name: str, shape: tuple[int, ...], std: float = 1.0, *, special: bool = False) -> Parameter:
-    return Parameter(name, shape, lambda random: random.normal(shape, std), special)
+def normal(name: str, shape: tuple[int, ...], std: float = 1.0, *, no_weight_decay: bool = False) -> Parameter:
+    return Parameter(name, shape, lambda random: random.normal(shape, std), no_weight_decay)
 
 
-def constant(name: str, shape: tuple[int, ...], value: Callable[[], Any], *, special: bool = False) -> Parameter:
+def constant(
+    name: str, shape: tuple[int, ...], value: Callable[[], Any], *, no_weight_decay: bool = False
+) -> Parameter:
     """The value, computed when it is drawn, broadcasts to the shape."""
 
     def draw(random: Random) -> Array:
         return random.constant(np.broadcast_to(np.asarray(value(), dtype=np.float64), shape))
 
-    return Parameter(name, shape, draw, special)
+    return Parameter(name, shape, draw, no_weight_decay)
 
 
 def linear(prefix: str, n_in: int, n_out: int) -> tuple[Parameter, Parameter]:

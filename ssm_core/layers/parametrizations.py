@@ -48,7 +48,7 @@ def check_copies(layer: str, n_ssm: Any, d_model: int) -> None:
 
 def log_steps(n: int, dt_min: float, dt_max: float) -> Parameter:
     """log_dt (n,), of steps that are log-uniform between the two."""
-    return uniform("log_dt", (n,), math.log(dt_min), math.log(dt_max), special=True)
+    return uniform("log_dt", (n,), math.log(dt_min), math.log(dt_max), no_weight_decay=True)
 
 
 def steps(params: Parameters, xp: Namespace) -> Array:

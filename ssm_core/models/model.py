@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -106,7 +106,7 @@ class Model(Layer):
         found, blocks = list(self.first_parameters()), self.pattern()
         own = {block: block.parameters() for block in set(blocks)}
         for i, block in enumerate(blocks):
-            found.extend(Parameter(f"{self.prefix}{i}.{p.name}", p.shape, p.draw, p.special) for p in own[block])
+            found.extend(replace(p, name=f"{self.prefix}{i}.{p.name}") for p in own[block])
         return (*found, *self.last_parameters())
 
     def block_parameters(self, params: Parameters, i: int) -> Parameters:

@@ -1,4 +1,4 @@
-"""Running a function over a sequence chunk by chunk, with a state between the chunks."""
+"""The checkpointed scan: a function over a sequence chunk by chunk, a chunk computed again in the backward."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def in_chunks(
     chunk: int,
     recompute: bool = True,
 ) -> tuple[Array, Any]:
-    """`fold` over signals by name: body(state, values) -> (state, y) over chunks of `chunk` steps, in order.
+    """A checkpointed scan of signals by name: body(state, values) -> (state, y) over chunks of `chunk` steps, in order.
 
     Time is on `axis` of all signals and of the result; in the values and in y it comes first. Signals that are None are
     left out. `constants` are the arrays that a body needs besides, the same in every chunk, or None where it closes

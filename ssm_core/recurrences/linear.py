@@ -38,7 +38,7 @@ def linear_scan(
     axis     the axis of time
     initial  x_{-1}: the shape of the result without axis, or what broadcasts to it; zero if None
     reverse  run from the end: x_k = a_k x_{k+1} + b_k, and initial is the state after the last step
-    backend  "generic" for the readable reference loop; by default the framework's fast twin
+    backend  "generic" for the readable reference loop; by default the framework's fused implementation
     returns  x, the broadcast shape of a and b; dtype what a, b and initial promote to, half precision as b's
 
     The derivative is a scan in the other direction. Raises ShapeError, DTypeError, MixedArraysError, OptionError.

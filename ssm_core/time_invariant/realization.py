@@ -87,7 +87,7 @@ def from_roots(poles: Array, conj_pairs: bool, xp: Namespace) -> Array:
     """The coefficients of prod_n (1 - p_n z^-1), for conj_pairs of both members of every pair.
 
     poles (..., N) to (..., N + 1), or real (..., 2N + 1). One factor after another, in an order that spreads them over
-    the circle: neighbours first would pass through coefficients far larger than those of the product.
+    the circle: neighbors first would pass through coefficients far larger than those of the product.
     """
     N = poles.shape[-1]
     if is_complex(poles) and N > 2:
@@ -116,7 +116,7 @@ def _times_factor(a: Array, factor: list[Array], xp: Namespace) -> Array:
 
 
 def _spread(N: int) -> list[int]:
-    """0..N-1 with reversed bits: neighbours stand far from each other.
+    """0..N-1 with reversed bits: neighbors stand far from each other.
 
     >>> _spread(6)
     [0, 4, 2, 1, 5, 3]

@@ -27,7 +27,7 @@ CASES = TimeInvariantCases(
         "LMU_bilinear_channels": {"d_state": 3, "theta": 7.5, "discretization": "bilinear", "channels": 2},
     },
     parameters="C",
-    special="",
+    no_weight_decay="",
     rests_on=(*MODES, *MIXING),
     extensions=("fft", "linalg"),
     small={"chunk": ({"d_model": 2, "d_state": 4, "theta": 8}, "chunk")},

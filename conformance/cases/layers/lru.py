@@ -37,7 +37,7 @@ CASES = TimeInvariantCases(
         "LRU_gate_alone": {"d_state": 4, "output": "half_glu2"},
     },
     parameters="nu_log theta_log gamma_log B_re B_im C_re C_im",
-    special="nu_log theta_log gamma_log",
+    no_weight_decay="nu_log theta_log gamma_log",
     rests_on=(*SCAN, *MIXING),
     extensions=("fft",),
     small={"scan": ({"d_model": 2, "d_state": 4}, "scan")},

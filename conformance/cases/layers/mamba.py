@@ -53,7 +53,7 @@ CASES = GatedCases(
         "Mamba_one_tap": {"d_state": 2, "d_conv": 1, "expand": 3, "conv_bias": False, **STEPS},
     },
     parameters="in_proj_weight conv_weight conv_bias x_proj_weight dt_proj_weight dt_proj_bias A_log D out_proj_weight",
-    special="dt_proj_bias A_log D",
+    no_weight_decay="dt_proj_bias A_log D",
     rests_on=("selective_scan", *SCAN, *GATES),
     small={"scan": ({"d_model": 2, "d_state": 3, "d_conv": 3, **STEPS}, "auto")},
     modules={"Mamba": {"d_model": 4, "d_state": 3, **STEPS}},

@@ -67,7 +67,7 @@ CASES = GatedCases(
     ones=("Mamba2_groups_biases_limits",),
     least={"head_dim": 2},
     parameters="in_proj_weight conv_weight conv_bias dt_bias A_log D norm_weight out_proj_weight",
-    special="dt_bias A_log D",
+    no_weight_decay="dt_bias A_log D",
     rests_on=("fold", "ssd", *GATES),
     small={
         "chunk": ({"d_model": 2, "d_conv": 2, "n_groups": 2, "chunk": 4, "d_state": 4, "head_dim": 2, **STEPS}, "auto")

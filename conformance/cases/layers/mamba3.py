@@ -86,7 +86,7 @@ CASES = GatedCases(
     ones=("Mamba3_rank_norm",),
     least={"head_dim": 2},
     parameters="in_proj_weight B_norm_weight C_norm_weight B_bias C_bias dt_bias D out_proj_weight",
-    special="B_bias C_bias dt_bias D",
+    no_weight_decay="B_bias C_bias dt_bias D",
     rests_on=(*SCAN, *GATES),
     small={
         "chunk": ({"d_model": 2, "chunk": 4, "d_state": 4, "head_dim": 2, **STEPS}, "auto"),

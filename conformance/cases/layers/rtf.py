@@ -40,7 +40,7 @@ CASES = TimeInvariantCases(
     },
     ones=("RTF_montel_copies",),
     parameters="a b h_0",
-    special="a",
+    no_weight_decay="a",
     rests_on=(*MODES, *MIXING),
     extensions=("fft",),
     small={"conv": ({"d_model": 2, "d_state": 3, "constraint": "montel", "n_ssm": 1}, "conv")},

@@ -33,7 +33,7 @@ CASES = TimeInvariantCases(
     },
     both=("S4", "S4_legt_copies_channels", "S4_zoh_rank_2"),
     parameters="log_dt log_A_re A_im P_re P_im B_re B_im C_re C_im",
-    special="log_dt log_A_re A_im P_re P_im B_re B_im",
+    no_weight_decay="log_dt log_A_re A_im P_re P_im B_re B_im",
     rests_on=(*MODES, *MIXING),
     extensions=("fft", "linalg"),
     small={"chunk": ({"d_model": 2, "d_state": 4, "init": "legt", "channels": 2, "n_ssm": 1, **STEPS}, "chunk")},

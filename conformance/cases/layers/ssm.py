@@ -32,7 +32,7 @@ CASES = TimeInvariantCases(
         },
     },
     parameters="log_dt A B C",
-    special="log_dt A B",
+    no_weight_decay="log_dt A B",
     rests_on=(*MODES, *MIXING),
     extensions=("fft", "linalg"),
     small={"conv": ({"d_model": 2, "d_state": 3, **STEPS}, "conv")},

@@ -191,7 +191,7 @@ def step_bias(name: str, n: int, dt_min: float, dt_max: float, dt_floor: float) 
         dt = xp.clip(xp.exp(logs), dt_floor)
         return dt + xp.log(-xp.expm1(-dt))  # the inverse of softplus
 
-    return Parameter(name, (n,), draw, special=True)
+    return Parameter(name, (n,), draw, no_weight_decay=True)
 
 
 def check_bools(layer: str, **options: Any) -> None:

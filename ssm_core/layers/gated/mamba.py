@@ -103,8 +103,8 @@ class Mamba(InputDependent):
             *projection("x_proj_", inner, R + 2 * N, False),
             uniform("dt_proj_weight", (inner, R), -steps, steps),
             step_bias("dt_proj_bias", inner, self.dt_min, self.dt_max, self.dt_floor),
-            constant("A_log", (inner, N), lambda: np.log(np.arange(1, N + 1)), special=True),
-            constant("D", (inner,), lambda: 1.0, special=True),
+            constant("A_log", (inner, N), lambda: np.log(np.arange(1, N + 1)), no_weight_decay=True),
+            constant("D", (inner,), lambda: 1.0, no_weight_decay=True),
             *projection("out_proj_", inner, H, self.bias),
         )
 

@@ -40,7 +40,7 @@ class Mamba2(InputDependent):
     expand          inner channels for each of the H
     head_dim        P, features of a head
     n_groups        G
-    A_min, A_max    the first A of every head is -uniform between them
+    A_min, A_max    the first -A of every head is uniform between them
     dt_min, dt_max  the first steps are log-uniform between them, and at least dt_floor
     dt_limit        steps are clipped to lie between these two
     conv_bias       whether the convolution has a bias
@@ -117,8 +117,8 @@ class Mamba2(InputDependent):
             uniform("conv_weight", (self.convolved, K), -taps, taps),
             *((uniform("conv_bias", (self.convolved,), -taps, taps),) if self.conv_bias else ()),
             step_bias("dt_bias", heads, self.dt_min, self.dt_max, self.dt_floor),
-            Parameter("A_log", (heads,), rates, special=True),
-            constant("D", (heads,), lambda: 1.0, special=True),
+            Parameter("A_log", (heads,), rates, no_weight_decay=True),
+            constant("D", (heads,), lambda: 1.0, no_weight_decay=True),
             constant("norm_weight", (inner,), lambda: 1.0),
             *projection("out_proj_", inner, H, self.bias),
         )

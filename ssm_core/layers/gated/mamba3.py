@@ -106,9 +106,9 @@ class Mamba3(InputDependent):
         return (
             *projection("in_proj_", H, n_out, False),
             *(constant(f"{name}_norm_weight", (N,), lambda: 1.0) for name in "BC"),
-            *(constant(f"{name}_bias", (heads, R, N), lambda: 1.0, special=True) for name in "BC"),
+            *(constant(f"{name}_bias", (heads, R, N), lambda: 1.0, no_weight_decay=True) for name in "BC"),
             step_bias("dt_bias", heads, self.dt_min, self.dt_max, self.dt_floor),
-            constant("D", (heads,), lambda: 1.0, special=True),
+            constant("D", (heads,), lambda: 1.0, no_weight_decay=True),
             *((constant("norm_weight", (inner,), lambda: 1.0),) if self.out_norm else ()),
             *(constant(name, (heads, R, self.head_dim), partial(float, value)) for name, value in maps.items()),
             *projection("out_proj_", inner, H, False),

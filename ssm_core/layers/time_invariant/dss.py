@@ -86,8 +86,8 @@ class DSS(TimeInvariant):
 
         return (
             common.log_steps(H, self.dt_min, self.dt_max),
-            constant("A_re", (S, N), lambda: start().poles.real, special=True),
-            constant("A_im", (S, N), lambda: -start().poles.imag, special=True),
+            constant("A_re", (S, N), lambda: start().poles.real, no_weight_decay=True),
+            constant("A_im", (S, N), lambda: -start().poles.imag, no_weight_decay=True),
             *common.complex_normal("W", (self.rows(), H, N)),
             *self.outer_parameters(),
         )

@@ -40,8 +40,7 @@ class LinOSS(TimeInvariant):
     activation, output, skip  as in `S5`
 
     Parameters, all real float32: A_diag and steps (P,), B_re and B_im (P, H), C_re and C_im (1, H, P), or (2, H, P) in
-    two directions, and D,
-    output_weight, output_bias as in `S4D`.
+    two directions, and D, output_weight, output_bias as in `S4D`.
 
     Rusch and Rus, Oscillatory State-Space Models, ICLR 2025, https://arxiv.org/abs/2410.03943.
 
@@ -81,8 +80,8 @@ class LinOSS(TimeInvariant):
         H, P = self.d_model, self.d_state
         b, c = 1 / math.sqrt(H), 1 / math.sqrt(P)
         return (
-            uniform("A_diag", (P,), 0.0, 1.0, special=True),
-            uniform("steps", (P,), 0.0, 1.0, special=True),
+            uniform("A_diag", (P,), 0.0, 1.0, no_weight_decay=True),
+            uniform("steps", (P,), 0.0, 1.0, no_weight_decay=True),
             *(uniform(name, (P, H), -b, b) for name in ("B_re", "B_im")),
             *(uniform(name, (self.rows(), H, P), -c, c) for name in ("C_re", "C_im")),
             *self.outer_parameters(),

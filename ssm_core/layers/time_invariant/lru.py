@@ -85,9 +85,9 @@ class LRU(TimeInvariant):
             return namespace("LRU", theta=drawn).log(drawn)
 
         return (
-            constant("nu_log", (N,), lambda: np.log(-np.log(radii())), special=True),
-            Parameter("theta_log", (N,), phases, special=True),
-            constant("gamma_log", (N,), lambda: np.log(1 - radii() ** 2) / 2, special=True),
+            constant("nu_log", (N,), lambda: np.log(-np.log(radii())), no_weight_decay=True),
+            Parameter("theta_log", (N,), phases, no_weight_decay=True),
+            constant("gamma_log", (N,), lambda: np.log(1 - radii() ** 2) / 2, no_weight_decay=True),
             normal("B_re", (N, H), math.sqrt(0.5 / H)),
             normal("B_im", (N, H), math.sqrt(0.5 / H)),
             *common.complex_normal("C", (self.rows(), H, N), math.sqrt(2 / N)),

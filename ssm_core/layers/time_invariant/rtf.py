@@ -81,12 +81,12 @@ class RTF(TimeInvariant):
         S = H if self.n_ssm is None else self.n_ssm
         bound = initial_bound(self.init, N)
         found = [
-            uniform("a", (rows, S, N), -bound, bound, special=True),
+            uniform("a", (rows, S, N), -bound, bound, no_weight_decay=True),
             normal("b", (rows, H, N), N**-0.5),
             normal("h_0", (rows, H)),
         ]
         if self.constraint is not None:
-            found.append(constant("slack", (rows, S), lambda: 1.0, special=True))
+            found.append(constant("slack", (rows, S), lambda: 1.0, no_weight_decay=True))
         return (*found, *self.outer_parameters())
 
     def coefficients(self, params: Parameters, xp: Namespace) -> tuple[Array, Array]:

@@ -92,12 +92,17 @@ class S4(TimeInvariant):
 
         return (
             common.log_steps(H, self.dt_min, self.dt_max),
-            constant("log_A_re", (S, N), lambda: np.log(np.maximum(-start().poles.real, self.min_decay)), special=True),
-            constant("A_im", (S, N), lambda: start().poles.imag, special=True),
-            constant("P_re", (S, R, N), lambda: start().P.real, special=True),
-            constant("P_im", (S, R, N), lambda: start().P.imag, special=True),
-            constant("B_re", (S, N), lambda: start().B.real, special=True),
-            constant("B_im", (S, N), lambda: start().B.imag, special=True),
+            constant(
+                "log_A_re",
+                (S, N),
+                lambda: np.log(np.maximum(-start().poles.real, self.min_decay)),
+                no_weight_decay=True,
+            ),
+            constant("A_im", (S, N), lambda: start().poles.imag, no_weight_decay=True),
+            constant("P_re", (S, R, N), lambda: start().P.real, no_weight_decay=True),
+            constant("P_im", (S, R, N), lambda: start().P.imag, no_weight_decay=True),
+            constant("B_re", (S, N), lambda: start().B.real, no_weight_decay=True),
+            constant("B_im", (S, N), lambda: start().B.imag, no_weight_decay=True),
             *common.complex_normal("C", (self.rows(), H, N)),
             *self.outer_parameters(),
         )

@@ -99,14 +99,14 @@ class S4D(TimeInvariant):
 
         found = [
             common.log_steps(H, self.dt_min, self.dt_max),
-            constant("log_A_re", (S, N), lambda: np.log(-start().poles.real), special=True),
+            constant("log_A_re", (S, N), lambda: np.log(-start().poles.real), no_weight_decay=True),
         ]
         if not self.real:
-            found.append(constant("A_im", (S, N), lambda: start().poles.imag, special=True))
+            found.append(constant("A_im", (S, N), lambda: start().poles.imag, no_weight_decay=True))
         if self.trainable_B:
-            found.append(constant("B_re", (S, N), lambda: start().B.real, special=True))
+            found.append(constant("B_re", (S, N), lambda: start().B.real, no_weight_decay=True))
             if not self.real:
-                found.append(constant("B_im", (S, N), lambda: start().B.imag, special=True))
+                found.append(constant("B_im", (S, N), lambda: start().B.imag, no_weight_decay=True))
         C = (normal("C_re", (rows, H, N)),) if self.real else common.complex_normal("C", (rows, H, N))
         return (*found, *C, *self.outer_parameters())
 

@@ -104,10 +104,10 @@ class S5(TimeInvariant):
         std = math.sqrt(0.5 / H)
         return (
             common.log_steps(N, self.dt_min, self.dt_max),
-            constant("A_re", (N,), lambda: poles().real, special=True),
-            constant("A_im", (N,), lambda: poles().imag, special=True),
-            normal("B_re", (N, H), std, special=True),
-            normal("B_im", (N, H), std, special=True),
+            constant("A_re", (N,), lambda: poles().real, no_weight_decay=True),
+            constant("A_im", (N,), lambda: poles().imag, no_weight_decay=True),
+            normal("B_re", (N, H), std, no_weight_decay=True),
+            normal("B_im", (N, H), std, no_weight_decay=True),
             *common.complex_normal("C", (self.rows(), H, N), 1 / math.sqrt(N)),
             *self.outer_parameters(),
         )

@@ -84,8 +84,8 @@ class SSM(TimeInvariant):
         S = H if self.n_ssm is None else self.n_ssm
         return (
             common.log_steps(H, self.dt_min, self.dt_max),
-            constant("A", (S, N, N), lambda: hippo(self.init, N)[0], special=True),
-            constant("B", (S, N), lambda: hippo(self.init, N)[1], special=True),
+            constant("A", (S, N, N), lambda: hippo(self.init, N)[0], no_weight_decay=True),
+            constant("B", (S, N), lambda: hippo(self.init, N)[1], no_weight_decay=True),
             normal("C", (self.rows(), H, N)),
             *self.outer_parameters(),
         )

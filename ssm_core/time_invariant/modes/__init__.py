@@ -7,5 +7,6 @@
 | scan  | the recurrence, chunk by chunk, states never kept             | nothing                        |
 
 Each takes a `Run` and returns (y without the direct term, last state or None). `modal` cuts a system of several inputs
-into systems of one state each; `chain` is the chunk mode as one walk over the signal, for kernels that do it so.
+into systems of one state each; `state_passing` is the chunk mode as one walk over the signal, for kernels that do it
+so.
 """

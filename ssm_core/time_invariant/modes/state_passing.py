@@ -1,4 +1,4 @@
-"""The chunks of a system of one input and one output, one after another, by real matrices that are made once.
+"""Chunked state passing: a system of one input and one output, chunk after chunk, by real matrices made once.
 
 With z the poles, x the state before a chunk of T steps and K the kernel,
 
@@ -32,11 +32,11 @@ class Maps(NamedTuple):
     head: Array
 
 
-Chain = Callable[[Array, Maps, Array], tuple[Array, Array]]
+StatePassing = Callable[[Array, Maps, Array], tuple[Array, Array]]
 
 
-def run_chained(run: Run, T: int, chain: Chain) -> tuple[Array, Array]:
-    """y and the last state, by `chain`; the run is one of a Diagonal system without resets whose y is real."""
+def run_state_passing(run: Run, T: int, passing: StatePassing) -> tuple[Array, Array]:
+    """y and the last state, by `passing`; the run is one of a Diagonal system without resets whose y is real."""
     xp, L, first = run.xp, run.length, run.first_state()
     paired = is_complex(first)
     axis = len(run.batch) - records.batch_rank(run.system)
@@ -49,7 +49,7 @@ def run_chained(run: Run, T: int, chain: Chain) -> tuple[Array, Array]:
 
     u = xp.reshape(xp.broadcast_to(run.u, (*run.batch, L)), (B, H, L))
     maps = Maps(*(by_channel(x, axes) for x, axes in zip(_maps(run, T, paired), (1, 3, 3, 2, 2), strict=True)))
-    y, last = chain(u, maps, xp.reshape(_halves(first, paired, -2, xp), (B, H, -1, first.shape[-1])))
+    y, last = passing(u, maps, xp.reshape(_halves(first, paired, -2, xp), (B, H, -1, first.shape[-1])))
     last = last[..., 0, :] + 1j * last[..., 1, :] if paired else last[..., 0, :]
     return xp.reshape(y, (*run.batch, L)), xp.reshape(last, first.shape)
 
@@ -74,9 +74,9 @@ def _halves(x: Array, paired: bool, axis: int, xp: Namespace) -> Array:
     return xp.stack([xp.real(x), xp.imag(x)], axis=axis)
 
 
-def chain(u: Array, maps: Maps, first: Array) -> tuple[Array, Array]:
+def state_passing(u: Array, maps: Maps, first: Array) -> tuple[Array, Array]:
     """y (B, H, L) and the last state (B, H, halves, N), from u and `first` of these shapes."""
-    xp, (B, H, L), T = namespace("chain", u=u), u.shape, maps.taps.shape[-1]
+    xp, (B, H, L), T = namespace("state_passing", u=u), u.shape, maps.taps.shape[-1]
     r = (L - 1) % T + 1
     toeplitz = toeplitz_transposed(maps.taps, xp)
     respond, drive = (xp.reshape(x, (H, -1, T)) for x in (maps.respond, maps.drive))

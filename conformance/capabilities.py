@@ -1,8 +1,8 @@
 """The one table of what runs where. It drives the marks of the suite and the support page of the documentation.
 
 A row names the functions of the dispatcher that it rests on: where a backend has fused one of them, its own
-implementation runs, and everywhere else the generic body. Rows of layers come with their cases. Imports no framework, so that
-documentation can be built without.
+implementation runs, and everywhere else the generic body. Rows of layers come with their cases. Imports no framework,
+so that documentation can be built without.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ with `case` too, for every case of a table. Markers narrow this down, those of a
     @pytest.mark.backends("torch", "jax")     families of libraries, or the names of single backends
     @pytest.mark.dtypes("float32", "float64")
     @pytest.mark.cases(CASES)                 objects with `label`, `function` and `dtypes`
-    @pytest.mark.fast_paths                   about fused implementations and compilers: left out of a run with --generic
+    @pytest.mark.fast_paths                   about fused code and compilers: left out of a run with --generic
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "backends(*names): run on these families or single backends only")
     config.addinivalue_line("markers", "dtypes(*names): run in these dtypes only")
     config.addinivalue_line(
-        "markers", "fast_paths: about fused implementations and compilers, which --generic leaves out"
+        "markers", "fast_paths: about fused code and compilers, which --generic leaves out"
     )
     config.addinivalue_line("markers", "cases(table): run for every case of a table")
     namespace, wanted, required = (config.getoption(name) for name in ("namespace", "backend", "require"))

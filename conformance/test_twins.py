@@ -1,4 +1,4 @@
-"""Fused implementations give what the generic bodies give, which are the readable reference; and they carry long sequences."""
+"""Fused implementations give what the generic bodies give, the readable reference; and they carry long sequences."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from .errors import ShapeError
 
 def broadcast(operation: str, **shapes: Any) -> tuple[int, ...]:
     """The common shape of several, or a ShapeError that lists them."""
-    rank = max(map(len, shapes.values()), default=0)
+    rank = max([0, *[len(s) for s in shapes.values()]])
     sizes = [1] * rank
     for shape in shapes.values():
         for i, n in enumerate(reversed(tuple(shape)), start=1):

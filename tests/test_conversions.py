@@ -29,7 +29,7 @@ from ssm_core import (
     to_dense,
     to_diagonal,
 )
-from ssm_core.systems import conversions
+from ssm_core.recurrences import pairs
 
 PORTS = [(None, None), (2, None), (None, 3), (2, 3)]
 
@@ -112,9 +112,9 @@ def test_dense_systems_stay():
 
 def test_halves_are_joined_and_parted_again(xp: Any):
     z = np.asarray([1 + 2j, 3 - 1j])
-    joined = conversions.joined(xp.asarray(z), xp)
+    joined = pairs.joined(xp.asarray(z), xp)
     np.testing.assert_array_equal(np.asarray(joined), [1, 3, 2, -1])
-    np.testing.assert_array_equal(np.asarray(conversions.halved(joined, xp)), z)
+    np.testing.assert_array_equal(np.asarray(pairs.halved(joined, xp)), z)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])

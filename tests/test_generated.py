@@ -25,6 +25,7 @@ FILES = generate.files()
 class Averages(layers.TimeInvariant):
     """Moving averages, written here as a user would.
 
+    >>> import numpy
     >>> layer = Averages(4, scales=2)
     >>> layer.apply(layer.initial_parameters(), numpy.zeros((2, 5, 4))).shape
     (2, 5, 4)

@@ -52,11 +52,11 @@ def framework(x: Any) -> str | None:
     >>> framework(numpy.ones(3)), framework(1.0)
     ('numpy', None)
     """
-    cls = x.__class__  # torch.compile traces this, and not type(x), for a parameter
-    if cls in _kinds:
-        return _kinds[cls]
     if not hasattr(x, "shape"):
         return None
+    cls = x.__class__  # torch.compile traces this, and not type(x), for a parameter; of a function it has neither
+    if cls in _kinds:
+        return _kinds[cls]
     found = _framework_of(cls)
     if found is not None:
         _kinds[cls] = found
@@ -111,7 +111,7 @@ def dispatched(generic: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(generic)
     def call(*args: Any, backend: str | None = None, **kwargs: Any) -> Any:
         if not (_generic_only if backend is None else _wants_generic(name, backend)):
-            found = _kinds.get(args[0].__class__) or _first_framework(args)
+            found = (_kinds.get(args[0].__class__) if hasattr(args[0], "shape") else None) or _first_framework(args)
             fused = None if found is None else getattr(load(found), name, None)
             if fused is not None:
                 result = fused(*args, **kwargs)

@@ -13,11 +13,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .._arrays.dispatch import is_traced
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, computable, is_array, is_half, namespace, real_floating, require_arrays
 from ..recurrences.segments import Segments, checked_segments
@@ -29,6 +29,7 @@ Stepper = Callable[[Array, Any], tuple[Array, Any]]
 class Layer(ABC):
     """A layer without its weights. Subclasses are frozen dataclasses of options."""
 
+    _shapes: ClassVar[dict[str, tuple[int, ...]] | None] = None  # of an instance, once they were needed
     positional: ClassVar[int] = 1  # how many options modules take by position
 
     @abstractmethod
@@ -80,7 +81,7 @@ class Layer(ABC):
         """The parameters in a dtype to compute with; raises unless all are there, in shape, and of one library."""
         if not isinstance(params, dict):
             raise DTypeError(f"{self.name}: params is a {type(params).__name__}, not a dict of arrays by name.")
-        wanted = self._shapes
+        wanted = self._shapes_of(params)
         if not wanted.keys() <= params.keys():
             missing, given = wanted.keys() - params.keys(), ", ".join(sorted(map(str, params))) or "none"
             raise OptionError(
@@ -99,10 +100,14 @@ class Layer(ABC):
             return params
         return {name: computable(p, xp) for name, p in params.items()}
 
-    @cached_property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def _shapes_of(self, params: Parameters) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, made once: with their draws it takes a while to list them."""
-        return {p.name: p.shape for p in self.parameters()}
+        found = self._shapes
+        if found is None:
+            found = {p.name: p.shape for p in self.parameters()}
+            if not any(map(is_traced, params.values())):  # a compiler would have to put it back after every call
+                object.__setattr__(self, "_shapes", found)
+        return found
 
     def options(self) -> dict[str, Any]:
         """The options, as plain values that make the same layer again."""

@@ -14,6 +14,8 @@ import numpy as np
 from .errors import DomainError
 from .library import Array, Namespace, is_array
 
+_OF_NUMPY = (np.ndarray, np.generic)
+
 
 def check_finite(operation: str, xp: Namespace, always: bool = False, **arrays: Any) -> None:
     """Raise if an array that may be read holds NaN or inf."""
@@ -49,4 +51,4 @@ def _shape(x: Any) -> str:
 
 def overflow_ignored(x: Array) -> AbstractContextManager[Any]:
     """NumPy's warnings of overflow left out: `check_growth` names the cause. Other libraries do not warn."""
-    return np.errstate(over="ignore", invalid="ignore") if isinstance(x, np.ndarray | np.generic) else nullcontext()
+    return np.errstate(over="ignore", invalid="ignore") if isinstance(x, _OF_NUMPY) else nullcontext()

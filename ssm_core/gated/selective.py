@@ -139,7 +139,8 @@ def run_selective(
     want_state: bool = True,
 ) -> tuple[Array, Array]:
     """C x for all steps, and the last state, of arrays that are known to fit."""
-    xp, signals, constant = namespace("selective_scan", u=u), {"u": u, "dt": dt}, Signals()
+    constant: Signals = {}
+    xp, signals = namespace("selective_scan", u=u), {"u": u, "dt": dt}
     for name, x in (("B", B), ("C", C)):
         (constant if x.ndim == 2 else signals)[name] = x[:, None, :, :] if x.ndim == 3 else x  # (batch, G, N, L)
     width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)

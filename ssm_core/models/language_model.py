@@ -73,8 +73,8 @@ class LanguageModel(Model):
         check_bools(self.name, tied=self.tied)
         check_epsilon(self.name, epsilon=self.epsilon)
 
-    def pattern(self) -> tuple[Block, ...]:
-        block = Block(
+    def repeated(self) -> Block:
+        return Block(
             self.d_model,
             self.layer,
             self.layer_options,
@@ -83,7 +83,6 @@ class LanguageModel(Model):
             channel_mix=self.channel_mix,
             mix_width=self.mix_width,
         )
-        return (block,) * self.n_layers
 
     def last_norm(self) -> Norm:
         """The norm behind the blocks."""

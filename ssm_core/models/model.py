@@ -51,8 +51,12 @@ class Model(Layer):
     behind: ClassVar[tuple[str, ...]] = ()  # the states behind the blocks
 
     @abstractmethod
+    def repeated(self) -> Block:
+        """The block that all are like."""
+
     def pattern(self) -> tuple[Block, ...]:
         """The blocks, one after another."""
+        return (self.repeated(),) * self.n_layers
 
     @abstractmethod
     def first_parameters(self) -> tuple[Parameter, ...]:
@@ -92,7 +96,7 @@ class Model(Layer):
         common.whole(self.name, d_model=self.d_model, n_layers=self.n_layers)
         if "d_model" in self.layer_options:
             raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
-        self.pattern()[0].check(self.name)
+        self.repeated().check(self.name)
 
     def options(self) -> dict[str, Any]:
         definition: Any = self
@@ -100,7 +104,7 @@ class Model(Layer):
 
     def block(self) -> Layer:
         """The layer of every block."""
-        return self.pattern()[0].mixer()
+        return self.repeated().mixer()
 
     def parameters(self) -> tuple[Parameter, ...]:
         found, blocks = list(self.first_parameters()), self.pattern()

@@ -68,8 +68,8 @@ class SequenceModel(Model):
         if self.pool not in POOLS:
             raise unknown(self.name, "pool", self.pool, POOLS)
 
-    def pattern(self) -> tuple[Block, ...]:
-        block = Block(
+    def repeated(self) -> Block:
+        return Block(
             self.d_model,
             self.layer,
             self.layer_options,
@@ -78,7 +78,6 @@ class SequenceModel(Model):
             dropout=self.dropout,
             mixer_name="layer",
         )
-        return (block,) * self.n_layers
 
     def first_parameters(self) -> tuple[Parameter, ...]:
         return linear("encoder.", self.d_input, self.d_model)

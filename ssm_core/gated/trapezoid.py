@@ -254,8 +254,9 @@ def run_trapezoid(
     y = y + v["D"][:, None] * x if "D" in v else y
     y = y if normalize is None else normalize(y)
     y = y * silu(_times(v["z"][:, :, None, ...], rank_first.get("z_map"))) if "z" in v else y
-    y = xp.sum(_times(y, rank_first.get("out_map")), axis=2) if "out_map" in v else y[:, :, 0, ...]
-    return y, state
+    if "out_map" in v:
+        return xp.sum(y * rank_first["out_map"], axis=2), state
+    return xp.reshape(y, v["x"].shape), state  # not a slice, whose backward is a copy
 
 
 def _times(x: Array, factor: Array | None) -> Array:

@@ -36,7 +36,7 @@ def install(session: nox.Session, *requirements: str) -> None:
 def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     """With the programs that JAX compiled in earlier runs: it finds them by their text and its version."""
     programs = {
-        "JAX_COMPILATION_CACHE_DIR": str(session.cache_dir / "jax"),
+        "JAX_COMPILATION_CACHE_DIR": str((session.cache_dir / "jax").resolve()),  # tests change folders
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     session.run("pytest", *arguments, env=programs | env)

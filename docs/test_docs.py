@@ -9,8 +9,11 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import pytest
+
+from ssm_core.layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(Path(__file__).parent.glob("*.md"))]
@@ -33,5 +36,6 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             pytest.importorskip(package, reason=f"{page.name} shows code that needs {package}, which is not installed")
     module = ModuleType(f"code_of_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there for their module
-    for line, text in code:
-        exec(compile("\n" * line + text, str(page), "exec"), vars(module))
+    with patch.dict(LAYERS):  # a page's own layer is registered for that page only
+        for line, text in code:
+            exec(compile("\n" * line + text, str(page), "exec"), vars(module))

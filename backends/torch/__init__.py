@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from array_api_compat import torch as compat
 
-from .chunks import chunks
 from .convolution import convolve, shortest_convolution
-from .duality import ssd
+from .duality.body import ssd
 from .folds import fold
 from .functions import (
     affine,
@@ -26,8 +25,9 @@ from .functions import (
     to_numpy,
 )
 from .pytrees import register
-from .scans import linear_scan
-from .selective import selective_scan
+from .scans.body import linear_scan
+from .selective.body import selective_scan
+from .state_passing.body import chunks
 
 NAMESPACE = compat
 FUSED = (

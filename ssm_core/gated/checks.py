@@ -40,15 +40,14 @@ def check_limit(operation: str, limit: Any) -> None:
 
 
 def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H: int, shapes: object) -> None:
-    """Raise unless B and C are (*lead, G, N), with G dividing H heads."""
-    B, C = rows.values()
+    """Raise unless B, and C where there is one, are (*lead, G, N), with G dividing H heads."""
     want = len(lead) + 2
     for name, m in rows.items():
         if m.ndim != want or tuple(m.shape[:-2]) != lead or m.shape[-2] < 1:
             raise ShapeError(f"{operation}: {name} must be {(*lead, 'G', 'N')} ({shapes}).".replace("'", ""))
         if H % m.shape[-2]:
             raise ShapeError(f"{operation}: {m.shape[-2]} groups of {name} do not divide {H} heads ({shapes}).")
-    if tuple(B.shape) != tuple(C.shape):
+    if len({tuple(m.shape) for m in rows.values()}) > 1:
         raise ShapeError(f"{operation}: B and C must have the same groups and states ({shapes}).")
 
 
@@ -87,16 +86,16 @@ def check_tuples(operation: str, given: dict[str, tuple[Any, int]]) -> None:
             raise ShapeError(f"{operation}: {name} must be a tuple of {n} arrays, not {what}.")
 
 
-def check_rank(operation: str, several: bool, rank_maps: Any, z: Any, shapes: object) -> None:
-    if several != (rank_maps is not None):
+def check_rank(operation: str, several: bool, maps: dict[str, Any], z: Any, shapes: object, option: str) -> None:
+    """Raise unless there are maps exactly where there are several inputs a step, one for z exactly where z is."""
+    if several != bool(maps):
         raise OptionError(
-            f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with rank_maps, and without them they "
-            f"are (batch, L, G, N) ({shapes})."
+            f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with {option}, and without them they are "
+            f"(batch, L, G, N) ({shapes})."
         )
-    if rank_maps is not None and (
-        rank_maps[0] is None or rank_maps[2] is None or (rank_maps[1] is None) != (z is None)
-    ):
-        raise OptionError(f"{operation}: rank_maps are arrays, the second one None exactly where z is ({shapes}).")
+    absent = {name for name, found in maps.items() if found is None}
+    if absent != ({"z_map"} if "z_map" in maps and z is None else set()):
+        raise OptionError(f"{operation}: {option} are arrays, the second one None exactly where z is ({shapes}).")
 
 
 def shapes_of_mamba3(x: Array, B: Array, angles: Array, segments: Segments) -> dict[str, Any]:

@@ -102,26 +102,46 @@ def mamba3_scan(
     array([1.   , 1.736, 2.006])
     """
     operation = "mamba3_scan"
-    require_arrays(operation, x=x, dt=dt, A=A, B=B, C=C, trap=trap, angles=angles)
+    required = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "trap": trap, "angles": angles}
+    require_arrays(operation, **required)
     check_tuples(operation, {"rank_maps": (rank_maps, 3), "initial": (initial, 4)})
     entering = dict(zip(("t", "S", "K", "before"), initial or (), strict=False))
     require_arrays(operation, **entering)
     maps = dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False))
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **maps, **entering}
-    given = {name: v for name, v in optional.items() if v is not None}
+    optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **entering}
+    v, segments, shapes = _checked(operation, required, optional, maps, masks, chunk)
+    xp, several = namespace(operation, x=x), B.ndim == 5
+    first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
+    options: dict[str, Any] = {"segments": segments, "initial": first, "chunk": chunk, "want_state": return_state}
+    y, state = _outputs(operation, v, shapes, several, **options)
+    y = in_dtype_of(x, y, xp)
+    return (y, _outer(state, several, xp)) if return_state else y
+
+
+def _checked(
+    operation: str,
+    required: dict[str, Array],
+    optional: dict[str, Array | None],
+    maps: dict[str, Any],
+    masks: dict[str, Array | None],
+    chunk: int,
+) -> tuple[dict[str, Array], Segments, object]:
+    """The arrays that are given, in the precision of the states, with the log gates dt A; and their shapes."""
+    given = {name: v for name, v in (optional | maps).items() if v is not None}
     cuts = {name: v for name, v in masks.items() if v is not None}
-    require_arrays(operation, **given, **cuts)
-    arrays = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "trap": trap, "angles": angles, **given}
+    require_arrays(operation, **required, **given, **cuts)
+    arrays = required | given
     xp = namespace(operation, **arrays, **cuts)
     real_floating(operation, **arrays)
     shapes = describe(**arrays, **cuts)
+    x, B, angles = (required[name] for name in ("x", "B", "angles"))
     if x.ndim != 4:
         raise ShapeError(f"{operation}: x must be (batch, L, H, P) ({shapes}).")
     several = B.ndim == 5
     lead = (*x.shape[:2], B.shape[2]) if several else tuple(x.shape[:2])
-    check_rows(operation, {"B": B, "C": C}, lead, x.shape[2], shapes)
-    check_rank(operation, several, rank_maps, z, shapes)
+    check_rows(operation, {name: v for name, v in required.items() if name in ("B", "C")}, lead, x.shape[2], shapes)
+    check_rank(operation, several, maps, optional.get("z"), shapes, "rank_maps" if "C" in required else "x_map")
     segments = checked_segments(operation, shapes, tuple(x.shape[:1]), x.shape[1], **masks)
     check_given(operation, arrays, shapes_of_mamba3(x, B, angles, segments), shapes)
     if 2 * angles.shape[-1] > B.shape[-1]:
@@ -131,22 +151,27 @@ def mamba3_scan(
         )
     check_chunk(operation, chunk)
     check_finite(operation, xp, **arrays)
-
     dtype = compute_dtype(xp, *arrays.values())
     v = {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
     v["dt"] = steps_of(operation, v["dt"], shapes, xp, advice="Use ssm_core.special.softplus(dt).")
     v["log_gates"] = v["dt"] * v["A"]
+    return v, segments, shapes
+
+
+def _outputs(
+    operation: str, v: dict[str, Array], shapes: object, several: bool, **options: Any
+) -> tuple[Array, Mamba3State]:
+    """`run_trapezoid` of one or several inputs a step, refused where it overflows; without C some outputs."""
+    v = {"C": v["B"], **({"out_map": v["x_map"]} if "x_map" in v else {}), **v}
     for name in ("B", "C"):
         v[name] = v[name] if several else v[name][:, :, None, ...]
     for name in ("B_bias", "C_bias"):
         if name in v:
             v[name] = v[name] if several else v[name][:, None, :]
-    first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
-    with overflow_ignored(x):
-        y, state = run_trapezoid(v, segments=segments, initial=first, chunk=chunk, want_state=return_state)
-    check_no_overflow(operation, y, 1, lengths, shapes)
-    y = in_dtype_of(x, y, xp)
-    return (y, _outer(state, several, xp)) if return_state else y
+    with overflow_ignored(v["x"]):
+        y, state = run_trapezoid(v, **options)
+    check_no_overflow(operation, y, 1, options["segments"].lengths, shapes)
+    return y, state
 
 
 def mamba3_summary(
@@ -168,7 +193,11 @@ def mamba3_summary(
     S -> P (S + w x K^T) + rot(t) s,   P = exp(sum_k dt_k A_k), w = (1 - l_0) dt_0
 
     with the last K and input of the state before, (t, S, K, x), and the last state from zero, which turns by the angles
-    that came before it. Arguments and errors are those of `mamba3_scan`; composition as in `chunk_summary`.
+    that came before it. Arguments are those of `mamba3_scan`; composition as in `chunk_summary`.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps, an overflow) and
+    MixedArraysError.
+    Source: Lahoti et al., Mamba-3: improved sequence modeling using state space principles, ICLR 2026.
 
     >>> import numpy, ssm_core
     >>> x, dt = numpy.ones((1, 3, 1, 1)), numpy.ones((1, 3, 1))
@@ -176,17 +205,16 @@ def mamba3_summary(
     >>> ssm_core.mamba3_summary(x, dt, numpy.asarray([-1.0]), B, trap=0 * dt, angles=zero).through.round(3)
     array([[[[0.05]]]])
     """
-    maps = None if x_map is None else (x_map, None, x_map)
-    cuts: dict[str, Any] = {"reset": reset, "lengths": lengths}
-    options: dict[str, Any] = {"trap": trap, "angles": angles, "B_bias": B_bias, "rank_maps": maps, "chunk": chunk}
-    _, state = mamba3_scan(x, dt, A, B, B, return_state=True, **cuts, **options)
-    S = state[1]
-    xp = namespace("mamba3_summary", S=S)
-    dt, A, trap = (xp.astype(v, S.dtype, copy=False) for v in (dt, A, trap))
-    segments = checked_segments("mamba3_summary", "", tuple(x.shape[:1]), x.shape[1], **cuts)
+    operation, required = "mamba3_summary", {"x": x, "dt": dt, "A": A, "B": B, "trap": trap, "angles": angles}
+    maps, masks = {} if x_map is None else {"x_map": x_map}, {"reset": reset, "lengths": lengths}
+    v, segments, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks, chunk)
+    xp, several = namespace(operation, x=x), B.ndim == 5
+    _, state = _outputs(operation, v, shapes, several, segments=segments, chunk=chunk)
+    state = _outer(state, several, xp)
+    S, dt = state[1], v["dt"]
     empty = without_steps(segments, S, xp)
-    P = xp.exp(xp.sum(segments.masked(dt * A, 1, xp), axis=1))[..., None, None]
-    late = segments.masked((1 - sigmoid(trap)) * dt, 1, xp)
+    P = xp.exp(xp.sum(segments.masked(v["log_gates"], 1, xp), axis=1))[..., None, None]
+    late = segments.masked((1 - sigmoid(v["trap"])) * dt, 1, xp)
     late = late[:, 0, :] if segments.length else xp.zeros_like(S[..., 0, 0])
     kept = through_segments(xp.ones_like(S[..., :1, :1]), segments, 3, xp)
     return Turning(through_segments(P, segments, 3, xp), late[..., None, None], kept, empty, state)

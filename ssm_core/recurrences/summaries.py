@@ -95,7 +95,10 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> Elementwise:
     """What a chunk of steps of `linear_scan` does to the state before it: (P, s) of x -> P x + s.
 
     P = a_{T-1} ... a_0 and s = the last state of linear_scan(a, b) from zero, both without axis.
-    Neighbors compose: first.then(second) is (P2 P1, P2 s1 + s2). Shapes, dtypes and errors as in linear_scan.
+    Neighbors compose: first.then(second) is (P2 P1, P2 s1 + s2). Shapes and dtypes as in linear_scan.
+
+    Raises ShapeError (a chunk of no steps, too), DTypeError, OptionError, MixedArraysError.
+    Source: Blelloch, Prefix sums and their applications, 1990, section 1.4.
 
     >>> import numpy, ssm_core
     >>> chunk = ssm_core.chunk_summary(numpy.full(3, 0.5), numpy.ones(3), axis=0)

@@ -51,10 +51,15 @@ def to_dense(system: Any) -> Dense:
     array([[-1., -2.],
            [ 2., -1.]])
     """
-    system = records.as_system("to_dense", system, None)
+    return _as_dense("to_dense", system)
+
+
+def _as_dense(operation: str, system: Any) -> Dense:
+    """`to_dense` in the name of the operation that it is part of."""
+    system = records.as_system(operation, system, None)
     if isinstance(system, Dense):
         return system
-    system, xp = records.validated("to_dense", system)
+    system, xp = records.validated(operation, system)
     return companion(system) if isinstance(system, Rational) else dense_form(system, xp)
 
 
@@ -103,7 +108,7 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
     >>> ssm_core.to_diagonal((A, numpy.ones(2), numpy.ones(2)))[0].poles
     array([-1.+0.j, -2.+0.j])
     """
-    dense: Any = to_dense(system)
+    dense: Any = _as_dense("to_diagonal", system)
     dense, xp = records.validated("to_diagonal", dense)
     A = to_numpy(dense.A)
     poles, V = np.linalg.eig(A.astype(complex))

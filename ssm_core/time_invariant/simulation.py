@@ -164,7 +164,7 @@ def simulated(operation: str, system: Any, u: Array, xp: Namespace, **options: A
     run, mode = prepared(operation, system, u, xp, **options)
     y, state = _executed(run, mode)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
-    return in_dtype_of(u, _direct(system, run.u, y, xp), xp), state
+    return in_dtype_of(u, _direct(operation, system, run.u, y, xp), xp), state
 
 
 def prepared(
@@ -313,7 +313,7 @@ def _empty(run: Run) -> tuple[Array, Array | None]:
     return y, run.first_state()
 
 
-def _direct(system: Any, u: Array, y: Array, xp: Namespace) -> Array:
+def _direct(operation: str, system: Any, u: Array, y: Array, xp: Namespace) -> Array:
     """y + D u."""
     D, rank = system.D, records.batch_rank(system)
     if D is None:
@@ -321,7 +321,9 @@ def _direct(system: Any, u: Array, y: Array, xp: Namespace) -> Array:
     P, M = records.inputs(system, rank), records.outputs(system, rank)
     if not is_array(D) or D.ndim == 0:
         if P != M:
-            raise ShapeError(f"scan: D = {D!r} is one number, but the system has {P or 1} inputs and {M or 1} outputs.")
+            raise ShapeError(
+                f"{operation}: D = {D!r} is one number, but the system has {P or 1} inputs and {M or 1} outputs."
+            )
         return y + D * u
     if P is None:
         return y + D[..., None] * (u if M is None else u[..., None, :])

@@ -30,8 +30,10 @@ def scan_summary(
 
     P = Ab^L, elementwise (..., N) for a Diagonal system, else matrices (..., N, N), or zero with a reset among the
     steps; s (..., N) is the last state from zero. States are those of `scan`; complex ones of a DPLR system with
-    conj_pairs go through P as (Re x, Im x). Arguments and errors are those of `scan`; composition as in
-    `chunk_summary`.
+    conj_pairs go through P as (Re x, Im x). Arguments are those of `scan`; composition as in `chunk_summary`.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError (values of the host, as `scan`), MixedArraysError.
+    Source: Blelloch, Prefix sums and their applications, 1990, section 1.4.
 
     >>> import numpy, ssm_core
     >>> system = ssm_core.Diagonal(numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1), discrete=True)

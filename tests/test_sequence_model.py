@@ -71,7 +71,6 @@ def test_pooling_minds_the_lengths(pool: str):
     close(y[:1], definition.apply(params, u[:1, :4]))
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 def test_model_in_chunks_and_steps(pool: str | None, xp: Any):
     definition = model(pool)

@@ -146,7 +146,7 @@ class InputDependentModule(SSMModule):
             )
 
 
-MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules.py
+MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules/
 BASES: dict[type[Any], Any] = {  # by the kind of definition; those of models are entered in blocks.py
     layers.Layer: SSMModule,
     layers.TimeInvariant: TimeInvariantModule,

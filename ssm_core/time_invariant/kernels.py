@@ -117,12 +117,14 @@ def state_space(system: Any) -> Any:
     return CompanionForm(form.A, form.B, form.C, form.D, discrete=True, rational=system)
 
 
-class _CompanionPropagator(DensePropagator):
+class _FilterPropagator:
     """Of a rational system, whose kernel is its impulse response."""
 
+    several_inputs = several_outputs = False
+
     def __init__(self, system: CompanionForm, logarithms: None, xp: Namespace) -> None:
-        super().__init__(system, logarithms, xp)
         self.rational: Any = system.rational
+        self.xp = xp
 
     def kernel(self, length: int) -> Array:
         return impulse_response(self.rational.numerator, self.rational.denominator, length, self.xp)
@@ -154,7 +156,7 @@ def propagator(system: Any, logarithms: Any, xp: Namespace) -> Any:
 _PROPAGATORS: dict[type, Any] = {
     Diagonal: DiagonalPropagator,
     Dense: DensePropagator,
-    CompanionForm: _CompanionPropagator,
+    CompanionForm: _FilterPropagator,
 }
 
 

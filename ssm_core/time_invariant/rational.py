@@ -21,9 +21,9 @@ from .._arrays.library import Array, Namespace, compute_dtype, device, is_array,
 from .._arrays.shapes import broadcast
 from ..functions.convolution import fast_length, fft_pair
 from ..functions.eigenvalues import eigvals
-from ..systems.companion import companion, companion_matrix
+from ..systems.companion import companion_matrix
 from ..systems.records import Rational
-from .krylov import DensePropagator
+from .recursive import recursive_filter
 
 SHORT = 32  # coefficients up to which matrix products are faster than FFTs, and more exact
 BLOCKS = 8  # of a long division: more of them save little
@@ -67,9 +67,11 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
         return padded(b, length, xp)
     if a.shape[-1] > SHORT + 1:
         return _divide(b, a, length, xp)
-    if b.shape[-1] > SHORT + 1:
-        return _product(_quotient(xp.ones_like(a[..., :1]), a, length, xp), b, length, xp)
-    return DensePropagator(companion(Rational(b, a)), None, xp).kernel(length)
+    a, b = _first(a, length), padded(b, length, xp)
+    batch = broadcast("impulse_response", numerator=b.shape[:-1], denominator=a.shape[:-1])
+    before = xp.zeros((*batch, 1, a.shape[-1] - 1), dtype=b.dtype, device=device(b))
+    b = xp.broadcast_to(b, (*batch, length))[..., None, :]
+    return recursive_filter(b, a, None, before, xp)[0][..., 0, :]
 
 
 def _divide(b: Array, a: Array, length: int, xp: Namespace) -> Array:
@@ -77,16 +79,14 @@ def _divide(b: Array, a: Array, length: int, xp: Namespace) -> Array:
     # Blocks of at least four times as many taps as a has: of fewer, what they leave to the next would cost the most.
     T = -(-length // max(1, min(BLOCKS, length // (4 * a.shape[-1]))))
     g = _reciprocal(a, T, xp)
-    transform, inverse = fft_pair(g, xp)
-    n = fast_length(T + max(a.shape[-1], min(b.shape[-1], T)) - 1)
-    G, numerator = transform(g, n), _first(b, T)
+    numerator = _first(b, T)
     blocks: list[Array] = []
     for start in range(0, length, T):
         if start:
             numerator = -_carried(a, blocks[-1], T, xp)
         if 0 < start < b.shape[-1]:
             numerator = _sum(numerator, _first(b[..., start:], T), xp)
-        blocks.append(inverse(G * transform(numerator, n), n)[..., :T])
+        blocks.append(_refined(g, a, numerator, T, xp))
     return xp.concat(blocks, axis=-1)[..., :length]
 
 
@@ -96,7 +96,13 @@ def _reciprocal(a: Array, length: int, xp: Namespace) -> Array:
         return xp.ones_like(a[..., :1])
     T = -(-length // 2)
     g = _reciprocal(a, T, xp)
-    return xp.concat([g, -_product(g, _carried(a, g, length - T, xp), length - T, xp)], axis=-1)
+    return xp.concat([g, _refined(g, a, -_carried(a, g, length - T, xp), length - T, xp)], axis=-1)
+
+
+def _refined(g: Array, a: Array, r: Array, count: int, xp: Namespace) -> Array:
+    """The first entries of r/a from so many taps g of 1/a: g * r, and once more of what it leaves (see `recursive`)."""
+    h = _product(g, r, count, xp)
+    return h + _product(g, padded(_first(r, count), count, xp) - _product(h, a, count, xp), count, xp)
 
 
 def _carried(a: Array, h: Array, count: int, xp: Namespace) -> Array:

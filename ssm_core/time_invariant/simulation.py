@@ -36,10 +36,11 @@ from ..systems.discretization import (
     validated_dt,
 )
 from ..systems.records import DPLR, Diagonal, check_output
-from .kernels import check_growth, discrete_form, propagator, state_space
+from .kernels import CompanionForm, check_growth, discrete_form, propagator, state_space
 from .modes.choice import choose_mode
 from .modes.chunk import run_chunks
 from .modes.conv import run_convolution
+from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run
@@ -227,6 +228,8 @@ def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
     """The run in a mode, without the direct term."""
     if run.length == 0:
         return _empty(run)
+    if isinstance(run.system, CompanionForm):
+        return run_filter(run, mode)
     if isinstance(run.system, Diagonal) and run.propagator.several_inputs and mode != "scan":
         return run_modal(run, _MODES[mode])
     return _MODES[mode](run)

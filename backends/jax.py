@@ -13,7 +13,7 @@ from jax import lax
 
 from ssm_core.systems import records
 
-FUSED = ("linear_scan", "diagonal_stepper", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
+FUSED = ("linear_scan", "diagonal_stepper", "fold", "either", "expm", "erf", "sigmoid", "softplus", "gelu")
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
 SHORTEST = 64  # steps that are split into blocks
@@ -33,6 +33,11 @@ def is_traced(x: Any) -> bool:
 
 def to_numpy(x: Any) -> Any:
     return np.asarray(x)
+
+
+def either(condition: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """lax.cond, which runs one of the two, but both under vmap."""
+    return lax.cond(condition, one, other) if is_traced(condition) else NotImplemented
 
 
 def expm(A: Any) -> Any:

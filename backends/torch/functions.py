@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,11 @@ def to_numpy(x: Tensor) -> Any:
     if transformed(x):
         return np.asarray(x.tolist(), dtype=str(x.dtype).rpartition(".")[2])
     return x.detach().cpu().resolve_conj().resolve_neg().numpy()
+
+
+def either(condition: Tensor, one: Callable[[], Tensor], other: Callable[[], Tensor]) -> Any:
+    """other() under torch.func, which gives no value to read."""
+    return other() if not torch.compiler.is_compiling() and transformed(condition) else NotImplemented
 
 
 def expm(A: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from .._arrays.library import Array, device, moved
 from ..recurrences.pairs import halved
 from ..recurrences.summaries import Elementwise, Matrix, through_segments
 from ..systems.records import DPLR, Diagonal
-from .modes.scan import run_steps
 from .kernels import CompanionForm
 from .modes.filter import run_filter
+from .modes.scan import run_steps
 from .run import Run, last_state
 from .simulation import checked_call, prepared
 

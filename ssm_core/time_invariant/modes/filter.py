@@ -41,7 +41,7 @@ def _doubled(run: Run) -> Run:
 
 def _in_steps(run: Run) -> tuple[Array, Array]:
     y, state = run_steps(replace(run, system=companion(run.system.rational), want_state=True))
-    return y, state  # type: ignore[return-value]
+    return y, state
 
 
 def _in_blocks(run: Run) -> tuple[Array, Array]:

@@ -36,6 +36,7 @@ from ..systems.discretization import (
     validated_dt,
 )
 from ..systems.records import DPLR, Diagonal, check_output
+from .conditioning import check_magnification
 from .kernels import CompanionForm, check_growth, discrete_form, propagator, state_space
 from .modes.choice import choose_mode
 from .modes.chunk import run_chunks
@@ -102,6 +103,8 @@ def scan(
 
     if cu_seqlens is not None and step_scale is not None:
         step_scale = _with_axes(step_scale, _batch_axes(system, u) + 1, xp)
+    if isinstance(system, CompanionForm):
+        check_magnification("scan", system.rational, u.shape[-1], check_values)
     with overflow_ignored(u):
         y, state = call.segments.run("scan", run, {"u": u, "step_scale": step_scale}, initial, axis=-1, apart=True)
         if step_scale is None and lengths is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,13 +30,16 @@ def to_numpy(x: Tensor) -> Any:
     return x.detach().cpu().resolve_conj().resolve_neg().numpy()
 
 
-def either(condition: Tensor, one: Callable[[], Tensor], other: Callable[[], Tensor]) -> Any:
-    """other() under torch.func, which gives no value to read."""
-    return other() if not torch.compiler.is_compiling() and transformed(condition) else NotImplemented
+def readable(x: Tensor) -> bool:
+    """Whether no compiler traces and no transform of torch.func hides the values."""
+    return not is_traced(x) and not transformed(x)
 
 
 def expm(A: Tensor) -> Tensor:
-    return torch.linalg.matrix_exp(A)
+    """In double precision: every squaring loses a digit of what is near 1."""
+    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}.get(A.dtype, A.dtype)
+    wide = A.dtype if A.device.type == "mps" else wide
+    return torch.linalg.matrix_exp(A.to(wide)).to(A.dtype)
 
 
 def eigvals(A: Tensor) -> Tensor:

@@ -193,11 +193,7 @@ def _direct(operation: str, system: Any, ports: tuple[int, int]) -> np.ndarray:
         return np.zeros(ports)
     D = _double(system.D) if is_array(system.D) else np.asarray(system.D, dtype=float)
     if D.ndim == 0:
-        if ports[0] != ports[1]:
-            raise ShapeError(
-                f"{operation}: D = {system.D!r} is one number, but the system has {ports[1]} inputs and "
-                f"{ports[0]} outputs."
-            )
+        records.check_ports(operation, system.D, ports[1], ports[0])
         return D * np.eye(ports[0])
     D = D[..., None] if records.inputs(system, 0) is None else D
     D = D[..., None, :] if records.outputs(system, 0) is None else D
@@ -235,7 +231,9 @@ def _fraction(operation: str, numerator: Any, denominator: Any, xp: Any, dtype: 
     b = b if b.size else np.zeros(1)
     check_finite(operation, np, numerator=b, denominator=a)
     if b.size > a.size:
-        raise DomainError(f"{operation}: the numerator has degree {b.size - 1}, more than the denominator's {a.size - 1}.")
+        raise DomainError(
+            f"{operation}: the numerator has degree {b.size - 1}, more than the denominator's {a.size - 1}."
+        )
     b = np.concatenate([np.zeros(a.size - b.size), b])
 
     def placed(x: np.ndarray) -> Array:

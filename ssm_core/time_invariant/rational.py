@@ -18,9 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._arrays.dispatch import dispatched, is_traced
+from .._arrays.dispatch import dispatched
 from .._arrays.errors import OptionError, unknown
-from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, is_complex, padded, to_complex
+from .._arrays.library import (
+    Array,
+    Namespace,
+    compute_dtype,
+    device,
+    is_array,
+    is_complex,
+    padded,
+    readable,
+    to_complex,
+)
 from .._arrays.shapes import broadcast
 from ..functions.convolution import fast_length, fft_pair
 from ..functions.eigenvalues import eigvals
@@ -95,7 +105,7 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
 @dispatched
 def _either(condition: Array, one: Callable[[], Array], other: Callable[[], Array]) -> Array:
     """one() if the condition holds, else other(), which is taken too where a trace does not know."""
-    return one() if not is_traced(condition) and bool(condition) else other()
+    return one() if readable(condition) and bool(condition) else other()
 
 
 def _divide(b: Array, a: Array, length: int, refine: bool, xp: Namespace) -> Array:

@@ -326,8 +326,9 @@ def _direct(system: Any, u: Array, y: Array, xp: Namespace) -> Array:
         return y
     P, M = records.inputs(system, rank), records.outputs(system, rank)
     if not is_array(D) or D.ndim == 0:
-        if P != M:
-            raise ShapeError(f"scan: D = {D!r} is one number, but the system has {P or 1} inputs and {M or 1} outputs.")
+        records.check_ports("scan", D, P, M)
+        if (P is None) != (M is None):
+            u = u[..., None, :] if P is None else u[..., 0, :]
         return y + D * u
     if P is None:
         return y + D[..., None] * (u if M is None else u[..., None, :])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._arrays.errors import unknown
-from ..._arrays.library import Array, Namespace, device
+from ..._arrays.library import Array, Namespace, device, matmul
 from ...functions.special import relu, sigmoid
 from ...systems.records import Dense
 from .. import parametrizations as common
@@ -92,6 +92,14 @@ class LinOSS(TimeInvariant):
         B = xp.concat([params["B_re"], params["B_im"]], axis=0)
         C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
         return B, xp.concat(xp.unstack(C, axis=0), axis=-1)
+
+    def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
+        """Re(C k B) of the oscillators' kernels k: (H, H, L), in two directions (2 H, H, L)."""
+        K = super()._kernel(params, length, rate, xp)[0, ...]
+        enter, leave = self.maps(params, xp)
+        driven = xp.reshape(enter[..., None] * K[:, None, :], (self.width, self.d_model * length))
+        halves = (leave[:, start : start + self.width] for start in range(0, leave.shape[-1], self.width))
+        return xp.reshape(matmul(xp.concat(list(halves), axis=0), driven, xp), (-1, self.d_model, length))
 
     def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""

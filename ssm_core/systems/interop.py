@@ -64,8 +64,9 @@ def from_scipy(statespace: Any, *, xp: Any = None, dtype: Any = None, device: An
                 loses its axis
 
     A discrete transfer function, or zeros and poles, of one input and output becomes Rational, in powers of z^-1: a
-    state space of its coefficients would lose the digits of a narrow filter. A that is singular to 6 digits keeps its states where a C with C A = C' exists, as it does for what `to_scipy`
-    made, and else has M more. The sampling time is not kept: `statespace.dt` tells it.
+    state space of its coefficients would lose the digits of a narrow filter. A that is singular to 6 digits keeps its
+    states where a C with C A = C' exists, as it does for what `to_scipy` made, and else has M more.
+    The sampling time is not kept: `statespace.dt` tells it.
     Raises DTypeError, DomainError, OptionError, MissingPackageError (xp).
 
     >>> import numpy, scipy.signal, ssm_core
@@ -168,7 +169,8 @@ def _imported(module: str, operation: str, package: str) -> Any:
 
 def _delayed(operation: str, system: Any) -> tuple[Matrices, bool]:
     """The matrices in the delayed form, and whether they are discrete."""
-    system = records.as_system(operation, system, None)
+    system = records.as_system(operation, system, None, np)
+    system = records.map_arrays(lambda x: _given(operation, x), system)
     system, xp = records.validated(operation, system)
     if not isinstance(system, Rational):
         check_output(operation, system)
@@ -185,6 +187,14 @@ def _delayed(operation: str, system: Any) -> tuple[Matrices, bool]:
     B, C = (B if B.ndim == 2 else B[:, None]), (C if C.ndim == 2 else C[None, :])
     D = _direct(operation, system, (C.shape[0], B.shape[1]))
     return ((A, B, C @ A, D + C @ B) if system.discrete else (A, B, C, D)), system.discrete
+
+
+def _given(operation: str, x: Any) -> Any:
+    """Lists, numbers and NumPy's integers as floating arrays, as both packages take them."""
+    whole = isinstance(x, np.ndarray) and x.dtype.kind in "iu"
+    if whole or isinstance(x, list | tuple):
+        return convert(np.asarray(x, float) if whole else x, resolve(None, operation), operation=operation)
+    return x
 
 
 def _direct(operation: str, system: Any, ports: tuple[int, int]) -> np.ndarray:

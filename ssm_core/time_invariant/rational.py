@@ -6,7 +6,7 @@ than 32 coefficients a quotient of power series, in longer blocks. There S taps 
 
     h_{S..S+T-1} = g * r,   r = (b - a * h_{0..S-1})_{S..S+T-1},   g = 1/a
 
-where r needs only the last m - 1 taps. The taps of g itself come by doubling, S = T. With more than 128 coefficients
+where r needs only the last m - 1 taps. The taps of g itself come by doubling, S = T. With more than 512 coefficients
 the quotient serves all systems, but then h <- h + g * (r - a * h) takes back what a large 1/a makes of roundings.
 
 Source: Parnichkun, Massaroli, Moro, Smith, Hasani, Lechner, An, Re, Asama, Ermon, Suzuki, Yamashita and Poli,
@@ -40,7 +40,7 @@ from .krylov import DensePropagator
 from .recursive import recursive_filter
 
 SHORT = 32  # coefficients up to which matrix products are faster than FFTs, and more exact
-LONG = 128  # coefficients up to which the recurrence itself is affordable
+LONG = 512  # coefficients up to which the recurrence itself is affordable
 BLOCKS = 8  # of a long division: more of them save little
 BOUNDS = {"zeros": 0.0, "xavier": -0.5, "montel": -1.0}  # initializations: powers of the number of coefficients
 

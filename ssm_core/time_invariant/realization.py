@@ -10,6 +10,7 @@ import numpy as np
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, complex_dtype, compute_dtype, device, is_complex, real_dtype, to_numpy
+from .._arrays.shapes import broadcast
 from ..functions.convolution import convolve
 from ..functions.eigenvalues import eigvals
 from ..systems import records
@@ -31,7 +32,8 @@ def to_rational(system: Any, *, check_values: bool = False) -> Rational:
 
     system        Diagonal, Dense, DPLR or a tuple (A, B, C[, D]), discrete; a Rational one stays what it is
     check_values  check the coefficients on any device (those on the host are always checked)
-    returns       Rational: numerator (..., max(N, 1)), denominator (..., N + 1), N states, twice as many with conj_pairs
+    returns       Rational: numerator (..., max(N, 1)), denominator (..., N + 1), N states, twice as many with
+                  conj_pairs
 
     D goes to D. Real for a real system, of its precision; computed in double precision where the library has it, from
     the poles of a Diagonal system or the eigenvalues of A. Differentiable for Diagonal; for the others where the
@@ -97,10 +99,13 @@ def _of_diagonal(system: Diagonal, xp: Namespace) -> tuple[Array, Array]:
 
 def _of_dense(system: Dense, xp: Namespace) -> tuple[Array, Array]:
     N = system.A.shape[-1]
-    poles = eigvals(system.A) if N else system.A[..., 0]  # not every library takes none
-    a = from_roots(poles, False, xp)
+    if N == 0:  # of which not every library takes eigenvalues
+        batch = broadcast("to_rational", A=system.A.shape[:-2], B=system.B.shape[:-1], C=system.C.shape[:-1])
+        one = xp.ones((*batch, 1), dtype=system.A.dtype, device=device(system.A))
+        return one, xp.zeros_like(one)
+    a = from_roots(eigvals(system.A), False, xp)
     a = a if is_complex(system.A) or not is_complex(a) else xp.real(a)
-    return a, DensePropagator(system, None, xp).kernel(max(N, 1))
+    return a, DensePropagator(system, None, xp).kernel(N)
 
 
 def from_roots(poles: Array, conj_pairs: bool, xp: Namespace) -> Array:

@@ -30,8 +30,16 @@ def to_numpy(x: Tensor) -> Any:
     return x.detach().cpu().resolve_conj().resolve_neg().numpy()
 
 
+def readable(x: Tensor) -> bool:
+    """Whether no compiler traces and no transform of torch.func hides the values."""
+    return not is_traced(x) and not transformed(x)
+
+
 def expm(A: Tensor) -> Tensor:
-    return torch.linalg.matrix_exp(A)
+    """In double precision: every squaring loses a digit of what is near 1."""
+    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}.get(A.dtype, A.dtype)
+    wide = A.dtype if A.device.type == "mps" else wide
+    return torch.linalg.matrix_exp(A.to(wide)).to(A.dtype)
 
 
 def eigvals(A: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import dispatched, framework, load
+from .dispatch import dispatched, framework, is_traced, load
 from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
 
 Array = Any  # an array of any library that follows the array API standard
@@ -232,6 +232,12 @@ def _to_numpy(x: Array) -> Any:
         return np.asarray(x)
     except (TypeError, RuntimeError):  # an array of another device
         return np.from_dlpack(x)
+
+
+@dispatched
+def readable(x: Array) -> bool:
+    """Whether the values of x are known and can decide what to do: not under a trace."""
+    return not is_traced(x)
 
 
 @dispatched

@@ -36,10 +36,12 @@ from ..systems.discretization import (
     validated_dt,
 )
 from ..systems.records import DPLR, Diagonal, check_output
-from .kernels import check_growth, discrete_form, propagator, state_space
+from .conditioning import check_magnification
+from .kernels import CompanionForm, check_growth, discrete_form, propagator, state_space
 from .modes.choice import choose_mode
 from .modes.chunk import run_chunks
 from .modes.conv import run_convolution
+from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run
@@ -101,6 +103,8 @@ def scan(
 
     if cu_seqlens is not None and step_scale is not None:
         step_scale = _with_axes(step_scale, _batch_axes(system, u) + 1, xp)
+    if isinstance(system, CompanionForm):
+        check_magnification("scan", system.rational, u.shape[-1], check_values)
     with overflow_ignored(u):
         y, state = call.segments.run("scan", run, {"u": u, "step_scale": step_scale}, initial, axis=-1, apart=True)
         if step_scale is None and lengths is None:
@@ -227,6 +231,8 @@ def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
     """The run in a mode, without the direct term."""
     if run.length == 0:
         return _empty(run)
+    if isinstance(run.system, CompanionForm):
+        return run_filter(run, mode)
     if isinstance(run.system, Diagonal) and run.propagator.several_inputs and mode != "scan":
         return run_modal(run, _MODES[mode])
     return _MODES[mode](run)
@@ -320,10 +326,9 @@ def _direct(operation: str, system: Any, u: Array, y: Array, xp: Namespace) -> A
         return y
     P, M = records.inputs(system, rank), records.outputs(system, rank)
     if not is_array(D) or D.ndim == 0:
-        if P != M:
-            raise ShapeError(
-                f"{operation}: D = {D!r} is one number, but the system has {P or 1} inputs and {M or 1} outputs."
-            )
+        records.check_ports(operation, D, P, M)
+        if (P is None) != (M is None):
+            u = u[..., None, :] if P is None else u[..., 0, :]
         return y + D * u
     if P is None:
         return y + D[..., None] * (u if M is None else u[..., None, :])

@@ -33,6 +33,7 @@ from ...functions.convolution import convolve
 from ...recurrences.segments import Segments, Signals
 from ...systems import records
 from ...systems.discretization import discretized
+from ...systems.methods import METHODS
 from ...systems.records import DPLR, Dense
 from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.modes.choice import MODES
@@ -134,6 +135,8 @@ class TimeInvariant(Mixer):
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, Any]:
             x, scale = signals["x"], signals["scale"]
+            if scale is not None and METHODS[self.discretization].impulse:
+                x = x * scale[:, None, :]
             if self.bidirectional:
                 return self._both_directions(params, segments.masked(x, -1, xp), entry.rate, xp), None
             if self.per_channel:
@@ -156,9 +159,17 @@ class TimeInvariant(Mixer):
 
     def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
         """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1) or (N,)."""
-        system, dt = self.system(params, xp)
+        system, dt = self._sampled_system(params, rate, xp)
         C = xp.permute_dims(system.C, (1, 0, 2)) if self.channels > 1 else system.C[0, ...]
-        return replace(system, C=C), self._steps(rate, dt, system)
+        return replace(system, C=C), dt
+
+    def _sampled_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
+        """The system, and rate * dt. Impulses stand for rate samples each, so that their sum is the same signal's."""
+        system, dt = self.system(params, xp)
+        if METHODS[self.discretization].impulse and dt is not None and (is_array(rate) or rate != 1):
+            weight = rate[:, None] if is_array(rate) and rate.ndim else rate
+            system = replace(system, B=weight * system.B)
+        return system, self._steps(rate, dt, system)
 
     def _steps(self, rate: Any, dt: Array | None, system: Any) -> Array | None:
         """rate * dt, with an axis for the states of a system a channel, but for Dense ones."""
@@ -177,8 +188,7 @@ class TimeInvariant(Mixer):
 
     def _both_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The second C reads the states of a run over the reversed signal, which the current sample has entered."""
-        system, dt = self.system(params, xp)
-        dt = self._steps(rate, dt, system)
+        system, dt = self._sampled_system(params, rate, xp)
 
         def half(C: Array, signal: Array) -> Array:
             one, rule = replace(system, C=C), self.discretization
@@ -204,21 +214,27 @@ class TimeInvariant(Mixer):
         return OutputMap(self.d_model, self.channels, self.activation, self.output, self.skip)
 
     def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
-        """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
+        """The convolution kernels (channels, H, L), or (H, H, L) from all channels to all where the layer mixes them.
+
+        Bidirectional: those on the future follow along the first axis, (2 channels, H, L) or (2 H, H, L). They begin
+        with the next sample in a layer of a system a channel, else (S5, LRU, LinOSS) with the current one.
+        """
         check_length(self.name, length)
         self.check_rate(rate)
         params = self.prepared(params)
         return self._kernel(params, length, rate, namespace(self.name, **params))
 
     def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
-        system, dt = self.system(params, xp)
+        system, dt = self._sampled_system(params, rate, xp)
         if not self.per_channel:
-            system = replace(system, C=system.C[0, ...])
-            discrete = discrete_form(system, self._steps(rate, dt, system), self.discretization, None, xp)
-            return propagator(*discrete, xp).kernel(length)
+            rows = [propagator(*self._discrete(replace(system, C=C), dt, xp), xp).kernel(length)
+                    for C in xp.unstack(system.C, axis=0)]  # fmt: skip
+            return rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
         system = replace(system, C=xp.permute_dims(system.C, (1, 0, 2)))
-        discrete = discrete_form(system, self._steps(rate, dt, system), self.discretization, None, xp)
-        return xp.permute_dims(propagator(*discrete, xp).kernel(length), (1, 0, 2))
+        return xp.permute_dims(propagator(*self._discrete(system, dt, xp), xp).kernel(length), (1, 0, 2))
+
+    def _discrete(self, system: Any, dt: Array | None, xp: Namespace) -> tuple[Any, Any]:
+        return discrete_form(system, dt, self.discretization, None, xp)
 
     def initial_state(self, params: Parameters, batch: int) -> Array:
         """Zeros, complex where the poles are."""

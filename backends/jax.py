@@ -31,6 +31,15 @@ def is_traced(x: Any) -> bool:
     return isinstance(x, jax.core.Tracer)
 
 
+def all_finite(x: Any) -> bool | None:
+    if not isinstance(x, jax.Array) or is_traced(x) or any(d.platform != "cpu" for d in x.devices()):
+        return None
+    if not x.is_fully_addressable:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.asarray(x).sum()))  # where a function around is traced, a sum of JAX would be too
+
+
 def to_numpy(x: Any) -> Any:
     return np.asarray(x)
 

@@ -36,6 +36,11 @@ def shortest_convolution(u: Any) -> int:
     return SHORTEST_CONVOLUTION
 
 
+def all_finite(x: Any) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(x.sum()))
+
+
 def erf(x: Any) -> Any:
     """Of the C library, for arrays so small that the passes of the generic body cost more."""
     if x.size > SMALL:

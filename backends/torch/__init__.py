@@ -10,6 +10,7 @@ from .duality import ssd
 from .folds import fold
 from .functions import (
     affine,
+    all_finite,
     devices,
     diagonal_stepper,
     eigvals,
@@ -55,6 +56,7 @@ __all__ = [
     "FUSED",
     "NAMESPACE",
     "affine",
+    "all_finite",
     "chunks",
     "convolve",
     "devices",

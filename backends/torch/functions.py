@@ -23,6 +23,13 @@ def is_traced(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or x.is_meta
 
 
+def all_finite(x: Tensor) -> bool | None:
+    plain = x.__class__ in (Tensor, torch.nn.Parameter) and x.device.type == "cpu"
+    if not plain or torch.compiler.is_compiling() or transformed(x) or torch._C._len_torch_dispatch_stack():
+        return None
+    return bool(x.detach().sum().isfinite())
+
+
 def to_numpy(x: Tensor) -> Any:
     """x on the host, detached; number by number under torch.func, which gives no memory to read."""
     if transformed(x):

@@ -119,6 +119,10 @@ def real_floating(operation: str, **arrays: Any) -> None:
             raise DTypeError(f"{operation}: {name} has dtype {dtype_name(x)}, but must be real.")
 
 
+def is_floating(x: Array) -> bool:
+    return dtype_name(x) in _FLOATING
+
+
 def is_complex(x: Array) -> bool:
     return dtype_name(x).startswith("complex")
 

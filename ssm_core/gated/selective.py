@@ -24,6 +24,7 @@ from .._arrays.library import (
 )
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import phi1, silu
+from ..recurrences.broken import kept_apart
 from ..recurrences.diagonal import gated_scan, steps_at_once
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
@@ -102,9 +103,18 @@ def selective_scan(
             raise DTypeError(f"{name}: {row} is complex but A is real ({shapes}). A complex A makes complex states.")
     if chunk is not None:
         check_chunk(name, chunk)
-    check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
+    signals = {"u": u, "dt": dt, "z": z} | {n: x for n, x in (("B", B), ("C", C)) if x.ndim > 2}
+    signals = segments.all_masked(signals, -1, xp)
+    if not segments.cut:
+        check_finite(name, xp, **signals, initial=initial)
+    signals, initial, broken = kept_apart(
+        segments, signals, initial, xp, axis=-1, kept=(0, 1), shared=("B", "C"), passing=("C", "z")
+    )
+    signal = u
+    u, dt, z, B, C = signals["u"], signals["dt"], signals["z"], signals.get("B", B), signals.get("C", C)
+    check_finite(name, xp, A=A, D=D, dt_bias=dt_bias, **{n: x for n, x in (("B", B), ("C", C)) if x.ndim == 2})
 
-    signal, dtype = u, real_dtype(compute_dtype(xp, u, dt, A, B, C), xp)
+    dtype = real_dtype(compute_dtype(xp, u, dt, A, B, C), xp)
     u, dt, A, B, C, D, z, dt_bias, initial = (
         _as_precise(x, dtype, xp) for x in (u, dt, A, B, C, D, z, dt_bias, initial)
     )
@@ -121,8 +131,8 @@ def selective_scan(
     check_no_overflow(name, y, -1, lengths, shapes)
     y = y if D is None else y + D[:, None] * u
     y = y if z is None else y * silu(z)
-    y = in_dtype_of(signal, y, xp)
-    return (y, state) if return_state else y
+    y = in_dtype_of(signal, broken.marked(y, -1, xp), xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
 
 def run_selective(

@@ -23,6 +23,7 @@ from .._arrays.library import (
 )
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import silu
+from ..recurrences.broken import kept_apart
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
@@ -105,7 +106,15 @@ def ssd(
     check_given(operation, {"dt": dt, "A": A, **given}, wanted, shapes)
     check_chunk(operation, chunk)
     check_limit(operation, dt_limit)
-    check_finite(operation, xp, x=x, dt=dt, A=A, B=B, C=C, **given)
+    signal, signals = x, {"x": x, "dt": dt, "B": B, "C": C, "z": z} | ({"A": A} if A.ndim == 3 else {})
+    signals = segments.all_masked(signals, 1, xp)
+    if not segments.cut:
+        check_finite(operation, xp, **signals, initial=initial)
+    signals, initial, broken = kept_apart(
+        segments, signals, initial, xp, axis=1, kept=(0, 2), shared=("B", "C"), passing=("C", "z")
+    )
+    x, dt, B, C, z, A = (*(signals[name] for name in ("x", "dt", "B", "C", "z")), signals.get("A", A))
+    check_finite(operation, xp, A=A if A.ndim == 1 else None, D=D, dt_bias=dt_bias)
 
     dtype = compute_dtype(xp, x, dt, A, B, C, D, z, dt_bias, initial)
     wide = [None if v is None else xp.astype(v, dtype, copy=False) for v in (x, dt, A, B, C, D, z, dt_bias, initial)]
@@ -119,8 +128,9 @@ def ssd(
     check_no_overflow(operation, y, 1, lengths, shapes)
     if D_ is not None:
         y = y + (D_ if D_.ndim == 2 else D_[:, None]) * x_
-    y = in_dtype_of(x, y if z_ is None else y * silu(z_), xp)
-    return (y, state) if return_state else y
+    y = broken.marked(y if z_ is None else y * silu(z_), 1, xp)
+    y = in_dtype_of(signal, y, xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
 
 def ssd_summary(

@@ -26,6 +26,7 @@ from .._arrays.library import (
 )
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import sigmoid, silu
+from ..recurrences.broken import kept_apart
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
@@ -130,9 +131,18 @@ def mamba3_scan(
             f"{B.shape[-1]} states ({shapes})."
         )
     check_chunk(operation, chunk)
-    check_finite(operation, xp, **arrays)
-
     dtype = compute_dtype(xp, *arrays.values())
+    names = ("x", "dt", "B", "C", "trap", "angles", "z", *(("A",) if A.ndim == 3 else ()))
+    signals = segments.all_masked({name: arrays.get(name) for name in names}, 1, xp)
+    if not segments.cut:
+        check_finite(operation, xp, **signals, **entering)
+    signals, initial, broken = kept_apart(
+        segments, signals, initial, xp, axis=1, kept=(0, 2), shared=("B", "C"), passing=("C", "z")
+    )
+    entering = dict(zip(entering, initial or (), strict=True))
+    arrays |= {name: a for name, a in signals.items() if a is not None} | entering
+    check_finite(operation, xp, **{name: a for name, a in arrays.items() if name not in (*names, *entering)})
+
     v = {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
     v["dt"] = steps_of(operation, v["dt"], shapes, xp, advice="Use ssm_core.special.softplus(dt).")
     v["log_gates"] = v["dt"] * v["A"]
@@ -145,8 +155,8 @@ def mamba3_scan(
     with overflow_ignored(x):
         y, state = run_trapezoid(v, segments=segments, initial=first, chunk=chunk, want_state=return_state)
     check_no_overflow(operation, y, 1, lengths, shapes)
-    y = in_dtype_of(x, y, xp)
-    return (y, _outer(state, several, xp)) if return_state else y
+    y = in_dtype_of(x, broken.marked(y, 1, xp), xp)
+    return (y, broken.marked_state(_outer(state, several, xp), xp)) if return_state else y
 
 
 def mamba3_summary(

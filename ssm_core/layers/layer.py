@@ -158,7 +158,9 @@ class Mixer(Layer):
         if state is not None:
             self.check_state(self.name, state, segments.count(B), u)
         params = self.prepared(params, u=u, step_scale=step_scale, rate=rate, **masks)
-        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), segments, rate, computable(step_scale, xp))
+        scale = computable(step_scale, xp)
+        scale = scale if scale is None else segments.masked(scale, 1, xp, fill=1.0)
+        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), segments, rate, scale)
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:

@@ -26,6 +26,7 @@ from ..._arrays.library import (
 )
 from ..._arrays.values import check_positive
 from ...gated.checks import check_chunk
+from ...recurrences.broken import kept_apart
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
 from ..layer import Mixer, Stepper, check_batch, check_signal, once_per_kind
@@ -87,8 +88,6 @@ class InputDependent(Mixer):
             check_chunk(self.name, recompute, "recompute")
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
-        if step_scale is not None:
-            check_positive(self.name, entry.xp, step_scale=step_scale)
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
@@ -99,8 +98,12 @@ class InputDependent(Mixer):
 
         first = None if state is None else tuple(computable(s, entry.xp) for s in state)
         signals = {"x": entry.x, "scale": entry.step_scale}
+        signals, first, broken = kept_apart(entry.segments, signals, first, entry.xp, axis=1, scales=("scale",))
+        if signals["scale"] is not None:
+            check_positive(self.name, entry.xp, step_scale=signals["scale"])
         y, last = entry.segments.run(self.name, run, signals, first, axis=1, apart=return_state)
-        y = in_dtype_of(u, y, entry.xp)
+        y = in_dtype_of(u, broken.marked(y, 1, entry.xp), entry.xp)
+        last = broken.marked_state(last, entry.xp)
         return (y, last) if return_state else y
 
     def _run_in_pieces(

@@ -144,12 +144,13 @@ class LanguageModel(Model):
                 raise OptionError(f"{operation}: left-padded prompts begin anew. Leave out state.")
             k = xp.arange(ids.shape[1], device=device(lengths))
             reset, lengths = k == (ids.shape[1] - xp.astype(lengths, k.dtype))[:, None], None
-        x, last = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths, reset=reset)
+        x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths, reset=reset)
         if lengths is None:
-            return parts.leave(x[:, -1, :]), last
+            return broken.marked_state(parts.leave(x[:, -1, :]), xp), last
         index = xp.astype(lengths, xp.arange(1).dtype)[:, None, None] - 1
         index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
-        return parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :]), last
+        logits = parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :])
+        return broken.marked_state(logits, xp), last
 
     def generate(
         self,

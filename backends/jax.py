@@ -40,6 +40,11 @@ def all_finite(x: Any) -> bool | None:
         return bool(np.isfinite(np.asarray(x).sum()))  # where a function around is traced, a sum of JAX would be too
 
 
+def owned(x: Any) -> Any:
+    """JAX has no views."""
+    return x
+
+
 def to_numpy(x: Any) -> Any:
     return np.asarray(x)
 

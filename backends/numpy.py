@@ -41,6 +41,10 @@ def all_finite(x: Any) -> bool:
         return bool(np.isfinite(x.sum()))
 
 
+def owned(x: Any) -> Any:
+    return x if x.base is None or getattr(x.base, "nbytes", x.nbytes) <= x.nbytes else x.copy()
+
+
 def erf(x: Any) -> Any:
     """Of the C library, for arrays so small that the passes of the generic body cost more."""
     if x.size > SMALL:

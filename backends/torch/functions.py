@@ -30,6 +30,12 @@ def all_finite(x: Tensor) -> bool | None:
     return bool(x.detach().sum().isfinite())
 
 
+def owned(x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling() or transformed(x) or x.__class__ is not Tensor or x.is_meta:
+        return x.clone()
+    return x if x.untyped_storage().nbytes() <= x.numel() * x.element_size() else x.clone()
+
+
 def to_numpy(x: Tensor) -> Any:
     """x on the host, detached; number by number under torch.func, which gives no memory to read."""
     if transformed(x):

@@ -272,6 +272,18 @@ def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     return xp.permute_dims(product, back)
 
 
+def owned(x: Any) -> Any:
+    """Arrays, in nested tuples as they are, that hold their numbers alone: of a view into a larger one a copy."""
+    if isinstance(x, tuple | list):
+        return tuple(owned(part) for part in x)
+    return x if x is None else _owned(x)
+
+
+@dispatched
+def _owned(x: Array) -> Array:
+    return namespace("owned", x=x).asarray(x, copy=True)
+
+
 def padded(x: Array, n: int, xp: Namespace) -> Array:
     """x (..., at most n) continued by zeros to (..., n)."""
     if x.shape[-1] == n:

@@ -13,6 +13,7 @@ from .._arrays.library import (
     device,
     in_dtype_of,
     namespace,
+    owned,
     real_floating,
     require_arrays,
 )
@@ -161,6 +162,6 @@ def short_stepper(weight: Array, bias: Array | None, xp: Namespace) -> Callable[
     def step(u: Array, before: Array) -> tuple[Array, Array]:
         window = xp.concat([before, u[..., None]], axis=-1)
         y = xp.sum(weight * window, axis=-1)
-        return (y if bias is None else y + bias), window[..., 1:]
+        return (y if bias is None else y + bias), owned(window[..., 1:])
 
     return step

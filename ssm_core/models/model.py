@@ -197,11 +197,14 @@ class Model(Layer):
             self.check_state(self.name, state)
         xp = namespace(self.name, **{self.signal: u})
         both_ways, before = bool(self.layer_options.get("bidirectional")), state and tuple(state[: self.n_layers])
-        signals = {"u": segments.masked(u, 1, xp), "step_scale": options.get("step_scale")}
+        signals = {"u": segments.masked(u, 1, xp)}
+        scale = options.get("step_scale")
+        if tuple(getattr(scale, "shape", ())) == tuple(u.shape[:2]):  # of others the layers complain
+            signals["step_scale"] = segments.masked(scale, 1, xp, fill=1.0)
         signals, before, broken = kept_apart(
             segments, signals, before, xp, axis=1, scales=("step_scale",), both_ways=both_ways
         )
-        u, options = signals["u"], options | {"step_scale": signals["step_scale"]}
+        u, options = signals.pop("u"), options | signals
         self.check_values(self.name, u)
         x, states = parts.enter(u), []
         # What is not given is not handed on: not every layer has every option.

@@ -20,6 +20,7 @@ from .._arrays.library import (
     matmul_shared,
     moved,
     namespace,
+    owned,
     real_dtype,
     require_arrays,
 )
@@ -78,7 +79,7 @@ def diagonal_scan(
     segments = checked_segments("diagonal_scan", shapes, None, L, reset=reset)
     batch = _batch(v, segments.reset, int(per_step), shapes)
     y, state = _diagonal_scan(v, segments.reset, batch, conj_pairs=conj_pairs, per_step=per_step, chunk=chunk)
-    return in_dtype_of(u, y, xp), state
+    return in_dtype_of(u, y, xp), owned(state)
 
 
 def _diagonal_scan(

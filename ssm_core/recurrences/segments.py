@@ -14,7 +14,7 @@ import numpy as np
 
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, device, dtype_name, moved, namespace, require_arrays, to_numpy
+from .._arrays.library import Array, Namespace, device, dtype_name, moved, namespace, owned, require_arrays, to_numpy
 from .._arrays.shapes import broadcast
 
 Signals = dict[str, Any]
@@ -87,10 +87,11 @@ class Segments:
 
         Time is on `axis` of all signals and of y, the batch on axis 0. Packed sequences without states are one run that
         starts anew at each of them. With states, or `apart` (None: where cu_seqlens can be read), those of like
-        lengths make batches.
+        lengths make batches. States that are wanted, as `apart` says too, hold their own numbers alone.
         """
         if self.cu_seqlens is None:
-            return run(signals, initial, self)
+            y, states = run(signals, initial, self)
+            return y, owned(states) if apart else states
         present = {name: x for name, x in signals.items() if x is not None}
         xp = namespace(operation, **present)
         apart = not is_traced(self.cu_seqlens) if apart is None else apart

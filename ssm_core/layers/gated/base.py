@@ -17,10 +17,12 @@ from ..._arrays.library import (
     Array,
     Namespace,
     computable,
+    compute_dtype,
     device,
     in_dtype_of,
     moved,
     namespace,
+    owned,
     real_floating,
     require_arrays,
 )
@@ -88,16 +90,19 @@ class InputDependent(Mixer):
             check_chunk(self.name, recompute, "recompute")
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
+        dtype = compute_dtype(entry.xp, entry.x, entry.step_scale, *entry.params.values(), *(state or ()))
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
             x, scale = segments.masked(signals["x"], 1, entry.xp), signals["scale"]
             scale = entry.rate if scale is None else entry.rate * scale
             state = self._zeros(entry.params, x.shape[0], entry.xp) if state is None else state
+            state = tuple(entry.xp.astype(s, dtype, copy=False) for s in state)
             return inner(entry.params, x, state, segments=segments, scale=scale, mode=mode)
 
         first = None if state is None else tuple(computable(s, entry.xp) for s in state)
-        signals = {"x": entry.x, "scale": entry.step_scale}
+        x, scale = (s if s is None else entry.xp.astype(s, dtype, copy=False) for s in (entry.x, entry.step_scale))
+        signals = {"x": x, "scale": scale}
         signals, first, broken = kept_apart(entry.segments, signals, first, entry.xp, axis=1, scales=("scale",))
         if signals["scale"] is not None:
             check_positive(self.name, entry.xp, step_scale=signals["scale"])
@@ -145,7 +150,7 @@ class InputDependent(Mixer):
         def step(u_t: Array, state: State) -> tuple[Array, State]:
             check(u_t, state)
             y, state = advance(computable(u_t, xp), state)
-            return in_dtype_of(u_t, y, xp), state
+            return in_dtype_of(u_t, y, xp), owned(state)
 
         return step
 

@@ -41,6 +41,10 @@ def all_finite(x: Any) -> bool:
         return bool(np.isfinite(x.sum()))
 
 
+def bounds(x: Any) -> tuple[int, int]:
+    return int(x.min()), int(x.max())
+
+
 def owned(x: Any) -> Any:
     return x if x.base is None or getattr(x.base, "nbytes", x.nbytes) <= x.nbytes else x.copy()
 

@@ -11,6 +11,7 @@ from .folds import fold
 from .functions import (
     affine,
     all_finite,
+    bounds,
     devices,
     diagonal_stepper,
     eigvals,
@@ -58,6 +59,7 @@ __all__ = [
     "NAMESPACE",
     "affine",
     "all_finite",
+    "bounds",
     "chunks",
     "convolve",
     "devices",

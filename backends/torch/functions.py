@@ -23,11 +23,22 @@ def is_traced(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or x.is_meta
 
 
+def _readable(x: Tensor) -> bool:
+    """Whether the host has the numbers at hand."""
+    if torch.compiler.is_compiling() or x.__class__ not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
+        return False
+    return not transformed(x) and not torch._C._len_torch_dispatch_stack() and not torch.jit.is_tracing()
+
+
 def all_finite(x: Tensor) -> bool | None:
-    plain = x.__class__ in (Tensor, torch.nn.Parameter) and x.device.type == "cpu"
-    if not plain or torch.compiler.is_compiling() or transformed(x) or torch._C._len_torch_dispatch_stack():
+    return bool(x.detach().sum().isfinite()) if _readable(x) else None
+
+
+def bounds(x: Tensor) -> tuple[int, int] | None:
+    if not _readable(x):
         return None
-    return bool(x.detach().sum().isfinite())
+    low, high = x.aminmax()
+    return int(low), int(high)
 
 
 def owned(x: Tensor) -> Tensor:

@@ -78,6 +78,10 @@ class Model(Layer):
     def check_values(self, operation: str, u: Array) -> None:
         """Raise for inputs that may be read and have no meaning."""
 
+    def entered(self, u: Array, enter: Function) -> Array:
+        """The features of the inputs."""
+        return enter(u)
+
     def outputs(self, x: Array, leave: Function, state: Any, **options: Any) -> tuple[Array, tuple[Any, ...]]:
         """Outputs of the features behind the blocks, and the states that they need."""
         return leave(x), ()
@@ -206,7 +210,7 @@ class Model(Layer):
         )
         u, options = signals.pop("u"), options | signals
         self.check_values(self.name, u)
-        x, states = parts.enter(u), []
+        x, states = self.entered(u, parts.enter), []
         # What is not given is not handed on: not every layer has every option.
         options = {name: option for name, option in options.items() if option is not None}
         for i, block in enumerate(parts.blocks):
@@ -278,7 +282,7 @@ class Model(Layer):
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
             check(u_t, state)
             self.check_values(f"{self.name}.step", u_t)
-            x, states = parts.enter(u_t), []
+            x, states = self.entered(u_t, parts.enter), []
             for block, before in zip(parts.blocks, state[:n], strict=True):
                 x, after = block(x, before)
                 states.append(after)

@@ -169,7 +169,11 @@ def finite_signals(
         axes, records.batch_rank(system), *(x.ndim - 1 for x in (initial, step_scale, segments.reset) if x is not None),
         0 if segments.lengths is None else segments.lengths.ndim,
     )  # fmt: skip
-    u, initial, step_scale = _with_axes(u, n + u.ndim - axes, xp), _with_axes(initial, n + 1, xp), _with_axes(step_scale, n + 1, xp)
+    u, initial, step_scale = (
+        _with_axes(u, n + u.ndim - axes, xp),
+        _with_axes(initial, n + 1, xp),
+        _with_axes(step_scale, n + 1, xp),
+    )
     valid = segments.valid(xp)
     if valid is not None:
         valid = _with_axes(valid, n + 1, xp)

@@ -31,7 +31,7 @@ from ...gated.checks import check_chunk
 from ...recurrences.broken import kept_apart
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
-from ..layer import Mixer, Stepper, check_batch, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
 from ..parameters import Parameter, Parameters, Random, linear
 
 State = tuple[Array, ...]
@@ -149,7 +149,7 @@ class InputDependent(Mixer):
 
         def step(u_t: Array, state: State) -> tuple[Array, State]:
             check(u_t, state)
-            y, state = advance(computable(u_t, xp), state)
+            y, state = advance(*as_precise(computable(u_t, xp), state, xp))
             return in_dtype_of(u_t, y, xp), owned(state)
 
         return step

@@ -39,7 +39,7 @@ from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.modes.choice import MODES
 from ...time_invariant.simulation import simulated
 from ...time_invariant.steps import SystemStep, in_halves, real_system_stepper, system_stepper
-from ..layer import Mixer, Stepper, check_batch, check_rate, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, as_precise, check_batch, check_rate, check_signal, once_per_kind
 from ..output_map import OutputMap
 from ..parameters import Parameter, Parameters
 
@@ -268,7 +268,7 @@ class TimeInvariant(Mixer):
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
             check(u_t, state)
-            u = computable(u_t, xp)
+            u, state = as_precise(computable(u_t, xp), state, xp)
             state, v = advance(state, u if enter is None else matmul(u, enter, xp))
             v = v if leave is None else matmul(v, leave, xp)
             y = mapped(xp.permute_dims(v, (0, 2, 1)) if several else v, u)

@@ -223,8 +223,8 @@ def as_precise(u: Array, state: Any, xp: Namespace) -> tuple[Array, Any]:
     parts = tuple(state) if several else (state,)
     if not any(dtype_name(x) in ("float64", "complex128") for x in (u, *parts)):
         return u, state
-    u, *parts = (xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False) for x in (u, *parts))
-    return u, tuple(parts) if several else parts[0]
+    wide = [xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False) for x in (u, *parts)]
+    return wide[0], tuple(wide[1:]) if several else wide[1]
 
 
 def check_batch(operation: str, batch: Any) -> None:

@@ -22,7 +22,7 @@ Axes = tuple[int, ...]
 
 
 class Broken(NamedTuple):
-    """What is NaN after a run: bool of steps (kept axes..., L) and of last states (kept axes...), None where nothing."""
+    """What is NaN after a run: bool of steps (kept axes..., L) and last states (kept axes...), None where nothing."""
 
     steps: Array | None = None
     last: Array | None = None
@@ -67,8 +67,8 @@ def kept_apart(
 
     Time is on `axis` of all signals; along the `kept` axes, the first ones of states, systems do not touch each other.
     Signals that are `shared` have none but the first of these. Those `passing` break their own step alone; `scales`
-    get ones instead of zeros. `both_ways` is for runs that see the future. Without resets and packing only what can be read at no cost is looked at: a system
-    touches the past in its FFT and in its chunks alone.
+    get ones instead of zeros. `both_ways` is for runs that see the future. Without resets and packing only what can be
+    read at no cost is looked at: there a system touches its past in an FFT and within chunks alone.
     """
     arrays = {name: x for name, x in signals.items() if x is not None and is_floating(x)}
     leaves = [x for x in _leaves(initial) if is_floating(x)]
@@ -109,7 +109,8 @@ def _spread(segments: Segments, found: Array | None, before: Array | None, xp: N
         sequence = np.searchsorted(to_numpy(packed)[1:], np.arange(L), side="right")
         entered = xp.take(before, xp.asarray(sequence, device=device(before)), axis=0)
         found = _any([m for m in (found, moved(entered, 0, -1, xp)[None, ...]) if m is not None])
-    found = xp.zeros((*before.shape, L), dtype=xp.bool, device=device(before)) if found is None else found
+    if found is None:
+        found = xp.zeros_like(xp.broadcast_to(before[..., None], (*before.shape, L)))  # type: ignore[index, union-attr]
     reset = segments.reset if packed is None else starts_of(packed, L, xp)
     if reset is not None:
         reset = xp.reshape(reset, (*reset.shape[:-1], *(1,) * (found.ndim - reset.ndim), L))

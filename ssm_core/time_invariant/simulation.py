@@ -174,12 +174,12 @@ def finite_signals(
         _with_axes(initial, n + 1, xp),
         _with_axes(step_scale, n + 1, xp),
     )
-    valid = segments.valid(xp)
+    valid: Any = segments.valid(xp)
     if valid is not None:
         valid = _with_axes(valid, n + 1, xp)
         signal = valid[..., None, :] if u.ndim > n + 1 else valid
         u = xp.where(signal, u, xp.zeros_like(u))
-        step_scale = None if step_scale is None else xp.where(valid, step_scale, xp.ones_like(step_scale))
+        step_scale = step_scale if step_scale is None else xp.where(valid, step_scale, xp.ones_like(step_scale))
     if not segments.cut:
         check_finite(operation, xp, check_values, u=u, initial=initial, step_scale=step_scale)
     signals, initial, broken = kept_apart(

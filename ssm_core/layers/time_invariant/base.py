@@ -130,8 +130,8 @@ class TimeInvariant(Mixer):
             self._refuse_states(state, return_state, reset, step_scale, mode)
         xp, params = entry.xp, entry.params
         maps = self.maps(params, xp)
-        apart = self.per_channel and maps is None and self.output is None and self.channels == 1
-        kept = (0, 2) if apart else (0,)  # axes along which nothing is mixed
+        unmixed = self.per_channel and maps is None and self.output is None and self.channels == 1
+        kept = (0, 2) if unmixed else (0,)
         signals, state, broken = kept_apart(
             entry.segments, {"x": entry.x, "scale": entry.step_scale}, state, xp, axis=1, kept=kept, shared=("scale",),
             scales=("scale",), both_ways=self.bidirectional,

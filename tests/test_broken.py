@@ -52,7 +52,8 @@ def test_resets_keep_out_inputs_and_states(name, u):
             for x, state in ((dirty, None), (u, before)):
                 own = with_gradients(params)
                 y, last = definition.apply(own, x, state=state, reset=reset, mode=mode, return_state=True)
-                assert torch.isnan(y[:, :FIRST]).all() and finite(last)
+                assert torch.isnan(y[:, :FIRST]).all()
+                assert finite(last)
                 torch.testing.assert_close(y[:, FIRST:], wanted, rtol=1e-3, atol=1e-4)
                 y[:, FIRST:].square().sum().backward()
                 assert finite(*(p.grad for p in own.values() if p.grad is not None))
@@ -67,7 +68,8 @@ def test_the_past_and_neighbors_are_not_touched(name, u):
     for mode in modes(definition):
         own = with_gradients(params)
         y = definition.apply(own, dirty, mode=mode)
-        assert finite(y[:, :10]) and torch.isnan(y[:, 10:]).all()
+        assert finite(y[:, :10])
+        assert torch.isnan(y[:, 10:]).all()
         packed, last = definition.apply(own, dirty, mode=mode, cu_seqlens=cu, return_state=True)
         for x in last if isinstance(last, tuple) else (last,):
             assert finite(x[0], x[2], x[3])
@@ -91,7 +93,8 @@ def test_resets_in_jax_and_numpy(u):
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(found))
         definition, params = made(name, np.asarray)
         y = definition.apply(params, u, reset=reset)
-        assert np.isfinite(y[:, FIRST:]).all() and np.isnan(y[:, :FIRST]).all()
+        assert np.isfinite(y[:, FIRST:]).all()
+        assert np.isnan(y[:, :FIRST]).all()
 
 
 def test_functions():
@@ -111,13 +114,17 @@ def test_functions():
         np.testing.assert_allclose(state[-1], last[-1], atol=1e-12)
     u, steps = (np.moveaxis(v, 1, -1) for v in (dirty[0][:, :, :, 0], dirty[1]))
     y = ssm_core.selective_scan(u, steps, -np.ones((2, 4)), np.ones((2, 4)), np.ones((2, 4)), reset=reset)
-    assert np.isfinite(y[..., FIRST:]).all() and np.isnan(y[..., :FIRST]).all()
+    assert np.isfinite(y[..., FIRST:]).all()
+    assert np.isnan(y[..., :FIRST]).all()
     one = u.copy()
     one[0, 1] = 1.0
     y = ssm_core.scan(ssm_core.Diagonal(-np.ones(1), np.ones(1), np.ones(1)), one, dt=0.1, reset=reset[:, None])[0]
-    assert np.isfinite(y[0, 1]).all() and np.isnan(y[0, 0, :FIRST]).all()
+    assert np.isfinite(y[0, 1]).all()
+    assert np.isnan(y[0, 0, :FIRST]).all()
     y, last = ssm_core.causal_conv1d(one, np.ones((2, 3)), reset=reset, return_state=True)
-    assert np.isfinite(y[0, 1]).all() and np.isfinite(y[..., FIRST:]).all() and np.isfinite(last).all()
+    assert np.isfinite(y[0, 1]).all()
+    assert np.isfinite(y[..., FIRST:]).all()
+    assert np.isfinite(last).all()
 
 
 def test_models_and_their_states(u):
@@ -161,7 +168,8 @@ def test_dtypes_promote_alike_at_every_length(name, to):
             found.add(tuple(str(x.dtype) for x in (y, *(last if isinstance(last, tuple) else (last,)))))
     y, last = definition.step(params, to(np.ones((1, 4))), definition.initial_state(params, 1))
     found.add(tuple(str(x.dtype) for x in (y, *(last if isinstance(last, tuple) else (last,)))))
-    assert len(found) == 1 and all("64" in d or "128" in d for d in next(iter(found)))
+    assert len(found) == 1
+    assert all("64" in d or "128" in d for d in next(iter(found)))
 
 
 @pytest.mark.parametrize("name", ["S4D", "Mamba", "Mamba2", "Mamba3"])
@@ -189,7 +197,9 @@ def test_tokens_that_are_none():
         definition.generate(params, jax.numpy.asarray([[1, 10]]), 3)
     run = jax.jit(definition.apply)
     found = [np.asarray(run(params, jax.numpy.asarray([[1, token]])))[0, 1] for token in (-1, 10, 9)]
-    assert np.isfinite(found).all() and (found[0] == found[1]).all() and (found[0] != found[2]).any()
+    assert np.isfinite(found).all()
+    assert (found[0] == found[1]).all()
+    assert (found[0] != found[2]).any()
 
 
 def test_softplus_in_double_precision_keeps_its_tail():

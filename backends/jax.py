@@ -32,6 +32,32 @@ def is_traced(x: Any) -> bool:
     return isinstance(x, jax.core.Tracer)
 
 
+def _readable(x: Any) -> bool:
+    """Whether the host has the numbers at hand."""
+    if not isinstance(x, jax.Array) or is_traced(x):
+        return False
+    return x.is_fully_addressable and all(d.platform == "cpu" for d in x.devices())
+
+
+def bounds(x: Any) -> tuple[int, int] | None:
+    if not _readable(x):
+        return None
+    x = np.asarray(x)
+    return int(x.min()), int(x.max())
+
+
+def all_finite(x: Any) -> bool | None:
+    if not _readable(x):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.asarray(x).sum()))  # where a function around is traced, a sum of JAX would be too
+
+
+def owned(x: Any) -> Any:
+    """JAX has no views."""
+    return x
+
+
 def to_numpy(x: Any) -> Any:
     return np.asarray(x)
 

@@ -9,6 +9,8 @@ from .duality.body import ssd
 from .folds import fold
 from .functions import (
     affine,
+    all_finite,
+    bounds,
     devices,
     diagonal_stepper,
     eigvals,
@@ -18,6 +20,7 @@ from .functions import (
     gelu,
     glu,
     is_traced,
+    owned,
     readable,
     rms_norm,
     sigmoid,
@@ -57,6 +60,8 @@ __all__ = [
     "FUSED",
     "NAMESPACE",
     "affine",
+    "all_finite",
+    "bounds",
     "chunks",
     "convolve",
     "devices",
@@ -70,6 +75,7 @@ __all__ = [
     "glu",
     "is_traced",
     "linear_scan",
+    "owned",
     "readable",
     "rms_norm",
     "selective_scan",

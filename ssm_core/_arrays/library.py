@@ -119,6 +119,10 @@ def real_floating(operation: str, **arrays: Any) -> None:
             raise DTypeError(f"{operation}: {name} has dtype {dtype_name(x)}, but must be real.")
 
 
+def is_floating(x: Array) -> bool:
+    return dtype_name(x) in _FLOATING
+
+
 def is_complex(x: Array) -> bool:
     return dtype_name(x).startswith("complex")
 
@@ -272,6 +276,18 @@ def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     product = xp.reshape(product, (*product.shape[:batch], *lead, x.shape[-2], product.shape[-1]))
     back = (*range(batch, batch + extra), *range(batch), x.ndim - 2, x.ndim - 1)
     return xp.permute_dims(product, back)
+
+
+def owned(x: Any) -> Any:
+    """Arrays, in nested tuples as they are, that hold their numbers alone: of a view into a larger one a copy."""
+    if isinstance(x, tuple | list):
+        return tuple(owned(part) for part in x)
+    return x if x is None else _owned(x)
+
+
+@dispatched
+def _owned(x: Array) -> Array:
+    return namespace("owned", x=x).asarray(x, copy=True)
 
 
 def padded(x: Array, n: int, xp: Namespace) -> Array:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .._arrays.errors import unknown
-from .._arrays.library import Array, Namespace, computable
+from .._arrays.library import Array, Namespace, computable, namespace
 from ..layers import parametrizations as common
 from ..layers.layer import check_signal
 from ..layers.parameters import Parameter, Parameters, linear
 from ..layers.registry import registered
+from ..recurrences.broken import Broken, nan_where
 from .blocks import Block, Function, linear_map
 from .model import Model
 from .pooling import POOLS, first_state, pooled
@@ -95,6 +96,14 @@ class SequenceModel(Model):
         before = None if state is None else state[0]
         x, after = pooled(self.name, self.pool, x, before, lengths=lengths, cu_seqlens=cu_seqlens)
         return leave(x), (after,)
+
+    def marked(self, y: Array, broken: Broken, *, lengths: Any = None, cu_seqlens: Any = None, **others: Any) -> Array:
+        if self.pool is None or broken.steps is None:
+            return super().marked(y, broken)
+        xp = namespace(self.name, y=y)
+        steps = xp.astype(broken.steps, y.dtype)[..., None]
+        rows, _ = pooled(self.name, self.pool, steps, None, lengths=lengths, cu_seqlens=cu_seqlens)
+        return y + nan_where(rows > 0, y, xp)
 
     def step_outputs(self, x: Array, leave: Function, state: Any) -> tuple[Array, tuple[Any, ...]]:
         return (leave(x), ((),)) if self.pool is None else self.outputs(x[:, None, :], leave, state)

@@ -13,7 +13,7 @@ from .kernels import CompanionForm
 from .modes.filter import run_filter
 from .modes.scan import run_steps
 from .run import Run, last_state
-from .simulation import checked_call, prepared
+from .simulation import checked_call, finite_signals, prepared
 
 
 def scan_summary(
@@ -46,12 +46,14 @@ def scan_summary(
         "scan_summary", system, u, dt=dt, method=method, alpha=alpha, initial=None, step_scale=step_scale,
         check_values=check_values, reset=reset, lengths=lengths,
     )  # fmt: skip
-    options = {"segments": call.segments, "step_scale": step_scale, "mode": "scan", **call.sampling}
-    run, _ = prepared("scan_summary", call.system, u, call.xp, **options)
+    signals, _, broken = finite_signals(call, u, None, step_scale, check_values, "scan_summary")
+    options = {"segments": call.segments, "step_scale": signals["step_scale"], "mode": "scan", **call.sampling}
+    run, _ = prepared("scan_summary", call.system, signals["u"], call.xp, **options)
+    state = broken.marked_state(_last(run), run.xp)
     if isinstance(run.system, Diagonal):
-        return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), _last(run))
+        return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), state)
     halves = isinstance(call.system, DPLR) and call.system.conj_pairs
-    P, state = through_segments(_matrices(run), run.segments, 2, run.xp), _last(run)
+    P = through_segments(_matrices(run), run.segments, 2, run.xp)
     return Matrix(P, halved(state, run.xp) if halves else state, halves)
 
 

@@ -30,6 +30,7 @@ from ..._arrays.library import (
     require_arrays,
 )
 from ...functions.convolution import convolve
+from ...recurrences.broken import kept_apart
 from ...recurrences.segments import Segments, Signals
 from ...systems import records
 from ...systems.discretization import discretized
@@ -39,7 +40,7 @@ from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.modes.choice import MODES
 from ...time_invariant.simulation import simulated
 from ...time_invariant.steps import SystemStep, in_halves, real_system_stepper, system_stepper
-from ..layer import Mixer, Stepper, check_batch, check_rate, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, as_precise, check_batch, check_rate, check_signal, once_per_kind
 from ..output_map import OutputMap
 from ..parameters import Parameter, Parameters
 
@@ -130,7 +131,14 @@ class TimeInvariant(Mixer):
             self._refuse_states(state, return_state, reset, step_scale, mode)
         xp, params = entry.xp, entry.params
         maps = self.maps(params, xp)
-        x = xp.permute_dims(entry.x, (0, 2, 1))  # (B, H, L)
+        unmixed = self.per_channel and maps is None and self.output is None and self.channels == 1
+        kept = (0, 2) if unmixed else (0,)
+        signals, state, broken = kept_apart(
+            entry.segments, {"x": entry.x, "scale": entry.step_scale}, state, xp, axis=1, kept=kept, shared=("scale",),
+            scales=("scale",), both_ways=self.bidirectional,
+        )  # fmt: skip
+        skipped = signals["x"]
+        x = xp.permute_dims(skipped, (0, 2, 1))  # (B, H, L)
         x = x if maps is None else matmul(maps[0], x, xp)
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, Any]:
@@ -145,12 +153,12 @@ class TimeInvariant(Mixer):
             return self._run(params, x, entry.rate, xp, mode=mode, want_state=return_state, **options)
 
         apart = True if return_state or self.bidirectional else None
-        signals = {"x": x, "scale": entry.step_scale}
-        v, last = entry.segments.run(self.name, run, signals, state, axis=-1, apart=apart)
+        v, last = entry.segments.run(self.name, run, signals | {"x": x}, state, axis=-1, apart=apart)
         v = v if maps is None else matmul(maps[1], v, xp)
         order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
-        y = in_dtype_of(u, self.output_map.bound(params, xp)(xp.permute_dims(v, order), entry.x), xp)
-        return (y, last) if return_state else y
+        y = broken.marked(self.output_map.bound(params, xp)(xp.permute_dims(v, order), skipped), 1, xp)
+        y = in_dtype_of(u, y, xp)
+        return (y, broken.marked_state(last, xp)) if return_state else y
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
         """The outputs of the systems for x (B, H, L), and their last state or None; options as of `simulated`."""
@@ -276,7 +284,7 @@ class TimeInvariant(Mixer):
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
             check(u_t, state)
-            u = computable(u_t, xp)
+            u, state = as_precise(computable(u_t, xp), state, xp)
             state, v = advance(state, u if enter is None else matmul(u, enter, xp))
             v = v if leave is None else matmul(v, leave, xp)
             y = mapped(xp.permute_dims(v, (0, 2, 1)) if several else v, u)

@@ -16,7 +16,7 @@ from ..functions.eigenvalues import eigvals
 from ..systems import records
 from ..systems.conversions import dense_form
 from ..systems.discretization import check_system_values
-from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output
+from ..systems.records import DPLR, Diagonal, Rational, check_output
 from .conditioning import check_digits, magnification
 from .krylov import DensePropagator
 from .rational import in_double

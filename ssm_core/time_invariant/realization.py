@@ -16,7 +16,7 @@ from ..functions.eigenvalues import eigvals
 from ..systems import records
 from ..systems.conversions import dense_form
 from ..systems.discretization import check_system_values
-from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output
+from ..systems.records import DPLR, Diagonal, Rational, check_output
 from .conditioning import check_digits, magnification
 from .krylov import DensePropagator
 from .rational import in_double
@@ -97,7 +97,7 @@ def _of_diagonal(system: Diagonal, xp: Namespace) -> tuple[Array, Array]:
     return a, DiagonalPropagator(system, None, xp).kernel(max(a.shape[-1] - 1, 1))
 
 
-def _of_dense(system: Dense, xp: Namespace) -> tuple[Array, Array]:
+def _of_dense(system: Any, xp: Namespace) -> tuple[Array, Array]:
     N = system.A.shape[-1]
     if N == 0:  # of which not every library takes eigenvalues
         batch = broadcast("to_rational", A=system.A.shape[:-2], B=system.B.shape[:-1], C=system.C.shape[:-1])

@@ -43,6 +43,7 @@ class Mamba(InputDependentModule):
         bias: bool = False,
         norm_epsilon: float | None = None,
         discretization: str = "mamba",
+        norm_weights: bool = False,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -59,6 +60,7 @@ class Mamba(InputDependentModule):
             bias=bias,
             norm_epsilon=norm_epsilon,
             discretization=discretization,
+            norm_weights=norm_weights,
         )
         super().__init__(definition, rngs, param_dtype)
 
@@ -472,6 +474,8 @@ class S4D(TimeInvariantModule):
         activation: str | None = "gelu",
         output: str | None = "glu",
         skip: bool = True,
+        dt_tie: bool = True,
+        bandlimit: float | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -490,6 +494,8 @@ class S4D(TimeInvariantModule):
             activation=activation,
             output=output,
             skip=skip,
+            dt_tie=dt_tie,
+            bandlimit=bandlimit,
         )
         super().__init__(definition, rngs, param_dtype)
 

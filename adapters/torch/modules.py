@@ -41,6 +41,7 @@ class Mamba(InputDependentModule):
         bias: bool = False,
         norm_epsilon: float | None = None,
         discretization: str = "mamba",
+        norm_weights: bool = False,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -57,6 +58,7 @@ class Mamba(InputDependentModule):
             bias=bias,
             norm_epsilon=norm_epsilon,
             discretization=discretization,
+            norm_weights=norm_weights,
         )
         super().__init__(definition, device, dtype)
 
@@ -461,6 +463,8 @@ class S4D(TimeInvariantModule):
         activation: str | None = "gelu",
         output: str | None = "glu",
         skip: bool = True,
+        dt_tie: bool = True,
+        bandlimit: float | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -479,6 +483,8 @@ class S4D(TimeInvariantModule):
             activation=activation,
             output=output,
             skip=skip,
+            dt_tie=dt_tie,
+            bandlimit=bandlimit,
         )
         super().__init__(definition, device, dtype)
 

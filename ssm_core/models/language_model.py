@@ -24,7 +24,7 @@ TABLE, NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.w
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanguageModel(Model):
     """A language model around any layer.
 
@@ -64,6 +64,7 @@ class LanguageModel(Model):
     mix_width: int | None = None
 
     positional: ClassVar[int] = 3  # options that modules take by position
+    origin: ClassVar[Mapping[str, Any]] = {}  # of one that was loaded: what its directory said beyond it, by file
     signal: ClassVar[str] = "ids"
     prefix: ClassVar[str] = "backbone.layers."
 
@@ -204,7 +205,7 @@ class LanguageModel(Model):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MambaLM(LanguageModel):
     """The language model of Mamba: `LanguageModel` with blocks of `Mamba`.
 
@@ -224,7 +225,7 @@ class MambaLM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba2LM(LanguageModel):
     """The language model of Mamba-2: `LanguageModel` with blocks of `Mamba2`.
 
@@ -240,7 +241,7 @@ class Mamba2LM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba3LM(LanguageModel):
     """The language model of Mamba-3: `LanguageModel` with blocks of `Mamba3`.
 

@@ -18,7 +18,7 @@ from .pooling import POOLS, first_state, pooled
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SequenceModel(Model):
     """Encoder, residual blocks of norm, layer and dropout, pooling, head.
 

@@ -49,7 +49,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["state-spaces/mamba-130m-hf", "mamba-130m"])
 def test_names_of_the_hub(name: str, folder: Path):
-    refused(Path(name), OptionError, rf"is no directory\. Nothing is down.*huggingface_hub\.snapshot_download\('{name}'\)")
+    refused(
+        Path(name), OptionError, rf"is no directory\. Nothing is down.*huggingface_hub\.snapshot_download\('{name}'\)"
+    )
 
 
 def test_no_directory(folder: Path):

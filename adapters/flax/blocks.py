@@ -50,7 +50,8 @@ class Block(nnx.Module):
         return getattr(self, self.definition.mixer_name)
 
     def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+        postnorm = self.definition.postnorm
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
 
 
 class ChannelMix(nnx.Module):

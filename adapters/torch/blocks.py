@@ -49,7 +49,8 @@ class Block(nn.Module):
         return getattr(self, self.definition.mixer_name)
 
     def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+        postnorm = self.definition.postnorm
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
 
 
 class ChannelMix(nn.Module):
@@ -260,9 +261,7 @@ def from_pretrained(
 Loaded = TypeVar("Loaded", bound=LanguageModule)
 
 
-def loaded(
-    directory: str | os.PathLike[str], kind: type[Loaded], *, device: Any, dtype: torch.dtype | None
-) -> Loaded:
+def loaded(directory: str | os.PathLike[str], kind: type[Loaded], *, device: Any, dtype: torch.dtype | None) -> Loaded:
     """The model of a directory, of a class that is of this kind: made without storage, then read tensor by tensor."""
     definition, tensors = pretrained.opened(directory)
     written = MODULES.get(definition.name, LanguageModule)

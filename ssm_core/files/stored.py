@@ -15,7 +15,7 @@ from .._arrays.errors import DTypeError, MissingPackageError, OptionError
 from .._arrays.library import Array, Namespace
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_PIECE = 2**20  # numbers
+_PIECE = 2**18  # numbers
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,17 @@ class Stored:
                 yield (x.astype(np.uint32) << 16).view(np.float32) if self.dtype == "BF16" else x
 
     def array(self, xp: Namespace, dtype: Any) -> Array:
-        """The tensor as an array of xp."""
-        pieces = [xp.asarray(x, dtype=dtype) for x in self.pieces()] or [xp.zeros((0,), dtype=dtype)]
-        return xp.reshape(pieces[0] if len(pieces) == 1 else xp.concat(pieces), self.shape)
+        """The tensor as an array of xp, put together on the host where NumPy knows the dtype."""
+        try:
+            host = np.empty(self.shape, np.dtype(dtype))
+        except TypeError:  # a dtype of another library alone
+            pieces = [xp.asarray(x, dtype=dtype) for x in self.pieces()] or [xp.zeros((0,), dtype=dtype)]
+            return xp.reshape(pieces[0] if len(pieces) == 1 else xp.concat(pieces), self.shape)
+        flat, first = host.reshape(-1), 0
+        for piece in self.pieces():
+            flat[first : first + len(piece)] = piece
+            first += len(piece)
+        return xp.asarray(host)
 
     def equals(self, other: Stored) -> bool:
         """Whether the two hold the same numbers."""

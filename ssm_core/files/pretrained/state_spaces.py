@@ -57,10 +57,12 @@ def translated(config: Config) -> Config:
         raise OptionError(f"ssm_cfg = {options!r} must be an object.")
     for name, known in _FIXED_ENTRIES.items():
         if name in config and config[name] not in known:
-            raise OptionError(f"{name} = {config[name]!r} must be {known[0]!r}: the models here have no other.")
+            raise OptionError(f"{name} = {config[name]!r} must be {known[0]!r}, as all models here have it.")
     for name, known in _FIXED.items():
         if name in options and options[name] not in known:
-            raise OptionError(f"ssm_cfg: {name} = {options[name]!r} must be {known[0]!r}: the layers here have no other.")
+            raise OptionError(
+                f"ssm_cfg: {name} = {options[name]!r} must be {known[0]!r}: the layers here have no other."
+            )
     layer = options.get("layer", "Mamba1")
     if not isinstance(layer, str) or layer not in _LAYERS:
         raise OptionError(f"ssm_cfg: layer = {layer!r} must be one of {', '.join(map(repr, _LAYERS))}.")

@@ -21,7 +21,7 @@ from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
 from .base import BASES, MODULES, module
-from .file_names import file_arrays, load_arrays
+from .file_names import file_arrays, set_arrays
 
 
 class Block(nnx.Module):
@@ -262,7 +262,7 @@ def loaded(directory: str | os.PathLike[str], kind: type[Loaded], *, param_dtype
     options: Any = definition.options()
     made: Any = nnx.eval_shape(lambda: cls(**options, rngs=nnx.Rngs(0), param_dtype=param_dtype))
     made.definition = definition
-    load_arrays(made, lambda name: tensors[name].array(jnp, param_dtype))
+    set_arrays(made, lambda name: tensors[name].array(jnp, param_dtype))
     return made
 
 

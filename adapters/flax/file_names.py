@@ -25,7 +25,12 @@ def file_arrays(model: Any) -> dict[str, jax.Array]:
     return {name: _swapped(value[...], axes) for name, value, axes in _parameters(model)}
 
 
-def load_arrays(model: Any, array_of: Callable[[str], jax.Array]) -> None:
+def load_arrays(model: Any, tensors: dict[str, Any], dtype: Any) -> None:
+    """Set every parameter to the tensor of its name in weight files."""
+    set_arrays(model, lambda name: jnp.asarray(tensors[name], dtype))
+
+
+def set_arrays(model: Any, array_of: Callable[[str], jax.Array]) -> None:
     """Set every parameter to the array of its name in weight files, the largest first: its copies need memory too."""
     for name, value, axes in sorted(_parameters(model), key=lambda found: -math.prod(found[1].shape)):
         value.set_value(_swapped(array_of(name), axes))  # the swap of axes is its own inverse

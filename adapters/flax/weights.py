@@ -27,7 +27,7 @@ def load(path: str | os.PathLike[str], *, param_dtype: Any = jnp.float32, rngs: 
     """The layer or model of a safetensors file, whichever framework wrote it. rngs serve dropout."""
     definition, tensors = checkpoints.read(path)
     loaded = module(definition, rngs=nnx.Rngs(0) if rngs is None else rngs, param_dtype=param_dtype)
-    load_arrays(loaded, lambda name: jnp.asarray(tensors[name], param_dtype))
+    load_arrays(loaded, tensors, param_dtype)
     return loaded
 
 

@@ -23,7 +23,7 @@ TABLE, NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.w
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanguageModel(Model):
     """A language model around any layer.
 
@@ -63,6 +63,7 @@ class LanguageModel(Model):
     mix_width: int | None = None
 
     positional: ClassVar[int] = 3  # options that modules take by position
+    origin: ClassVar[Mapping[str, Any]] = {}  # of one that was loaded: what its directory said beyond it, by file
     signal: ClassVar[str] = "ids"
     prefix: ClassVar[str] = "backbone.layers."
 
@@ -216,7 +217,7 @@ class LanguageModel(Model):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MambaLM(LanguageModel):
     """The language model of Mamba: `LanguageModel` with blocks of `Mamba`.
 
@@ -236,7 +237,7 @@ class MambaLM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba2LM(LanguageModel):
     """The language model of Mamba-2: `LanguageModel` with blocks of `Mamba2`.
 
@@ -252,7 +253,7 @@ class Mamba2LM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba3LM(LanguageModel):
     """The language model of Mamba-3: `LanguageModel` with blocks of `Mamba3`.
 

@@ -40,7 +40,11 @@ class Parts:
 
 
 class Model(Layer):
-    """What all models share. Subclasses are frozen dataclasses: a pattern, the ends, and the names of parameters."""
+    """What all models share. Subclasses are frozen dataclasses: a pattern, the ends, and the names of parameters.
+
+    Models are equal where they are the same function of the same parameters: an option of their layers that is given
+    equals one that is left at its default. Subclasses leave this alone: `@dataclass(frozen=True, eq=False)`.
+    """
 
     d_model: int
     n_layers: int
@@ -102,6 +106,17 @@ class Model(Layer):
         if "d_model" in self.layer_options:
             raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
         self.repeated().check(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self is other or (
+            all(getattr(self, name) == getattr(other, name) for name in _compared(self))
+            and (self.layer_options == other.layer_options or self.block() == other.block())
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, name) for name in _compared(self))))
 
     def options(self) -> dict[str, Any]:
         definition: Any = self
@@ -307,6 +322,11 @@ class Model(Layer):
                 f"{len(state) if hasattr(state, '__len__') else 0}. "
                 "Start from initial_state(batch)."
             )
+
+
+def _compared(definition: Any) -> tuple[str, ...]:
+    """The fields that say what a model is, but for the options of its layers, which their defaults complete."""
+    return tuple(f.name for f in fields(definition) if f.name != "layer_options")
 
 
 def _of_blocks(params: Parameters, prefix: str, n: int) -> list[Parameters]:

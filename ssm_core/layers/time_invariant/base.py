@@ -60,7 +60,7 @@ class TimeInvariant(Mixer):
 
     @abstractmethod
     def system(self, params: Parameters, xp: Namespace) -> tuple[Any, Array | None]:
-        """The system with C (rows, H, N), and dt: (H,) of a system a channel, else (N,); None if it is discrete."""
+        """The system with C (rows, H, N), and dt: (H,) or (H, N) of a system a channel, else (N,); None if discrete."""
 
     @property
     @abstractmethod
@@ -166,7 +166,7 @@ class TimeInvariant(Mixer):
         return simulated(self.name, system, x, xp, dt=dt, method=self.discretization, **options)
 
     def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
-        """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1) or (N,)."""
+        """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1), (H, N) or (N,)."""
         system, dt = self._sampled_system(params, rate, xp)
         C = xp.permute_dims(system.C, (1, 0, 2)) if self.channels > 1 else system.C[0, ...]
         return replace(system, C=C), dt
@@ -182,6 +182,8 @@ class TimeInvariant(Mixer):
     def _steps(self, rate: Any, dt: Array | None, system: Any) -> Array | None:
         """rate * dt, with an axis for the states of a system a channel, but for Dense ones."""
         if dt is not None:
+            if dt.ndim == 2:
+                return (rate[..., None] if is_array(rate) else rate) * dt
             dt = rate * dt
             return dt[:, None] if self.per_channel and not isinstance(system, Dense) else dt
         if is_array(rate) or rate != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from jax import lax
 
 from ssm_core.systems import records
 
-FUSED = ("linear_scan", "diagonal_stepper", "fold", "expm", "erf", "sigmoid", "softplus", "gelu")
+FUSED = ("linear_scan", "diagonal_stepper", "fold", "expm", "erf", "sigmoid", "softplus", "gelu", "fft_pair")
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
 SHORTEST = 64  # steps that are split into blocks
@@ -33,6 +34,28 @@ def is_traced(x: Any) -> bool:
 
 def to_numpy(x: Any) -> Any:
     return np.asarray(x)
+
+
+def from_numpy(x: np.ndarray) -> Any:
+    """A batch of the host as JAX's own functions take it."""
+    return jnp.asarray(x)
+
+
+def fft_pair(u: Any, xp: Any) -> Any:
+    """On a CPU with all leading axes as one: XLA's FFT there fails on what it has laid out otherwise for devices that
+    share the channels, as it does a product of two spectra."""
+    if jax.default_backend() != "cpu":
+        return NotImplemented
+    real = not jnp.iscomplexobj(u)
+    return (_rows(jnp.fft.rfft), _rows(jnp.fft.irfft)) if real else (_rows(jnp.fft.fft), _rows(jnp.fft.ifft))
+
+
+def _rows(transform: Any) -> Any:
+    def of_rows(x: Any, n: int) -> Any:
+        y = transform(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), n=n)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    return of_rows
 
 
 def expm(A: Any) -> Any:

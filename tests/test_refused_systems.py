@@ -172,7 +172,7 @@ SYSTEMS: dict[str, list[Row]] = {
         *steps_of(lambda s, **options: kernel(s, 4, **options)),
         (lambda: kernel(replace(discrete, C=None), 4), OptionError, r"no output vector C.*dataclasses\.replace"),
         (lambda: kernel((eye, two), 4), OptionError, "no output vector C"),
-        (lambda: kernel(discrete, 0), OptionError, "length = 0 must be at least 1"),
+        (lambda: kernel(discrete, 0), OptionError, "length = 0 must be a whole number of at least 1"),
         (lambda: kernel(discrete, -1), OptionError, "length = -1 must be at least 1"),
         (lambda: kernel(discrete, 2.0), OptionError, "length is 2.0, but must be a whole number"),
         (lambda: kernel(discrete, True), OptionError, "length is True"),

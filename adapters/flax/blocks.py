@@ -13,7 +13,7 @@ from flax import nnx
 
 from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
-from ssm_core._arrays.library import namespace
+from ssm_core._arrays.library import bringing, namespace
 from ssm_core.files import pretrained
 from ssm_core.models import generation
 from ssm_core.models.blocks import BlockParts
@@ -104,17 +104,19 @@ class ModelModule(nnx.Module):
     ) -> Any:
         """The outputs for u (B, L, d_input), of a language model logits (B, L, V) for tokens (B, L); with return_state
         (outputs, state). Options as the definition's `apply`."""
+        bring = bringing({"any": self.weight()})
+        u, state, rate = bring((u, state, rate))
         self._check(u)
         return self.definition.compose(
             u,
             Parts(*self.ends()),
             state=state,
             return_state=return_state,
-            lengths=lengths,
-            reset=reset,
-            cu_seqlens=cu_seqlens,
+            lengths=bring(lengths),
+            reset=bring(reset),
+            cu_seqlens=bring(cu_seqlens),
             rate=rate,
-            step_scale=step_scale,
+            step_scale=bring(step_scale),
             mode=mode,
             recompute=recompute,
         )

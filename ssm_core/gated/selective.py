@@ -22,13 +22,14 @@ from .._arrays.library import (
     require_arrays,
     to_complex,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import phi1, silu
 from ..recurrences.diagonal import gated_scan, steps_at_once
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Carried, Elementwise, through_segments, without_steps
-from .checks import check_chunk, check_no_overflow, steps_of
+from .checks import check_no_overflow, steps_of
 
 DISCRETIZATIONS = ("mamba", "zoh", "trapezoidal")
 
@@ -100,8 +101,8 @@ def selective_scan(
     for row, x in (("B", B), ("C", C)):
         if is_complex(x) and not is_complex(A):
             raise DTypeError(f"{name}: {row} is complex but A is real ({shapes}). A complex A makes complex states.")
-    if chunk is not None:
-        check_chunk(name, chunk)
+    chunk = None if chunk is None else whole(name, chunk=chunk)
+    dt_softplus, return_state = flag(name, dt_softplus=dt_softplus), flag(name, return_state=return_state)
     check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
 
     signal, dtype = u, real_dtype(compute_dtype(xp, u, dt, A, B, C), xp)

@@ -21,12 +21,13 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import silu
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
-from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
+from .checks import check_given, check_limit, check_no_overflow, check_rows, steps_of
 
 CHUNK = 64
 FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
@@ -103,8 +104,9 @@ def ssd(
         "initial": ((segments.count(batch), H, P, B.shape[-1]),),
     }
     check_given(operation, {"dt": dt, "A": A, **given}, wanted, shapes)
-    check_chunk(operation, chunk)
-    check_limit(operation, dt_limit)
+    chunk, dt_limit = whole(operation, chunk=chunk), check_limit(operation, dt_limit)
+    dt_softplus = flag(operation, dt_softplus=dt_softplus)
+    return_state = flag(operation, return_state=return_state)
     check_finite(operation, xp, x=x, dt=dt, A=A, B=B, C=C, **given)
 
     dtype = compute_dtype(xp, x, dt, A, B, C, D, z, dt_bias, initial)

@@ -24,6 +24,7 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import sigmoid, silu
 from ..recurrences.fold import in_chunks
@@ -31,7 +32,6 @@ from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import through_segments, without_steps
 from .checks import (
-    check_chunk,
     check_given,
     check_no_overflow,
     check_rank,
@@ -129,7 +129,7 @@ def mamba3_scan(
             f"{operation}: {angles.shape[-1]} angles turn {2 * angles.shape[-1]} features, but there are "
             f"{B.shape[-1]} states ({shapes})."
         )
-    check_chunk(operation, chunk)
+    chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
     check_finite(operation, xp, **arrays)
 
     dtype = compute_dtype(xp, *arrays.values())

@@ -19,9 +19,9 @@ from ..functions.norms import EPSILON, layer_norm, normed
 from ..functions.special import activation
 from ..layers import parametrizations as common
 from ..layers.layer import Layer
+from ..layers.options import settle, thawed
 from ..layers.parameters import Parameter, Parameters, constant, linear
 from ..layers.registry import make
-from .options import freeze, plain
 
 Function = Callable[[Array], Array]  # of features, the same at every step
 
@@ -133,11 +133,11 @@ class Block:
     mixer_name: str = "mixer"
 
     def __post_init__(self) -> None:
-        freeze(self)
+        settle(self)
 
     def mixer(self) -> Layer:
         """The layer along time."""
-        return make(self.layer, {"d_model": self.d_model, **plain(self.layer_options)})
+        return make(self.layer, {"d_model": self.d_model, **thawed(self.layer_options)})
 
     def norms(self) -> dict[str, Norm]:
         """Of the mixer, and of the channel mix if there is one."""

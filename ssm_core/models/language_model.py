@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
-from .._arrays.library import Array, Namespace, device, dtype_name, namespace, require_arrays
+from .._arrays.library import Array, Namespace, bringing, device, dtype_name, namespace, require_arrays
 from ..layers import parametrizations as common
-from ..layers.gated.base import check_bools, check_epsilon
+from ..layers.gated.base import check_epsilon
 from ..layers.parameters import Parameter, Parameters, normal
 from ..layers.registry import registered
 from . import generation
@@ -70,7 +70,6 @@ class LanguageModel(Model):
     def __post_init__(self) -> None:
         super().__post_init__()
         common.whole(self.name, vocab_size=self.vocab_size)
-        check_bools(self.name, tied=self.tied)
         check_epsilon(self.name, epsilon=self.epsilon)
 
     def repeated(self) -> Block:
@@ -121,6 +120,7 @@ class LanguageModel(Model):
 
         lengths (B,) are those of prompts that are padded on the right or on the left.
         """
+        ids, lengths, state = bringing(params)((ids, lengths, state))
         params = self.prepared(params, ids=ids)
         parts = self.parts(params, namespace(self.name, **params))
         return self.compose_prefill(ids, parts, lengths=lengths, padding=padding, state=state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
+from .._arrays.errors import DTypeError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
@@ -23,6 +23,7 @@ from .._arrays.library import (
     real_dtype,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.shapes import broadcast
 from .fold import in_chunks
 from .linear import linear_scan
@@ -73,7 +74,9 @@ def diagonal_scan(
     floating("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial)
     v = {name: computable(x, xp) for name, x in arrays.items() if x is not None and name != "reset"}
     shapes = describe(**v, reset=reset)
-    _check(v, conj_pairs, per_step, chunk, shapes)
+    conj_pairs, per_step = flag("diagonal_scan", conj_pairs=conj_pairs), flag("diagonal_scan", per_step=per_step)
+    chunk = None if chunk is None else whole("diagonal_scan", chunk=chunk)
+    _check(v, conj_pairs, per_step, shapes)
     L = u.shape[-1]
     segments = checked_segments("diagonal_scan", shapes, None, L, reset=reset)
     batch = _batch(v, segments.reset, int(per_step), shapes)
@@ -150,7 +153,7 @@ def diagonal_summary(
     return Elementwise(through_segments(P, Segments(L, reset), 1, xp), state)
 
 
-def _check(v: dict[str, Array], conj_pairs: bool, per_step: bool, chunk: Any, shapes: object) -> None:
+def _check(v: dict[str, Array], conj_pairs: bool, per_step: bool, shapes: object) -> None:
     """Raise for arrays by name that do not fit each other, batch axes apart."""
     u, gate, B, C = v["u"], v["Ab"], v["Bb"], v["C"]
     for name, x in (("Bb", B), ("C", C)):
@@ -171,8 +174,6 @@ def _check(v: dict[str, Array], conj_pairs: bool, per_step: bool, chunk: Any, sh
         raise ShapeError(f"diagonal_scan: u has {u.shape[-2]} inputs but Bb has {B.shape[-1]} ({shapes}).")
     if "initial" in v and (v["initial"].ndim < 1 or v["initial"].shape[-1] != N):
         raise ShapeError(f"diagonal_scan: initial must end with {N} states ({shapes}).")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise OptionError(f"diagonal_scan: chunk = {chunk!r} must be a whole number of at least 1 step.")
     for name, x, tail in (("Ab", gate, 1), ("Bb", B, 1 + several_inputs), ("C", C, 1 + C.ndim - gate.ndim)):
         if per_step and x.shape[x.ndim - 1 - tail] not in (1, L):
             raise ShapeError(f"diagonal_scan: {name} must have 1 or {L} entries along the axis of time ({shapes}).")

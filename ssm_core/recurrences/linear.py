@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .._arrays.dispatch import dispatched, is_traced
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import (
@@ -23,6 +25,7 @@ from .._arrays.library import (
     namespace,
     require_arrays,
 )
+from .._arrays.numbers import flag, plain
 from .._arrays.shapes import broadcast
 
 LONGEST_TRACED_LOOP = 64
@@ -61,6 +64,8 @@ def checked_scan(
     backend: str | None = None,
 ) -> Array:
     """`linear_scan` under the name of the operation that it is part of."""
+    a, initial = (x.item() if isinstance(x, np.generic) else x for x in (a, initial))
+    reverse, axis = flag(operation, reverse=reverse), plain(axis)
     require_arrays(operation, b=b)
     xp = namespace(operation, a=a, b=b, initial=initial)
     if a is None or isinstance(a, bool):

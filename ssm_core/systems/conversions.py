@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.errors import DomainError, ShapeError
+from .._arrays.errors import DomainError, OptionError, ShapeError
 from .._arrays.library import (
     Array,
     Namespace,
@@ -26,6 +26,7 @@ from .._arrays.library import (
     to_complex,
     to_numpy,
 )
+from .._arrays.numbers import is_number, plain
 from ..recurrences.pairs import joined, real_rows
 from . import records
 from .companion import companion
@@ -103,6 +104,8 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
     >>> ssm_core.to_diagonal((A, numpy.ones(2), numpy.ones(2)))[0].poles
     array([-1.+0.j, -2.+0.j])
     """
+    if not is_number(plain(max_condition)):
+        raise OptionError(f"to_diagonal: max_condition = {max_condition!r} must be a number.")
     dense: Any = to_dense(system)
     dense, xp = records.validated("to_diagonal", dense)
     A = to_numpy(dense.A)

@@ -27,8 +27,10 @@ from .._arrays.library import (
     is_array,
     is_complex,
     namespace,
+    refuse_foreign,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 
 
@@ -149,6 +151,7 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
             raise ShapeError(f"{operation}: a system tuple has 2 to 4 members (A, B[, C[, D]]), not {len(system)}.")
         if xp is None:
             for name, x in zip("ABCD", system, strict=False):
+                refuse_foreign(operation, name, type(x))
                 if x is not None and not is_array(x) and not (name == "D" and isinstance(x, int | float)):
                     raise DTypeError(
                         f"{operation}: {name} is a {type(x).__name__}, not an array. "
@@ -173,6 +176,7 @@ def converted(system: System, xp: Namespace, operation: str = "converted") -> Sy
 def validated(operation: str, system: System) -> tuple[System, Namespace]:
     """The system with fields to compute with (at least float32), and its namespace; raises when it is no system."""
     arrays = {name: getattr(system, name) for name in array_fields(type(system))}
+    flag(operation, **{name: getattr(system, name) for name in FLAGS if name in system.__dict__})
     required = {n: x for n, x in arrays.items() if n not in ("C", "D") or (x is not None and n == "C")}
     require_arrays(operation, **required)
     xp = namespace(operation, **arrays)

@@ -10,6 +10,7 @@ import numpy as np
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, OptionError, unknown
 from .._arrays.library import Array, Namespace, convert, resolve, to_numpy
+from .._arrays.numbers import flag, whole
 from .._arrays.values import overflow_ignored
 from ..systems import records
 from ..systems.companion import companion
@@ -62,8 +63,9 @@ def kernel(
     if xp is not None:
         xp = resolve(xp, "kernel")
         system = records.converted(system, xp, "kernel")
-        dt = dt if dt is None or isinstance(dt, int | float) else convert(dt, xp)
-    check_length("kernel", length)
+        dt = dt if dt is None or isinstance(dt, int | float | np.generic) else convert(dt, xp)
+    length = check_length("kernel", length)
+    check_values = flag("kernel", check_values=check_values)
     check_method("kernel", system, dt, method, alpha)
     system, xp = records.validated("kernel", system)
     dt = validated_dt("kernel", system, dt, xp)
@@ -71,11 +73,11 @@ def kernel(
     system = state_space(system)
     check_output("kernel", system)
     algorithm = chosen_algorithm("kernel", system, method, algorithm)
-    check_system_values("kernel", xp, system, dt, check_values)
+    check_system_values("kernel", xp, system, dt, flag("kernel", check_values=check_values))
     with overflow_ignored(system.B):
         discrete, logarithms = _sampled(system, dt, method, alpha, xp)
-        K = _ALGORITHMS[algorithm](discrete, logarithms, int(length), xp)
-    check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), int(length), check_values)
+        K = _ALGORITHMS[algorithm](discrete, logarithms, length, xp)
+    check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), length, check_values)
     return K
 
 
@@ -197,8 +199,6 @@ def check_growth(operation: str, xp: Namespace, result: Array, make: Any, length
     )
 
 
-def check_length(operation: str, length: Any) -> None:
-    if isinstance(length, bool) or not isinstance(length, int | np.integer):
-        raise OptionError(f"{operation}: length is {length!r}, but must be a whole number of steps.")
-    if length < 1:
-        raise OptionError(f"{operation}: length = {length} must be at least 1.")
+def check_length(operation: str, length: Any) -> int:
+    """The length as Python's number; raises unless it is a whole number of steps."""
+    return whole(operation, length=length)

@@ -22,6 +22,7 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.pairs import halved, joined
@@ -135,6 +136,7 @@ def checked_call(
     **masks: Array | None,
 ) -> Call:
     """The arguments of `scan`, checked; a method whose state holds the input becomes the system that does."""
+    check_values = flag(operation, check_values=check_values)
     system = records.as_system(operation, system, dt)
     check_method(operation, system, dt, method, alpha)
     system, xp = records.validated(operation, system)

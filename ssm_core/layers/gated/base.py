@@ -16,6 +16,7 @@ from ..._arrays.errors import OptionError, ShapeError, describe, unknown
 from ..._arrays.library import (
     Array,
     Namespace,
+    bringing,
     computable,
     device,
     in_dtype_of,
@@ -24,8 +25,8 @@ from ..._arrays.library import (
     real_floating,
     require_arrays,
 )
+from ..._arrays.numbers import whole
 from ..._arrays.values import check_positive
-from ...gated.checks import check_chunk
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
 from ..layer import Mixer, Stepper, check_batch, check_signal, once_per_kind
@@ -83,10 +84,10 @@ class InputDependent(Mixer):
         """
         if mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)
-        if recompute is not None:
-            check_chunk(self.name, recompute, "recompute")
+        recompute = None if recompute is None else whole(self.name, recompute=recompute)
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-        entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
+        options = {"return_state": return_state, "rate": rate, "step_scale": step_scale}
+        entry = self.entry(params, u, state, **options, **masks)
         if step_scale is not None:
             check_positive(self.name, entry.xp, step_scale=step_scale)
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
@@ -97,7 +98,7 @@ class InputDependent(Mixer):
             state = self._zeros(entry.params, x.shape[0], entry.xp) if state is None else state
             return inner(entry.params, x, state, segments=segments, scale=scale, mode=mode)
 
-        first = None if state is None else tuple(computable(s, entry.xp) for s in state)
+        first = None if state is None else tuple(computable(s, entry.xp) for s in entry.state)
         signals = {"x": entry.x, "scale": entry.step_scale}
         y, last = entry.segments.run(self.name, run, signals, first, axis=1, apart=return_state)
         y = in_dtype_of(u, y, entry.xp)
@@ -128,18 +129,20 @@ class InputDependent(Mixer):
 
     def initial_state(self, params: Parameters, batch: int) -> State:
         """Zeros."""
-        check_batch(self.name, batch)
+        batch = check_batch(self.name, batch)
         params = self.prepared(params)
         return self._zeros(params, batch, namespace(self.name, **params))
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state)."""
-        rate = self.check_rate(rate)
+        bring = bringing(params)
+        rate = self.check_rate(bring(rate))
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         advance, check = self._advance(params, rate, xp), once_per_kind(partial(self._check_step, params))
 
         def step(u_t: Array, state: State) -> tuple[Array, State]:
+            u_t, state = bring((u_t, state))
             check(u_t, state)
             y, state = advance(computable(u_t, xp), state)
             return in_dtype_of(u_t, y, xp), state
@@ -192,12 +195,6 @@ def step_bias(name: str, n: int, dt_min: float, dt_max: float, dt_floor: float) 
         return dt + xp.log(-xp.expm1(-dt))  # the inverse of softplus
 
     return Parameter(name, (n,), draw, no_weight_decay=True)
-
-
-def check_bools(layer: str, **options: Any) -> None:
-    for name, value in options.items():
-        if not isinstance(value, bool):
-            raise OptionError(f"{layer}: {name} = {value!r} must be True or False.")
 
 
 def check_epsilon(layer: str, **options: Any) -> None:

@@ -233,8 +233,8 @@ def of_time_invariant(cases: TimeInvariantCases) -> list[Row]:
         (lambda: t.apply(reset=RESET, mode="conv"), OptionError, "'conv' cannot .* resets. Use mode='chunk'"),
         (lambda: t.layer.kernel(t.params, 0), OptionError, "length = 0 must be a whole number of at least 1"),
         (lambda: t.layer.kernel(t.params, -1), OptionError, "length = -1"),
-        (lambda: t.layer.kernel(t.params, 2.5), OptionError, "length is 2.5"),
-        (lambda: t.layer.kernel(t.params, True), OptionError, "length is True"),
+        (lambda: t.layer.kernel(t.params, 2.5), OptionError, "length = 2.5"),
+        (lambda: t.layer.kernel(t.params, True), OptionError, "length = True"),
         (lambda: t.layer.kernel({}, 3), SSMError, ""),
         (lambda: t.layer.kernel([], 2), DTypeError, "params is a list"),
         *[

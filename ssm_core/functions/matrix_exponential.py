@@ -9,6 +9,7 @@ from array_api_compat import array_namespace
 from .._arrays.dispatch import dispatched, is_traced
 from .._arrays.errors import ShapeError
 from .._arrays.library import Array, Namespace, computable, device, floating, is_half, namespace
+from .._arrays.values import check_finite
 
 # The Pade approximant [13/13] of exp is exact to 2^-53 for matrices of 1-norm up to this.
 _RADIUS = 5.371920351148152
@@ -29,9 +30,10 @@ def expm(A: Array) -> Array:
     returns  (..., N, N)  dtype of A
 
     exp(A / 2^s) is the Pade approximant [13/13]. Half precision is computed in float32. NaN or inf in a
-    matrix gives NaN in its exponential, and so does a 1-norm above 5e6 under a trace (jit).
+    matrix of a device gives NaN in its exponential, and so does a 1-norm above 5e6 under a trace (jit).
 
-    Raises ShapeError when the matrices are not square, DTypeError for integers and for what is no array.
+    Raises ShapeError when the matrices are not square, DTypeError for integers and for what is no array,
+    DomainError for host values that are NaN or inf.
     Source: Higham, The scaling and squaring method for the matrix exponential revisited, 2005.
 
     >>> import numpy, ssm_core
@@ -43,8 +45,14 @@ def expm(A: Array) -> Array:
     floating("expm", A=A)
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
         raise ShapeError(f"expm: A must be square matrices (..., N, N), but has shape {tuple(A.shape)}.")
-    E = _expm(computable(A, xp))
+    check_finite("expm", xp, A=A)
+    E = exponential(computable(A, xp))
     return xp.astype(E, A.dtype) if is_half(A) else E
+
+
+def exponential(A: Array) -> Array:
+    """`expm` of matrices to compute with, without checks."""
+    return _expm(A)
 
 
 @dispatched

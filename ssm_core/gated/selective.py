@@ -93,7 +93,7 @@ def selective_scan(
     real_floating(name, u=u, dt=dt, **{n: x for n, x in given.items() if n in ("D", "z", "dt_bias")})
     floating(name, A=A, B=B, C=C, initial=initial)
     shapes = describe(u=u, dt=dt, A=A, B=B, C=C, **given)
-    if discretization not in DISCRETIZATIONS:
+    if not isinstance(discretization, str) or discretization not in DISCRETIZATIONS:
         raise unknown(name, "discretization", discretization, DISCRETIZATIONS)
     _check_shapes(u, A, {"dt": dt, "z": z}, {"B": B, "C": C}, {"D": D, "dt_bias": dt_bias}, shapes)
     segments = checked_segments(name, shapes, tuple(u.shape[:1]), u.shape[-1], **masks)

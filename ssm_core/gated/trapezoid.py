@@ -28,7 +28,7 @@ from .._arrays.numbers import flag, whole
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import sigmoid, silu
 from ..recurrences.fold import in_chunks
-from ..recurrences.linear import linear_scan
+from ..recurrences.linear import checked_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import through_segments, without_steps
 from .checks import (
@@ -314,7 +314,7 @@ def _one_chunk(state: Mamba3State, v: Signals, xp: Namespace) -> tuple[Mamba3Sta
 
 def _held(start: Array, reset: Array, xp: Namespace) -> Array:
     """The value of `start` (T, batch, ...) at the last reset up to every step."""
-    return linear_scan(xp.astype(~reset, start.dtype)[..., None, None], start, axis=0)
+    return checked_scan("linear_scan", xp.astype(~reset, start.dtype)[..., None, None], start, axis=0)
 
 
 def _rotated(rows: Array, bias: Array | None, theta: Array, H: int, xp: Namespace) -> Array:

@@ -24,7 +24,7 @@ def pairs(layer: str, d_state: int, instead: str = "") -> None:
 
 def check_discretization(layer: str, method: Any) -> None:
     known = [name for name, record in METHODS.items() if record.for_layers]
-    if method not in known:
+    if not isinstance(method, str) or method not in known:
         raise unknown(layer, "discretization", method, known)
 
 

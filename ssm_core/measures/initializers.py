@@ -139,7 +139,7 @@ def _check_names(name: Any, B_init: Any) -> None:
 def _check_scales(**scales: Any) -> None:
     for name, value in scales.items():
         value = plain(value)
-        if value is None:
+        if value is None and name == "B_clip":
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DTypeError(f"diagonal_init: {name} = {value!r} is a {type(value).__name__}, not a number.")

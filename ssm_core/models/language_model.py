@@ -132,7 +132,7 @@ class LanguageModel(Model):
         """`prefill` from the parts of the model; the head sees the last step alone."""
         operation = f"{self.name}.prefill"
         self.check_signal(ids)
-        if padding not in PADDINGS:
+        if not isinstance(padding, str) or padding not in PADDINGS:
             raise unknown(operation, "padding", padding, PADDINGS)
         if ids.shape[1] == 0:
             raise ShapeError(f"{operation}: a prompt needs at least one token ({describe(ids=ids)}).")

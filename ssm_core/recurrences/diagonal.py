@@ -25,8 +25,9 @@ from .._arrays.library import (
 )
 from .._arrays.numbers import flag, whole
 from .._arrays.shapes import broadcast
+from .._arrays.values import check_finite
 from .fold import in_chunks
-from .linear import linear_scan
+from .linear import checked_scan
 from .pairs import joined, real_rows
 from .segments import Segments, checked_segments
 from .summaries import Elementwise, through_segments
@@ -60,7 +61,7 @@ def diagonal_scan(
 
     Memory is that of the inputs, the outputs and one chunk of states; the backward computes a chunk again. Whether
     there are several inputs or outputs is told by Bb and C having one axis more than Ab.
-    Raises ShapeError, DTypeError, MixedArraysError.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN and inf), MixedArraysError.
 
     >>> import numpy, ssm_core
     >>> ssm_core.diagonal_scan(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1))[0]
@@ -77,6 +78,8 @@ def diagonal_scan(
     conj_pairs, per_step = flag("diagonal_scan", conj_pairs=conj_pairs), flag("diagonal_scan", per_step=per_step)
     chunk = None if chunk is None else whole("diagonal_scan", chunk=chunk)
     _check(v, conj_pairs, per_step, shapes)
+    signals = ("u", "initial") if reset is None else ()  # which may hold anything before a reset
+    check_finite("diagonal_scan", xp, **{n: x for n, x in v.items() if n in ("Ab", "Bb", "C", *signals)})
     L = u.shape[-1]
     segments = checked_segments("diagonal_scan", shapes, None, L, reset=reset)
     batch = _batch(v, segments.reset, int(per_step), shapes)
@@ -216,7 +219,7 @@ def gated_scan(
     if valid is not None:
         gate = xp.where(valid[..., None], gate, xp.ones_like(gate))
         drive = xp.where(valid[..., None], drive, xp.zeros_like(drive))
-    return linear_scan(gate, drive, axis=0, initial=state)
+    return checked_scan("linear_scan", gate, drive, axis=0, initial=state)
 
 
 def observed(C: Array, states: Array, several_outputs: bool | int, conj_pairs: bool, xp: Namespace) -> Array:

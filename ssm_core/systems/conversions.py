@@ -20,6 +20,7 @@ from .._arrays.library import (
     conjugated,
     convert,
     device,
+    floating,
     matmul,
     namespace,
     real_dtype,
@@ -27,6 +28,7 @@ from .._arrays.library import (
     to_numpy,
 )
 from .._arrays.numbers import is_number, plain
+from .._arrays.values import check_finite
 from ..recurrences.pairs import joined, real_rows
 from . import records
 from .companion import companion
@@ -56,6 +58,7 @@ def to_dense(system: Any) -> Dense:
     if isinstance(system, Dense):
         return system
     system, xp = records.validated("to_dense", system)
+    check_finite("to_dense", xp, **records.present_arrays(system))
     return companion(system) if isinstance(system, Rational) else dense_form(system, xp)
 
 
@@ -108,6 +111,7 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
         raise OptionError(f"to_diagonal: max_condition = {max_condition!r} must be a number.")
     dense: Any = to_dense(system)
     dense, xp = records.validated("to_diagonal", dense)
+    check_finite("to_diagonal", xp, **records.present_arrays(dense))
     A = to_numpy(dense.A)
     poles, V = np.linalg.eig(A.astype(complex))
     condition = float(np.max(np.linalg.cond(V), initial=0.0))
@@ -148,7 +152,9 @@ def eigenvector_condition(A: Array) -> float:
     >>> ssm_core.eigenvector_condition(ssm_core.hippo("legs", 32)[0]) > 1e12
     True
     """
-    namespace("eigenvector_condition", A=A)
+    xp = namespace("eigenvector_condition", A=A)
+    floating("eigenvector_condition", A=A)
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise ShapeError(f"eigenvector_condition: A must be one square matrix (A: {tuple(A.shape)}).")
+    check_finite("eigenvector_condition", xp, A=A)
     return float(np.linalg.cond(np.linalg.eig(to_numpy(A).astype(complex))[1]))

@@ -133,6 +133,11 @@ def array_fields(cls: Any) -> tuple[str, ...]:
     return cls.ARRAYS
 
 
+def present_arrays(system: Any) -> dict[str, Array]:
+    """The arrays that a system has, by their names."""
+    return {name: x for name in system.ARRAYS if (x := getattr(system, name)) is not None}
+
+
 def state_axes(system: System) -> int:
     """How many trailing axes of the first field are no batch axes."""
     return system.STATE_AXES
@@ -163,6 +168,7 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
             f"{operation}: a {type(system).__name__} is no system. "
             "Pass Dense, Diagonal, DPLR, Rational or a tuple (A, B[, C[, D]])."
         )
+    flag(operation, **{name: getattr(system, name) for name in FLAGS if hasattr(system, name)})
     return system
 
 
@@ -176,7 +182,6 @@ def converted(system: System, xp: Namespace, operation: str = "converted") -> Sy
 def validated(operation: str, system: System) -> tuple[System, Namespace]:
     """The system with fields to compute with (at least float32), and its namespace; raises when it is no system."""
     arrays = {name: getattr(system, name) for name in array_fields(type(system))}
-    flag(operation, **{name: getattr(system, name) for name in FLAGS if name in system.__dict__})
     required = {n: x for n, x in arrays.items() if n not in ("C", "D") or (x is not None and n == "C")}
     require_arrays(operation, **required)
     xp = namespace(operation, **arrays)

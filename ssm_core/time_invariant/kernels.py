@@ -83,7 +83,7 @@ def kernel(
 
 def chosen_algorithm(operation: str, system: Any, method: str, algorithm: str | None) -> str:
     """The algorithm to take; raises where the one asked for does not fit what the system is once it is discrete."""
-    if algorithm is not None and algorithm not in _ALGORITHMS:
+    if algorithm is not None and (not isinstance(algorithm, str) or algorithm not in _ALGORITHMS):
         raise unknown(operation, "algorithm", algorithm, _ALGORITHMS)
     kind, becomes = type(system), type(system)
     if not system.discrete:

@@ -82,7 +82,7 @@ class InputDependent(Mixer):
         recompute   steps of a piece whose inside is computed again in the backward: memory then holds u, y, the states
                     between pieces, and the inside of one piece. None keeps all of it
         """
-        if mode not in self.modes:
+        if not isinstance(mode, str) or mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)
         recompute = None if recompute is None else whole(self.name, recompute=recompute)
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}

@@ -28,7 +28,7 @@ from ..._arrays.library import (
     namespace,
     require_arrays,
 )
-from ...functions.convolution import convolve
+from ...functions.convolution import convolved
 from ...recurrences.segments import Segments, Signals
 from ...systems import records
 from ...systems.discretization import discretized
@@ -192,9 +192,9 @@ class TimeInvariant(Mixer):
         K = self._kernel(params, x.shape[-1], rate, xp)  # (rows, H, L)
         forward, backward = K[: self.channels, ...], K[self.channels :, ...]
         if self.channels == 1:
-            return convolve(x, forward[0, ...], kernel_reverse=backward[0, ...])
+            return convolved(x, forward[0, ...], kernel_reverse=backward[0, ...])
         order = (1, 0, 2)
-        return convolve(
+        return convolved(
             x[:, :, None, :], xp.permute_dims(forward, order), kernel_reverse=xp.permute_dims(backward, order)
         )
 
@@ -306,7 +306,7 @@ class TimeInvariant(Mixer):
     def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
         if not self.bidirectional:
             return
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise unknown(self.name, "mode", mode, MODES)
         if (
             state is not None

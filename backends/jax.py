@@ -37,8 +37,11 @@ def to_numpy(x: Any) -> Any:
 
 
 def from_numpy(x: np.ndarray) -> Any:
-    """A batch of the host as JAX's own functions take it."""
-    return jnp.asarray(x)
+    """A batch of the host as JAX's own functions take it; of a dtype that JAX has not, as it is."""
+    try:
+        return jnp.asarray(x)
+    except TypeError:
+        return x
 
 
 def fft_pair(u: Any, xp: Any) -> Any:

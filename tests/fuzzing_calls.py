@@ -255,7 +255,7 @@ for _name in NAMES:
             f"{_name}.apply in steps",
             partial(applied, _layer, _params, "u"),
             u=_u,
-            step_scale=positive(B, L),
+            step_scale=positive(B, L).astype(np.float32),
             mode="scan",
         )
     entry(f"{_name}.step", partial(stepped, _layer, _params), u_t=_u[:, 0], n=B, rate=1.0)

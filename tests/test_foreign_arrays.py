@@ -23,6 +23,7 @@ MADE: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("kind", MADE)
 def test_refused_by_name(kind: str):
     """In functions, systems, what is converted by xp=, parameters, signals, states and masks."""
@@ -46,6 +47,7 @@ def test_refused_by_name(kind: str):
             call()
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CS", "ignore:The PyTorch API of nested")
 def test_sparse_and_nested_tensors():
     torch = pytest.importorskip("torch")
     x = torch.eye(3)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arrays.errors import OptionError, unknown
 from .._arrays.library import Array, Namespace, widest
-from .._arrays.numbers import whole
+from .._arrays.numbers import whole as whole  # with the other checks of options
 from ..systems.methods import METHODS
 from .parameters import Parameter, Parameters, normal, uniform
 

@@ -75,5 +75,6 @@ def settle(definition: Any) -> None:
         if declared == "bool":
             flag(name, **{f.name: value})
         elif declared.partition(" ")[0] in ("int", "float") and isinstance(value, bool):
-            raise OptionError(f"{name}: {f.name} = {value!r} must be a number.")
+            wanted = "a whole number" if declared.startswith("int") else "a number"
+            raise OptionError(f"{name}: {f.name} = {value!r} must be {wanted}, not a flag.")
         object.__setattr__(definition, f.name, value)

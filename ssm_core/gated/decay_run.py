@@ -72,7 +72,13 @@ def run_decay(
 
 
 def _in_segments(
-    signals: Signals, state: State | None, rule: Rule, bonus: Array | None, segments: Segments, chunk: int, xp: Namespace
+    signals: Signals,
+    state: State | None,
+    rule: Rule,
+    bonus: Array | None,
+    segments: Segments,
+    chunk: int,
+    xp: Namespace,
 ) -> tuple[Array, State]:
     s = {name: segments.masked(x, 1, xp) for name, x in signals.items() if x is not None and name != "i"}
     if signals["i"] is not None:
@@ -148,18 +154,17 @@ def _channel_decay(
         weight = None if "bonus" not in s else s["bonus"] + (0.0 if exclusive else 1.0)
         if weight is None and exclusive:
             weight = xp.zeros(s["k"].shape[2:], dtype=state.dtype, device=device(state))
-        options = {"weight": weight, "reset": s.get("reset"), "exclusive": exclusive}
-        y, state = channel_chunk(s["q"], s["k"], s["v"], s["g"], state, xp=xp, **options)
+        y, state = channel_chunk(
+            s["q"], s["k"], s["v"], s["g"], state, xp=xp, weight=weight, reset=s.get("reset"), exclusive=exclusive
+        )
         return state, y
 
     signals = {"q": q, "k": k, "v": v, "g": g, "reset": segments.reset}
     return in_chunks(body, state, signals, {"bonus": bonus}, axis=1, chunk=chunk)
 
 
-def running_maximum(
-    g: Array, i: Array, first: Array, reset: Array | None, xp: Namespace
-) -> tuple[Array, Array]:
-    """m_t = max(g_t + m_{t-1}, i_t) along axis 1, by doubling, and m_{t-1}; 0 before a reset, `first` (batch, H) before all.
+def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: Namespace) -> tuple[Array, Array]:
+    """m_t = max(g_t + m_{t-1}, i_t) along axis 1, by doubling, and m_{t-1}: 0 after a reset, `first` (batch, H) at first.
 
     Windows of 1, 2, 4, ... steps have the sum of their g and the largest of their i, each with the g that follow it:
     sums of few numbers first, and no differences.
@@ -233,14 +238,13 @@ class Memory(NamedTuple):
 
     def after(self, state: State) -> State:
         xp = namespace("after", S=state[0])
-        g, own, m = self.log_through, xp.asarray(0.0), None
-        if len(state) == 3:
-            m = xp.maximum(g[..., 0] + state[2], self.state[2])
-            g, own = g + (state[2] - m)[..., None], (self.state[2] - m)[..., None]
-        P, Q = xp.exp(g), xp.exp(own)
-        n = P * state[1] + Q * self.state[1]
-        S = P[..., None] * state[0] + Q[..., None] * self.state[0]
-        return (S, n) if m is None else (S, n, m)
+        g, (own, own_n, *top) = self.log_through, self.state
+        if not top:
+            P = xp.exp(g)
+            return P[..., None] * state[0] + own, P * state[1] + own_n
+        m = xp.maximum(g[..., 0] + state[2], top[0])
+        P, Q = xp.exp(g + (state[2] - m)[..., None]), xp.exp(top[0] - m)[..., None]
+        return P[..., None] * state[0] + Q[..., None] * own, P * state[1] + Q * own_n, m
 
     def then(self, later: Memory) -> Memory:
         return Memory(self.log_through + later.log_through, later.after(self.state))

@@ -35,8 +35,13 @@ def heads_last(x: Any, v: SimpleNamespace) -> Any:
 
 
 def linear(v: SimpleNamespace) -> dict[str, Any]:
-    decay = {"log_decay": getattr(v, n) for n in ("g", "gk") if hasattr(v, n)}
-    return {"q": v.q, "k": v.k, "v": v.v, "initial": v.initial_state} | decay
+    return {
+        "q": v.q,
+        "k": v.k,
+        "v": v.v,
+        "initial": v.initial_state,
+        "log_decay": getattr(v, "g", getattr(v, "gk", None)),
+    }
 
 
 def retention(v: SimpleNamespace) -> dict[str, Any]:

@@ -69,3 +69,23 @@ def gated_linear_attention(v: SimpleNamespace, return_state: bool = False, chunk
             y[row, t], now = decay_step(now, q, k, v.v[row, t], g[row, t], i[row, t], **one)
         states.append(now[:parts])
     return (y, *(np.stack(x) for x in zip(*states, strict=True))) if return_state else y
+
+
+def remembered(step: Any, parts: tuple[Array, ...], sizes: tuple[int, int, int], **options: Any) -> tuple[Array, Any]:
+    """`decay_step` of as many parts of the memory as a layer keeps; step holds q, k, v, g and what else it takes."""
+    whole = (*parts, *nothing(*sizes)[len(parts) :])
+    y, now = decay_step(whole, *step, **options)  # type: ignore[arg-type]
+    return y, now[: len(parts)]
+
+
+def elu(x: Array) -> Array:
+    return np.where(x > 0, x + 1, np.exp(np.minimum(x, 0)))
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def standardized(x: Array, epsilon: float) -> Array:
+    """Less the mean and over the deviation of the last axis."""
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)

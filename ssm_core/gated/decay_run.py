@@ -164,7 +164,7 @@ def _channel_decay(
 
 
 def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: Namespace) -> tuple[Array, Array]:
-    """m_t = max(g_t + m_{t-1}, i_t) along axis 1, by doubling, and m_{t-1}: 0 after a reset, `first` (batch, H) at first.
+    """m_t = max(g_t + m_{t-1}, i_t) along axis 1, by doubling, and m_{t-1}: 0 after a reset, first `first` (batch, H).
 
     Windows of 1, 2, 4, ... steps have the sum of their g and the largest of their i, each with the g that follow it:
     sums of few numbers first, and no differences.

@@ -73,7 +73,7 @@ class HGRN2(InputDependentModule):
         d_model: int,
         *,
         heads: int = 8,
-        expand: float = 1.0,
+        expand_k: float = 1.0,
         lower_bound: float = 0.0,
         epsilon: float = 1e-05,
         chunk: int = 64,
@@ -83,7 +83,7 @@ class HGRN2(InputDependentModule):
         definition = layers.HGRN2(
             d_model=d_model,
             heads=heads,
-            expand=expand,
+            expand_k=expand_k,
             lower_bound=lower_bound,
             epsilon=epsilon,
             chunk=chunk,

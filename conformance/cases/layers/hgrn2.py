@@ -15,7 +15,7 @@ from ..layer import GatedCases
 
 def steps(options: Options, params: Params) -> Steps:
     d_model, heads, low = options["d_model"], options["heads"], options["lower_bound"]
-    K, V = int(options["expand"] * d_model) // heads, d_model // heads
+    K, V = int(options["expand_k"] * d_model) // heads, d_model // heads
 
     def advance(u: Array, memory: States, scale: float) -> tuple[Array, States]:
         q, f, v = (linear(params, f"{n}_proj_", u).reshape(heads, -1) for n in "qfi")
@@ -32,7 +32,7 @@ CASES = GatedCases(
     truth=steps,
     instances={
         "HGRN2": {"heads": 2, "chunk": 8},
-        "HGRN2_lower_bound": {"heads": 1, "expand": 0.5, "lower_bound": 0.3, "epsilon": 1e-2, "chunk": 5},
+        "HGRN2_lower_bound": {"heads": 1, "expand_k": 0.5, "lower_bound": 0.3, "epsilon": 1e-2, "chunk": 5},
     },
     ones=("HGRN2_lower_bound",),
     least={"heads": 2},
@@ -43,7 +43,7 @@ CASES = GatedCases(
     modules={"HGRN2": {"d_model": 4, "heads": 2, "chunk": 16}},
     timed=False,
     refusals=(
-        ({"heads": 3}, r"heads = 3 must divide expand \* d_model = 4"),
+        ({"heads": 3}, r"heads = 3 must divide expand_k \* d_model = 4"),
         *(({"lower_bound": x}, r"lower_bound = .* must lie in \[0, 1\)") for x in (-0.1, 1, np.nan, "a", True)),
     ),
 )

@@ -29,12 +29,12 @@ class HGRN2(MatrixMemory):
 
     d_model      H, the number of channels
     heads        heads with a memory each
-    expand       gates for each of the H: K = expand H / heads
+    expand_k     gates for each of the H: K = expand_k H / heads
     lower_bound  of the gates, in [0, 1): in the paper it grows with the depth
     epsilon      of the norm
     chunk        steps of a chunk; the result does not depend on it
 
-    Parameters, all real float32: q_proj_weight, f_proj_weight (expand H, H), i_proj_weight, o_proj_weight (H, H),
+    Parameters, all real float32: q_proj_weight, f_proj_weight (expand_k H, H), i_proj_weight, o_proj_weight (H, H),
     g_norm_weight (H,).
 
     Qin et al., HGRN2: Gated linear RNNs with state expansion, COLM 2024, https://arxiv.org/abs/2404.07904.
@@ -47,7 +47,7 @@ class HGRN2(MatrixMemory):
 
     d_model: int
     heads: int = 8
-    expand: float = 1.0
+    expand_k: float = 1.0
     lower_bound: float = 0.0
     epsilon: float = 1e-5
     chunk: int = CHUNK
@@ -62,7 +62,7 @@ class HGRN2(MatrixMemory):
 
     @property
     def key_dim(self) -> int:
-        return head_width("HGRN2", "expand", self.expand, self.d_model, self.heads)
+        return head_width("HGRN2", "expand_k", self.expand_k, self.d_model, self.heads)
 
     @property
     def value_dim(self) -> int:

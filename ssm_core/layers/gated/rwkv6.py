@@ -63,7 +63,7 @@ class RWKV6(TimeMix):
         self.check_time_mix("mix_rank", "decay_rank")
 
     def parameters(self) -> tuple[Parameter, ...]:
-        H, sizes, rank, small = self.d_model, (self.heads, self.head_dim), self.mix_rank, 0.01
+        H, sizes, rank, small, tiny = self.d_model, (self.heads, self.head_dim), self.mix_rank, 1e-2, 1e-4
         more = {"v": 0.3 * depth_of(self)}
         powers = {"r": 0.5, "g": 0.5}
 
@@ -72,10 +72,10 @@ class RWKV6(TimeMix):
 
         return (
             *(maa(n) for n in ("x", *MIXED)),
-            constant("time_maa_w1", (H, 5 * rank), lambda: 0.0),
+            uniform("time_maa_w1", (H, 5 * rank), -tiny, tiny),
             uniform("time_maa_w2", (5, rank, H), -small, small),
             constant("time_decay", (H,), self.first_decays, no_weight_decay=True),
-            constant("time_decay_w1", (H, self.decay_rank), lambda: 0.0),
+            uniform("time_decay_w1", (H, self.decay_rank), -tiny, tiny),
             uniform("time_decay_w2", (self.decay_rank, H), -small, small),
             constant("time_faaaa", sizes, lambda: self.first_bonus().reshape(sizes), no_weight_decay=True),
             *self.outer_parameters(),

@@ -127,7 +127,7 @@ def forward(
     exclusive: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """y, the last state, and the states before all chunks (batch, H, chunks, K, V)."""
-    batch, L, H, V = v.shape
+    batch, L, H, _ = v.shape
     y, state = v.new_empty(v.shape), first
     states = first.new_empty((batch, H, -(-L // T), *first.shape[2:]))
     rows = None if weight is None else weight[:, None, None, :]

@@ -28,6 +28,7 @@ TWINS: dict[str, tuple[str, ...]] = {
     ),
     "array_api_strict": (),
     "torch": (
+        "channel_decay",
         "chunks",
         "convolve",
         "linear_scan",
@@ -115,6 +116,9 @@ ROWS: tuple[Row, ...] = (
     Row("ssd_summary", ("fold", "ssd")),
     Row("mamba3_scan", (*SCAN, "sigmoid")),
     Row("mamba3_summary", (*SCAN, "sigmoid")),
+    Row("gated_linear_attention", ("fold", "ssd", "channel_decay")),
+    Row("gated_linear_attention_update"),
+    Row("gated_linear_attention_summary", ("fold", "ssd", "channel_decay")),
     Row("selective_state_update", ("sigmoid", "silu", "softplus")),
     Row("causal_conv1d"),
     Row("rms_norm", ("rms_norm", "sigmoid", "silu")),

@@ -22,6 +22,7 @@ from .functions.convolution import convolve
 from .functions.matrix_exponential import expm
 from .functions.norms import rms_norm
 from .functions.short_convolution import causal_conv1d
+from .gated.delta import gated_delta, gated_delta_summary, gated_delta_update
 from .gated.selective import selective_scan, selective_summary
 from .gated.ssd import ssd, ssd_summary
 from .gated.state_update import selective_state_update
@@ -72,6 +73,9 @@ __all__ = [
     "from_control",
     "from_pretrained",
     "from_scipy",
+    "gated_delta",
+    "gated_delta_summary",
+    "gated_delta_update",
     "hippo",
     "hippo_project",
     "hippo_reconstruct",

@@ -57,9 +57,11 @@ def walk(reads: Array, q: Array, writes: Writes, g: Array, xp: Namespace) -> Wal
     nothing = xp.zeros_like(own[0])
     scores = [[nothing for _ in keys], own]  # of the two readers with the keys: (..., blocks, h, h)
     inverse = xp.ones_like(nothing)
-    total, readers, keys = g[..., None, :], [reads[..., None, :], (q * xp.exp(g))[..., None, :]], [
-        k[..., None, :] for k in keys
-    ]
+    total, readers, keys = (
+        g[..., None, :],
+        [reads[..., None, :], (q * xp.exp(g))[..., None, :]],
+        [k[..., None, :] for k in keys],
+    )
     while total.shape[-3] > 1:
         first, last = halves(total, xp)
         late, early = [halves(r, xp)[1] for r in readers], [xp.matrix_transpose(halves(k, xp)[0]) for k in keys]
@@ -126,7 +128,8 @@ def blocked(x: Array, width: int, xp: Namespace) -> Array:
 
 
 def through_chunks(walk: Walk, values: Array, state: Array, xp: Namespace) -> tuple[Array, Array]:
-    """y (..., chunks, T, V) and the state (..., K, V) after all chunks, one after another, of values (..., chunks, T, V)."""
+    """y (..., chunks, T, V) and the state (..., K, V) after all chunks, one after another, of values (..., chunks,
+    T, V)."""
     given = walk.given is not None
     z = xp.matmul(walk.reads_given, values) if given else values
     U, W = xp.matmul(walk.inverse, z), xp.matmul(walk.inverse, walk.reads)

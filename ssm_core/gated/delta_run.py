@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, Namespace, device, namespace
@@ -45,12 +44,21 @@ def run_delta(
             return xp.zeros((rows, steps, H, V), dtype=state.dtype, device=device(state)), state
         if segments.reset is None:
             return _gated_delta(*_ordered(s), state, segments=segments, scale=scale, chunk=chunk)
-        entering = {name: x for name, x in s.items() if name != "q"}
+        several = s["v"].ndim == 5
+        entering = {name: _swapped(x, several, name, xp) for name, x in s.items() if name != "q"}
         s, states, mark, mark_state = taken_out(entering, {"q": s["q"]}, (state,), segments.reset, H, xp)
+        s = {name: _swapped(x, several, name, xp) for name, x in s.items()}
         y, state = _gated_delta(*_ordered(s), *states, segments=segments, scale=scale, chunk=chunk)
         return mark(y), mark_state(state)
 
     return segments.run("gated_delta", run, signals, initial, axis=1, apart=want_state)
+
+
+def _swapped(x: Array, several: bool, name: str, xp: Namespace) -> Array:
+    """Heads before substeps, and back."""
+    if not several or name in ("q", "log_decay"):
+        return x
+    return xp.permute_dims(x, (0, 1, 3, 2, *range(4, x.ndim)))
 
 
 def _ordered(s: Signals) -> tuple[Array | None, ...]:

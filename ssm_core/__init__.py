@@ -22,6 +22,11 @@ from .functions.convolution import convolve
 from .functions.matrix_exponential import expm
 from .functions.norms import rms_norm
 from .functions.short_convolution import causal_conv1d
+from .gated.decay import (
+    gated_linear_attention,
+    gated_linear_attention_summary,
+    gated_linear_attention_update,
+)
 from .gated.delta import gated_delta, gated_delta_summary, gated_delta_update
 from .gated.selective import selective_scan, selective_summary
 from .gated.ssd import ssd, ssd_summary
@@ -76,6 +81,9 @@ __all__ = [
     "gated_delta",
     "gated_delta_summary",
     "gated_delta_update",
+    "gated_linear_attention",
+    "gated_linear_attention_summary",
+    "gated_linear_attention_update",
     "hippo",
     "hippo_project",
     "hippo_reconstruct",

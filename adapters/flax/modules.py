@@ -14,6 +14,170 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule, TimeInvar
 from ssm_core.adapters.flax.blocks import LanguageModule, SequenceModule
 
 
+class GLA(InputDependentModule):
+    """Gated linear attention: every channel of the keys forgets at a rate of its own, of the input.
+
+    Options as `ssm_core.layers.GLA`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = GLA(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.GLA
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 4,
+        expand_k: float = 0.5,
+        expand_v: float = 1.0,
+        gate_rank: int = 16,
+        gate_normalizer: float = 16.0,
+        output_gate: bool = True,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.GLA(
+            d_model=d_model,
+            heads=heads,
+            expand_k=expand_k,
+            expand_v=expand_v,
+            gate_rank=gate_rank,
+            gate_normalizer=gate_normalizer,
+            output_gate=output_gate,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class HGRN2(InputDependentModule):
+    """The hierarchically gated RNN with states expanded to matrices: what is not forgotten is not written.
+
+    Options as `ssm_core.layers.HGRN2`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = HGRN2(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.HGRN2
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        expand_k: float = 1.0,
+        lower_bound: float = 0.0,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.HGRN2(
+            d_model=d_model,
+            heads=heads,
+            expand_k=expand_k,
+            lower_bound=lower_bound,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class Lightning(InputDependentModule):
+    """Lightning attention as in MiniMax-01: constant decays, a norm over all heads and a gate.
+
+    Options as `ssm_core.layers.Lightning`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = Lightning(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.Lightning
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        head_dim: int | None = None,
+        slopes: str = "minimax",
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        epsilon: float = 1e-06,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.Lightning(
+            d_model=d_model,
+            heads=heads,
+            head_dim=head_dim,
+            slopes=slopes,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class LinearAttention(InputDependentModule):
+    """Causal linear attention with a feature map, and with the sum of the keys as a normalizer.
+
+    Options as `ssm_core.layers.LinearAttention`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = LinearAttention(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.LinearAttention
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        expand_k: float = 1.0,
+        expand_v: float = 1.0,
+        feature_map: str | None = "elu",
+        normalize: bool = True,
+        output_norm: bool = True,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.LinearAttention(
+            d_model=d_model,
+            heads=heads,
+            expand_k=expand_k,
+            expand_v=expand_v,
+            feature_map=feature_map,
+            normalize=normalize,
+            output_norm=output_norm,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
 class Mamba(InputDependentModule):
     """The block of Mamba: a gated selective state space model whose steps, B and C are functions of the input.
 
@@ -169,6 +333,205 @@ class Mamba3(InputDependentModule):
             out_norm=out_norm,
             epsilon=epsilon,
             chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class MLSTM(InputDependentModule):
+    """The mLSTM layer of xLSTM: gates of a head and a step, exponential ones for the input.
+
+    Options as `ssm_core.layers.MLSTM`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = MLSTM(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.MLSTM
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        qk_dim_factor: float = 0.5,
+        v_dim_factor: float = 1.0,
+        gate_soft_cap: float = 15.0,
+        bias: bool = False,
+        epsilon: float = 1e-06,
+        norm_epsilon: float = 1e-06,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.MLSTM(
+            d_model=d_model,
+            heads=heads,
+            qk_dim_factor=qk_dim_factor,
+            v_dim_factor=v_dim_factor,
+            gate_soft_cap=gate_soft_cap,
+            bias=bias,
+            epsilon=epsilon,
+            norm_epsilon=norm_epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class RetNet(InputDependentModule):
+    """The multi-scale retention of RetNet: every head forgets at a constant rate of its own.
+
+    Options as `ssm_core.layers.RetNet`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = RetNet(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RetNet
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        expand_k: float = 1.0,
+        expand_v: float = 2.0,
+        rotation: str = "half",
+        row_norm: bool = False,
+        norm_weight: bool = True,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RetNet(
+            d_model=d_model,
+            heads=heads,
+            expand_k=expand_k,
+            expand_v=expand_v,
+            rotation=rotation,
+            row_norm=row_norm,
+            norm_weight=norm_weight,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class RWKV5(InputDependentModule):
+    """The time mix of RWKV-5: constant decays of every channel, and a bonus for the step itself.
+
+    Options as `ssm_core.layers.RWKV5`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = RWKV5(d_model=4, head_dim=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RWKV5
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        head_dim: int = 64,
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        epsilon: float = 0.00064,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RWKV5(
+            d_model=d_model,
+            head_dim=head_dim,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class RWKV6(InputDependentModule):
+    """The time mix of RWKV-6: decays of every channel and step, and a token shift that depends on the input.
+
+    Options as `ssm_core.layers.RWKV6`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = RWKV6(d_model=4, head_dim=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RWKV6
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        head_dim: int = 64,
+        mix_rank: int = 32,
+        decay_rank: int = 64,
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        epsilon: float = 0.00064,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RWKV6(
+            d_model=d_model,
+            head_dim=head_dim,
+            mix_rank=mix_rank,
+            decay_rank=decay_rank,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class RWKVChannelMix(InputDependentModule):
+    """The channel mix of RWKV: what a block does to the features of a step and of the one before.
+
+    Options as `ssm_core.layers.RWKVChannelMix`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = RWKVChannelMix(d_model=4, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RWKVChannelMix
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        width: int | None = None,
+        gated: bool = True,
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RWKVChannelMix(
+            d_model=d_model,
+            width=width,
+            gated=gated,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
         )
         super().__init__(definition, rngs, param_dtype)
 
@@ -808,9 +1171,18 @@ class SequenceModel(SequenceModule):
 
 
 MODULES.update(
+    GLA=GLA,
+    HGRN2=HGRN2,
+    Lightning=Lightning,
+    LinearAttention=LinearAttention,
     Mamba=Mamba,
     Mamba2=Mamba2,
     Mamba3=Mamba3,
+    MLSTM=MLSTM,
+    RetNet=RetNet,
+    RWKV5=RWKV5,
+    RWKV6=RWKV6,
+    RWKVChannelMix=RWKVChannelMix,
     DSS=DSS,
     LinOSS=LinOSS,
     LMU=LMU,

@@ -99,7 +99,7 @@ class Instance:
         layer = self.layer
         return {
             f"state_{name}": d.uniform(0, 6, *shape)
-            if name == "angles"
+            if name in ("angles", "position")
             else (d.real if self.cases.real_states(layer) else d.complex)(*shape)
             for name, shape in self.cases.state_shapes(layer, batch).items()
         }

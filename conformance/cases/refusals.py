@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import array_api_strict
@@ -84,7 +85,11 @@ def of_options(cases: LayerCases) -> list[Row]:
             for value in (values if cases.has(option) else ())
         ]
 
-    rows = [row for name in NUMBERS[kind] for row in refused(name, WHOLE, f"{name} = .*whole number of at least 1")]
+    absent = {f.name for f in fields(cases.layer) if f.default is None}  # which None says
+    whole = {name: [x for x in WHOLE if x is not None or name not in absent] for name in NUMBERS[kind]}
+    rows = [
+        row for name, wrong in whole.items() for row in refused(name, wrong, f"{name} = .*whole number of at least 1")
+    ]
     rows += refused("dt_min", (0,), r"0 < dt_min <= dt_max \(dt_min: 0, dt_max: 0\.1\)")
     rows += refused("dt_min", (1.0, np.nan), "0 < dt_min <= dt_max")
     rows += refused("dt_max", (np.inf, None), "dt_max: {value}")
@@ -306,7 +311,11 @@ def of_gated(cases: GatedCases) -> list[Row]:
     found: list[Row] = []
     for call in (lambda s: t.apply(state=s), lambda s: t.step(state=s)):
         found += [
-            (lambda f=call: f(good[:1]), ShapeError, rf"tuple of {names}, not a tuple of 1.*initial_state\(2\)"),
+            (
+                lambda f=call: f(good[:-1]),
+                ShapeError,
+                rf"tuple of {names}, not a tuple of {len(good) - 1}.*initial_state\(2\)",
+            ),
             (lambda f=call: f((*good, good[0])), ShapeError, f"not a tuple of {len(good) + 1}"),
             (lambda f=call: f(good[0]), ShapeError, f"state must be a tuple of {names}, not a ndarray"),
             (lambda f=call: f(0.0), ShapeError, "not a float"),
@@ -318,7 +327,7 @@ def of_gated(cases: GatedCases) -> list[Row]:
             (
                 lambda f=call: f(tuple(s[:1] for s in good)),
                 ShapeError,
-                rf"{first} of the state must be \(2, .*u(_t)?: \(2, .*{first}: \(1, .*initial_state\(2\)",
+                rf"{first} of the state must be \(2,.*u(_t)?: \(2, .*{first}: \(1,.*initial_state\(2\)",
             ),
             (lambda f=call: f((*good[:-1], good[-1][..., None])), ShapeError, "of the state must be"),
         ]
@@ -341,7 +350,7 @@ def of_packing(cases: LayerCases) -> list[Row]:
     if not cases.plain.takes("cu_seqlens"):
         return []
     t, ends = Tried(cases), np.asarray([0, 2, 6])
-    shape = r"of the state must be \(2, .*initial_state\(2\)" if isinstance(cases, GatedCases) else "state must be"
+    shape = r"of the state must be \(2,.*initial_state\(2\)" if isinstance(cases, GatedCases) else "state must be"
 
     def packed(cu_seqlens: Any, u: Any = U[:1], **options: Any) -> Any:
         return t.apply(u, cu_seqlens=cu_seqlens, **options)

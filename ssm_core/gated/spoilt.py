@@ -24,7 +24,7 @@ def taken_out(
     heads: int,
     xp: Namespace,
 ) -> tuple[dict[str, Array], tuple[Array, ...], Mark, Mark]:
-    """The signals and the state without what is not finite, and two marks: of outputs, and of the parts of a last state.
+    """The signals and the state without what is not finite, and marks of outputs and of last states.
 
     Signals (batch, L, G, ...), G dividing the heads, those of `entering` going on to the state, those of `own` to their
     own step alone; parts of a state (batch, heads, ...); reset (batch, L).

@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from .gated.base import InputDependent
+from .gated.gla import GLA
+from .gated.hgrn2 import HGRN2
+from .gated.lightning import Lightning
+from .gated.linear_attention import LinearAttention
 from .gated.mamba import Mamba
 from .gated.mamba2 import Mamba2
 from .gated.mamba3 import Mamba3
+from .gated.mlstm import MLSTM
+from .gated.retnet import RetNet
+from .gated.rwkv5 import RWKV5
+from .gated.rwkv6 import RWKV6
+from .gated.rwkv_channel_mix import RWKVChannelMix
 from .layer import Layer, Stepper
 from .parameters import HostRandom, Parameter, Parameters, Random
 from .registry import LAYERS, make, registered
@@ -24,10 +33,15 @@ from .time_invariant.ssm import SSM
 
 __all__ = [
     "DSS",
+    "GLA",
+    "HGRN2",
     "LAYERS",
     "LMU",
     "LRU",
+    "MLSTM",
     "RTF",
+    "RWKV5",
+    "RWKV6",
     "S4",
     "S4D",
     "S5",
@@ -35,13 +49,17 @@ __all__ = [
     "HostRandom",
     "InputDependent",
     "Layer",
+    "Lightning",
     "LinOSS",
+    "LinearAttention",
     "Mamba",
     "Mamba2",
     "Mamba3",
     "Parameter",
     "Parameters",
+    "RWKVChannelMix",
     "Random",
+    "RetNet",
     "Stepper",
     "TimeInvariant",
     "make",

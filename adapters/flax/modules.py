@@ -14,6 +14,214 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule, TimeInvar
 from ssm_core.adapters.flax.blocks import LanguageModule, SequenceModule
 
 
+class DeltaNet(InputDependentModule):
+    """The delta rule: every step moves the value under its key towards a new one, and forgets nothing else.
+
+    Options as `ssm_core.layers.DeltaNet`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = DeltaNet(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.DeltaNet
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 4,
+        expand_k: float = 1.0,
+        expand_v: float = 1.0,
+        d_conv: int = 4,
+        conv_bias: bool = False,
+        negative_eigenvalues: bool = False,
+        output_gate: bool = False,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.DeltaNet(
+            d_model=d_model,
+            heads=heads,
+            expand_k=expand_k,
+            expand_v=expand_v,
+            d_conv=d_conv,
+            conv_bias=conv_bias,
+            negative_eigenvalues=negative_eigenvalues,
+            output_gate=output_gate,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class GatedDeltaNet(InputDependentModule):
+    """The gated delta rule: Gated DeltaNet, and the linear attention of Qwen3-Next.
+
+    Options as `ssm_core.layers.GatedDeltaNet`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = GatedDeltaNet(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.GatedDeltaNet
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 6,
+        head_dim: int = 256,
+        expand_v: float = 2.0,
+        num_v_heads: int | None = None,
+        d_conv: int = 4,
+        conv_bias: bool = False,
+        negative_eigenvalues: bool = False,
+        output_gate: bool = True,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_floor: float = 0.0001,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.GatedDeltaNet(
+            d_model=d_model,
+            heads=heads,
+            head_dim=head_dim,
+            expand_v=expand_v,
+            num_v_heads=num_v_heads,
+            d_conv=d_conv,
+            conv_bias=conv_bias,
+            negative_eigenvalues=negative_eigenvalues,
+            output_gate=output_gate,
+            dt_min=dt_min,
+            dt_max=dt_max,
+            dt_floor=dt_floor,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class GatedDeltaProduct(InputDependentModule):
+    """Gated DeltaNet with several keys and values a step: a product of generalized Householder matrices.
+
+    Options as `ssm_core.layers.GatedDeltaProduct`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = GatedDeltaProduct(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.GatedDeltaProduct
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 6,
+        head_dim: int = 256,
+        expand_v: float = 2.0,
+        num_v_heads: int | None = None,
+        num_householder: int = 2,
+        d_conv: int = 4,
+        conv_bias: bool = False,
+        negative_eigenvalues: bool = True,
+        forget_gate: bool = True,
+        output_gate: bool = True,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_floor: float = 0.0001,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.GatedDeltaProduct(
+            d_model=d_model,
+            heads=heads,
+            head_dim=head_dim,
+            expand_v=expand_v,
+            num_v_heads=num_v_heads,
+            num_householder=num_householder,
+            d_conv=d_conv,
+            conv_bias=conv_bias,
+            negative_eigenvalues=negative_eigenvalues,
+            forget_gate=forget_gate,
+            output_gate=output_gate,
+            dt_min=dt_min,
+            dt_max=dt_max,
+            dt_floor=dt_floor,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class GDN2(InputDependentModule):
+    """Gated DeltaNet 2: instead of one strength, what is erased and what is written have gates of every channel.
+
+    Options as `ssm_core.layers.GDN2`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = GDN2(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.GDN2
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 16,
+        head_dim: int = 128,
+        expand_v: float = 1.0,
+        num_v_heads: int | None = None,
+        d_conv: int = 4,
+        conv_bias: bool = False,
+        negative_eigenvalues: bool = False,
+        lower_bound: float | None = None,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_floor: float = 0.0001,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.GDN2(
+            d_model=d_model,
+            heads=heads,
+            head_dim=head_dim,
+            expand_v=expand_v,
+            num_v_heads=num_v_heads,
+            d_conv=d_conv,
+            conv_bias=conv_bias,
+            negative_eigenvalues=negative_eigenvalues,
+            lower_bound=lower_bound,
+            dt_min=dt_min,
+            dt_max=dt_max,
+            dt_floor=dt_floor,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
 class GLA(InputDependentModule):
     """Gated linear attention: every channel of the keys forgets at a rate of its own, of the input.
 
@@ -88,6 +296,61 @@ class HGRN2(InputDependentModule):
             heads=heads,
             expand_k=expand_k,
             lower_bound=lower_bound,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class KDA(InputDependentModule):
+    """Kimi delta attention: the gated delta rule whose channels of keys have decays of their own.
+
+    Options as `ssm_core.layers.KDA`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = KDA(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.KDA
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 16,
+        head_dim: int = 128,
+        expand_v: float = 1.0,
+        num_v_heads: int | None = None,
+        d_conv: int = 4,
+        conv_bias: bool = False,
+        gate_bias: bool = False,
+        negative_eigenvalues: bool = False,
+        lower_bound: float | None = None,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_floor: float = 0.0001,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.KDA(
+            d_model=d_model,
+            heads=heads,
+            head_dim=head_dim,
+            expand_v=expand_v,
+            num_v_heads=num_v_heads,
+            d_conv=d_conv,
+            conv_bias=conv_bias,
+            gate_bias=gate_bias,
+            negative_eigenvalues=negative_eigenvalues,
+            lower_bound=lower_bound,
+            dt_min=dt_min,
+            dt_max=dt_max,
+            dt_floor=dt_floor,
             epsilon=epsilon,
             chunk=chunk,
         )
@@ -493,6 +756,53 @@ class RWKV6(InputDependentModule):
             head_dim=head_dim,
             mix_rank=mix_rank,
             decay_rank=decay_rank,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+class RWKV7(InputDependentModule):
+    """The time mix of RWKV-7: a delta rule that removes and adds with different keys, at rates of every channel.
+
+    Options as `ssm_core.layers.RWKV7`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = RWKV7(d_model=4, head_dim=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RWKV7
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        head_dim: int = 64,
+        decay_rank: int | None = None,
+        a_rank: int | None = None,
+        v_rank: int | None = None,
+        gate_rank: int | None = None,
+        first_values: str | None = None,
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        epsilon: float = 0.00064,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RWKV7(
+            d_model=d_model,
+            head_dim=head_dim,
+            decay_rank=decay_rank,
+            a_rank=a_rank,
+            v_rank=v_rank,
+            gate_rank=gate_rank,
+            first_values=first_values,
             layer_idx=layer_idx,
             num_layers=num_layers,
             epsilon=epsilon,
@@ -1171,8 +1481,13 @@ class SequenceModel(SequenceModule):
 
 
 MODULES.update(
+    DeltaNet=DeltaNet,
+    GatedDeltaNet=GatedDeltaNet,
+    GatedDeltaProduct=GatedDeltaProduct,
+    GDN2=GDN2,
     GLA=GLA,
     HGRN2=HGRN2,
+    KDA=KDA,
     Lightning=Lightning,
     LinearAttention=LinearAttention,
     Mamba=Mamba,
@@ -1182,6 +1497,7 @@ MODULES.update(
     RetNet=RetNet,
     RWKV5=RWKV5,
     RWKV6=RWKV6,
+    RWKV7=RWKV7,
     RWKVChannelMix=RWKVChannelMix,
     DSS=DSS,
     LinOSS=LinOSS,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .gated import Array, of_heads, sequences
+from .gated import Array, normed, of_heads, sequences, silu, tap
 
 MANY = ("k", "v", "beta", "erase", "write", "a", "b")
 
@@ -54,3 +54,44 @@ def gated_delta(v: SimpleNamespace, return_state: bool = False, chunk: int = 0, 
             y[row, t] = scale * np.einsum("hk,hkv->hv", of_heads(v.q[row, t], H), S)
         states.append(S)
     return (y, np.stack(states)) if return_state else y
+
+
+def convolved(params: dict[str, Array], u: Array, state: tuple[Array, ...]) -> tuple[list[Array], list[Array]]:
+    """silu(conv(W u)) of q, k and v, and the last inputs of the convolutions."""
+    found, inputs = [], []
+    for name, window in zip("qkv", state, strict=True):
+        bias = params.get(f"{name}_conv1d_bias", 0.0)
+        x, window = tap(window, params[f"{name}_proj_weight"] @ u, params[f"{name}_conv1d_weight"], bias)
+        found.append(silu(x))
+        inputs.append(window)
+    return found, inputs
+
+
+def of_norm_one(x: Array) -> Array:
+    return x / np.sqrt(np.sum(x**2, axis=-1, keepdims=True) + 1e-6)
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def gated_norm(params: dict[str, Array], y: Array, gate: Any, epsilon: float) -> Array:
+    """W_o (n(y) gate) of heads (H, V)."""
+    y = (normed(y, epsilon) * params["o_norm_weight"]).reshape(-1)
+    return params["o_proj_weight"] @ (y * gate)
+
+
+def sizes(options: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Heads of q and k, heads of v, K and V of layers whose values are grouped."""
+    heads, K = options["heads"], options["head_dim"]
+    return heads, options["num_v_heads"] or heads, K, int(options["expand_v"] * K)
+
+
+def shapes(options: dict[str, Any], substeps: int = 1) -> tuple[tuple[int, ...], ...]:
+    """Of their states."""
+    (G, H, K, V), taps = sizes(options), options["d_conv"] - 1
+    return (G * K, taps), (substeps * G * K, taps), (substeps * H * V, taps), (H, K, V)
+
+
+def read(S: Array, q: Array) -> Array:
+    return q.shape[-1] ** -0.5 * np.einsum("hk,hkv->hv", q, S)

@@ -54,7 +54,8 @@ def gated_delta(
     q           (batch, L, G, K), real: head h of the H uses group h // (H / G)
     k           (batch, L, G, K)
     v           (batch, L, H, V)
-    log_decay   g (batch, L, H), or (batch, L, H, K) of every channel; constant in time as (H,) or (H, K); 0 if None
+    log_decay   g (batch, L, H), or of every channel (batch, L, H, K) or (batch, L, G, K); constant in time as (H,) or
+                (H, K); 0 if None
     beta        (batch, L, H), mostly in [0, 2]; 1 if None
     erase       (batch, L, G, K) or (batch, L, H, K); 1 if None
     write       (batch, L, H, V); 1 if None
@@ -95,7 +96,7 @@ def gated_delta(
     if v.ndim not in (4, 5):
         raise ShapeError(f"{operation}: v must be (batch, L, H, V) ({shapes}).")
     factor = _checked(operation, signals, given, scale, 2, shapes)
-    batch, L, H, V = (*v.shape[:2], *v.shape[-2:])
+    (batch, L), (H, V) = v.shape[:2], v.shape[-2:]
     segments = checked_segments(operation, shapes, (batch,), L, **masks)
     check_given(operation, given, {"initial": ((segments.count(batch), H, k.shape[-1], V),)}, shapes)
     check_chunk(operation, chunk)
@@ -221,7 +222,7 @@ def _checked(
     if 0 in several:
         raise ShapeError(f"{operation}: a step needs at least one substep ({shapes}).")
     of_k = ((*many, G, K), (*many, H, K))
-    decays = ((*head, H), (*head, H, K), (H,), *(((H, K),) if lead == 2 else ()))
+    decays = ((*head, H), (*head, H, K), (*head, G, K), (H,), *(((H, K),) if lead == 2 else ()))
     wanted = {"log_decay": decays, "beta": ((*many, H),), "write": ((*many, H, V),)}
     check_given(operation, given, wanted | dict.fromkeys(("erase", "a", "b"), of_k), shapes)
     if "a" in given and "erase" in given:

@@ -77,8 +77,9 @@ def walk(reads: Array, q: Array, writes: Writes, g: Array, xp: Namespace) -> Wal
         total = first + last
     readers, keys = ([x[..., 0, :, :] for x in xs] for xs in (readers, keys))
     of_reads, of_q = ([s[..., 0, :, :] for s in row] for row in scores)
-    more = (keys[1], of_reads[1], of_q[1]) if len(keys) > 1 else (None, None, None)
-    return Walk(*readers, keys[0], more[0], total[..., 0, :, :], inverse[..., 0, :, :], of_q[0], *more[1:])
+    given, reads_given, seen_given = (keys[1], of_reads[1], of_q[1]) if len(keys) > 1 else (None, None, None)
+    total, inverse = total[..., 0, :, :], inverse[..., 0, :, :]
+    return Walk(*readers, keys[0], given, total, inverse, of_q[0], reads_given, seen_given)
 
 
 def halves(x: Array, xp: Namespace) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ def run_delta(
     Signals are (batch, L, heads, ...); those of several substeps have an axis more behind time.
     """
     xp = namespace("gated_delta", v=v["v"])
-    batch, L, H, V = (*v["v"].shape[:2], *v["v"].shape[-2:])
+    (batch, L), (H, V) = v["v"].shape[:2], v["v"].shape[-2:]
     signals = {name: x for name, x in v.items() if x is not None}
     g = signals.get("log_decay")
     g = xp.zeros((H,), dtype=v["v"].dtype, device=device(v["v"])) if g is None else g
@@ -162,12 +162,12 @@ def step_delta(v: Signals, state: Array, *, scale: float, xp: Namespace) -> tupl
     if s["v"].ndim == 3:
         s = {name: x[:, None, ...] for name, x in s.items()}
     s = {name: x if x.shape[2] == H else xp.repeat(x, H // x.shape[2], axis=2) for name, x in s.items()}
+    if g is not None:
+        g = g if g.ndim == 3 else g[..., None]
+        g = g if g.shape[-2] == H else xp.repeat(g, H // g.shape[-2], axis=-2)
     for j in range(s["v"].shape[1]):
         now = {name: x[:, j, ...] for name, x in s.items()}
-        if j or g is None:
-            now["g"] = xp.zeros_like(state[..., :1, 0])
-        else:
-            now["g"] = g if g.ndim == 3 or tuple(g.shape) == tuple(state.shape[1:3]) else g[..., None]
+        now["g"] = xp.zeros_like(state[..., :1, 0]) if j or g is None else g
         t = rule(now | {"q": v["q"]}, 1.0, xp)
         read = t["values"] if "given" not in t else xp.zeros_like(t["values"])
         w = read + xp.matmul(t["reads"][..., None, :], state)[..., 0, :]

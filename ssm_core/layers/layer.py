@@ -137,6 +137,11 @@ class Mixer(Layer):
     timed: ClassVar[bool] = True  # whether it has steps in time, which a rate and a step_scale multiply
 
     @property
+    def input_width(self) -> int:
+        """Features of the input."""
+        return self.d_model
+
+    @property
     def rate_width(self) -> int | None:
         """How many rates it takes at once; None: one for all channels."""
         return None
@@ -156,7 +161,7 @@ class Mixer(Layer):
 
     def entry(self, params: Parameters, u: Array, state: Any, *, rate: Any, step_scale: Any, **masks: Any) -> Entry:
         """The arguments of `apply`, checked; what lies beyond the lengths is zero from here on."""
-        xp = check_signal(self.name, u, self.d_model)
+        xp = check_signal(self.name, u, self.input_width)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
         segments = checked_segments(self.name, given, (B,), L, **masks)

@@ -27,6 +27,7 @@ from .gated.decay import (
     gated_linear_attention_summary,
     gated_linear_attention_update,
 )
+from .gated.delta import gated_delta, gated_delta_summary, gated_delta_update
 from .gated.selective import selective_scan, selective_summary
 from .gated.ssd import ssd, ssd_summary
 from .gated.state_update import selective_state_update
@@ -77,6 +78,9 @@ __all__ = [
     "from_control",
     "from_pretrained",
     "from_scipy",
+    "gated_delta",
+    "gated_delta_summary",
+    "gated_delta_update",
     "gated_linear_attention",
     "gated_linear_attention_summary",
     "gated_linear_attention_update",

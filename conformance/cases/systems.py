@@ -15,7 +15,7 @@ from .. import examples, truth
 from ..backends import HALF, STANDARD
 from ..examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
 from ..truth import Plain
-from . import decay, dplr, duality, rational, selective
+from . import decay, delta, dplr, duality, rational, selective
 from .functions import REALS, SIGNALS, Case
 
 DT = 0.1
@@ -328,6 +328,7 @@ RATIONAL = rational.ALL
 SELECTIVE = selective.ALL
 DUALITY = duality.ALL
 DECAY = decay.ALL
+DELTA = delta.ALL
 ALL = (
     *DISCRETIZE,
     *KERNEL,
@@ -342,5 +343,6 @@ ALL = (
     *SELECTIVE,
     *DUALITY,
     *DECAY,
+    *DELTA,
     *dplr.ALL,
 )

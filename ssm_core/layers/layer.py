@@ -151,6 +151,11 @@ class Mixer(Layer):
     timed: ClassVar[bool] = True  # whether it has steps in time, which a rate and a step_scale multiply
 
     @property
+    def input_width(self) -> int:
+        """Features of the input."""
+        return self.d_model
+
+    @property
     def rate_width(self) -> int | None:
         """How many rates it takes at once; None: one for all channels."""
         return None
@@ -175,7 +180,7 @@ class Mixer(Layer):
         bring = bringing(params)
         u, state, rate, step_scale = bring((u, state, rate, step_scale))
         masks = {name: bring(mask) for name, mask in masks.items()}
-        xp = check_signal(self.name, u, self.d_model)
+        xp = check_signal(self.name, u, self.input_width)
         flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)

@@ -1,8 +1,13 @@
 """Modules of PyTorch, one class a definition; written by `adapters/generate.py`."""
 
+from .delta_net import DeltaNet
 from .dss import DSS
+from .gated_delta_net import GatedDeltaNet
+from .gated_delta_product import GatedDeltaProduct
+from .gdn2 import GDN2
 from .gla import GLA
 from .hgrn2 import HGRN2
+from .kda import KDA
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .lightning import Lightning
 from .linear_attention import LinearAttention
@@ -17,6 +22,7 @@ from .retnet import RetNet
 from .rtf import RTF
 from .rwkv5 import RWKV5
 from .rwkv6 import RWKV6
+from .rwkv7 import RWKV7
 from .rwkv_channel_mix import RWKVChannelMix
 from .s4 import S4
 from .s4d import S4D
@@ -26,18 +32,24 @@ from .ssm import SSM
 
 __all__ = [
     "DSS",
+    "GDN2",
     "GLA",
     "HGRN2",
+    "KDA",
     "LMU",
     "LRU",
     "MLSTM",
     "RTF",
     "RWKV5",
     "RWKV6",
+    "RWKV7",
     "S4",
     "S4D",
     "S5",
     "SSM",
+    "DeltaNet",
+    "GatedDeltaNet",
+    "GatedDeltaProduct",
     "LanguageModel",
     "Lightning",
     "LinOSS",

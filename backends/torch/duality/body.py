@@ -10,14 +10,9 @@ from torch import Tensor
 from ssm_core.gated.ssd import CHUNK, _ssd
 from ssm_core.recurrences.segments import Segments
 
-<<<<<<< HEAD:backends/torch/duality/body.py
+from ..decay.dual_body import chunked_dual
 from ..gpu_kernels import kernels
 from ..transforms import forward_mode, transformed
-=======
-from .decay.dual_body import chunked_dual
-from .gpu_kernels import kernels
-from .transforms import forward_mode, transformed
->>>>>>> 90bd49ae459d5ccdc384e89af65eea03abf496ce:backends/torch/duality.py
 
 LARGEST = 256  # P and N
 
@@ -36,16 +31,9 @@ def ssd(
     P, N = drive.shape[-1], B.shape[-1]
     arrays = (drive, log_gates, B, C, state)
     single = all(x.dtype == torch.float32 for x in arrays)
-<<<<<<< HEAD:backends/torch/duality/body.py
-    if not single or 0 in (*drive.shape, N) or max(P, N) > LARGEST or transformed(drive) or forward_mode():
-        return NotImplemented
-    if kernels("duality", drive.device) is None:
-        return NotImplemented
-=======
     fits = single and 0 not in (*drive.shape, N) and max(P, N) <= LARGEST
-    if not fits or transformed(drive) or forward_mode() or kernels("triton_duality", drive.device) is None:
+    if not fits or transformed(drive) or forward_mode() or kernels("duality", drive.device) is None:
         return chunked_dual(*arrays, segments, chunk)
->>>>>>> 90bd49ae459d5ccdc384e89af65eea03abf496ce:backends/torch/duality.py
     return _Dual.apply(*arrays, segments.reset, segments.lengths)
 
 

@@ -164,7 +164,7 @@ class InputDependent(Mixer):
 
     def _check_step(self, params: Parameters, u_t: Array, state: State) -> None:
         operation = f"{self.name}.step"
-        check_signal(operation, u_t, self.d_model, step=True)
+        check_signal(operation, u_t, self.input_width, step=True)
         self.check_state(operation, state, u_t.shape[0], u_t)
         namespace(operation, u_t=u_t, params=next(iter(params.values())))
 

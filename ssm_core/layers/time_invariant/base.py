@@ -22,6 +22,7 @@ from ..._arrays.library import (
     dtype_name,
     floating,
     in_dtype_of,
+    is_array,
     is_complex,
     matmul,
     namespace,

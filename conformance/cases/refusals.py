@@ -26,11 +26,12 @@ RESET = np.zeros((2, 6), bool)
 SCALE = np.ones((2, 6), np.float32)
 STRICT = array_api_strict.ones((2, 6, H), dtype=array_api_strict.float32)
 
+WITHOUT_STEPS = "the layer is discrete and has no step that rate = .* could multiply"
 WHOLE = (0, -1, 1.5, "4", True, None)
 # Options that are whole numbers of at least 1, those that are flags, and those between 0 and 1.
 NUMBERS = {
     TimeInvariantCases: ("d_model", "d_state", "channels", "length", "blocks"),
-    GatedCases: ("d_model", "d_state", "d_conv", "expand", "head_dim", "n_groups", "rank", "chunk"),
+    GatedCases: ("d_model", "d_state", "d_conv", "expand", "head_dim", "heads", "n_groups", "rank", "chunk"),
 }
 FLAGS = ("conv_bias", "bias", "out_norm")
 EPSILONS = ("dt_floor", "epsilon", "norm_epsilon", "A_floor")
@@ -94,6 +95,8 @@ def of_options(cases: LayerCases) -> list[Row]:
         ]
         wrong = (0, 1, -1e-5, np.nan, "a", True, [1e-5])
         rows += [row for name in EPSILONS for row in refused(name, wrong, rf"{name} = .* must lie in \(0, 1\)")]
+        if not cases.has("n_groups"):
+            return rows
         rows += refused("head_dim", (3,), rf"head_dim = 3 must divide expand \* d_model = {2 * H}")
         rows += refused("head_dim", (16,), "head_dim = 16 must divide")
         rows += refused("n_groups", (3,), "n_groups = 3 must divide the 4 heads")
@@ -207,10 +210,23 @@ def of_masks(cases: LayerCases) -> list[Row]:
             (lambda: t.apply(step_scale=SCALE.astype(int)), DTypeError, "step_scale has dtype int64"),
             (lambda: t.apply(step_scale=2.0), DTypeError, "step_scale is a float"),
         ]
-    elif isinstance(cases, TimeInvariantCases):
+    elif isinstance(cases, TimeInvariantCases) and cases.timed:
         message = "step_scale needs a continuous Diagonal system"
         rows.append((lambda: t.apply(step_scale=SCALE), OptionError, message))
     return rows
+
+
+def of_steps(cases: LayerCases) -> list[Row]:
+    """What a layer without steps in time has no use for."""
+    t = Tried(cases)
+    if cases.timed:
+        return []
+    return [
+        (lambda: t.apply(rate=2.0), OptionError, WITHOUT_STEPS),
+        (lambda: t.apply(rate=np.ones((), np.float32)), OptionError, WITHOUT_STEPS),
+        (lambda: t.layer.stepper(t.params, rate=0.5), OptionError, WITHOUT_STEPS),
+        (lambda: t.apply(step_scale=SCALE), OptionError, "the layer is discrete and has no steps that step_scale"),
+    ]
 
 
 def of_time_invariant(cases: TimeInvariantCases) -> list[Row]:
@@ -251,13 +267,7 @@ def of_time_invariant(cases: TimeInvariantCases) -> list[Row]:
             (lambda: t.step(state=state + 0j), DTypeError, "state .*real"),
         ]
     if not cases.timed:
-        message = "the layer is discrete and has no step that rate = .* could multiply"
-        found += [
-            (lambda: t.apply(rate=2.0), OptionError, message),
-            (lambda: t.apply(rate=np.ones((), np.float32)), OptionError, message),
-            (lambda: t.layer.stepper(t.params, rate=0.5), OptionError, message),
-            (lambda: t.layer.kernel(t.params, 3, rate=0.5), OptionError, message),
-        ]
+        found.append((lambda: t.layer.kernel(t.params, 3, rate=0.5), OptionError, WITHOUT_STEPS))
     return found + _both_directions(cases)
 
 
@@ -266,8 +276,8 @@ def _both_directions(cases: TimeInvariantCases) -> list[Row]:
     both = cases.plain.with_options(bidirectional=True).layer
     params, state = both.initial_parameters(), np.ones(both.state_shape(2), np.float32)
     wrong: tuple[dict[str, Any], ...] = (
-        {"state": state}, {"return_state": True}, {"reset": RESET}, {"step_scale": SCALE}, {"mode": "chunk"},
-        {"mode": "scan"},
+        {"state": state}, {"return_state": True}, {"reset": RESET}, {"mode": "chunk"}, {"mode": "scan"},
+        *([{"step_scale": SCALE}] if cases.timed else []),
     )  # fmt: skip
     return [
         *[
@@ -312,11 +322,15 @@ def of_gated(cases: GatedCases) -> list[Row]:
             ),
             (lambda f=call: f((*good[:-1], good[-1][..., None])), ShapeError, "of the state must be"),
         ]
+    found += [
+        (lambda: t.step(state=None), ShapeError, "not a NoneType"),
+        (lambda: t.apply(mode="conv"), OptionError, "unknown mode 'conv'. Known: 'auto'"),
+    ]
+    if not cases.timed:
+        return found
     message = "step_scale .*must be positive and finite"
     return [
         *found,
-        (lambda: t.step(state=None), ShapeError, "not a NoneType"),
-        (lambda: t.apply(mode="conv"), OptionError, "unknown mode 'conv'. Known: 'auto'"),
         (lambda: t.apply(step_scale=0 * SCALE), DomainError, r"step_scale \(shape \(2, 6\)\) must be positive"),
         (lambda: t.apply(step_scale=-SCALE), DomainError, message),
         (lambda: t.apply(step_scale=np.nan * SCALE), DomainError, message),
@@ -350,4 +364,4 @@ def of_packing(cases: LayerCases) -> list[Row]:
 def of_the_kind(cases: LayerCases) -> list[Row]:
     """All that follows from the kind of a layer."""
     more = of_time_invariant(cases) if isinstance(cases, TimeInvariantCases) else of_gated(cases)
-    return [*of_options(cases), *of_signals(cases), *of_masks(cases), *more, *of_packing(cases)]
+    return [*of_options(cases), *of_signals(cases), *of_masks(cases), *of_steps(cases), *more, *of_packing(cases)]

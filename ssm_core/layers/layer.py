@@ -134,14 +134,24 @@ class Mixer(Layer):
     """A layer that maps (B, L, H) to (B, L, H), with states before and after."""
 
     d_model: int
+    timed: ClassVar[bool] = True  # whether it has steps in time, which a rate and a step_scale multiply
+
+    @property
+    def rate_width(self) -> int | None:
+        """How many rates it takes at once; None: one for all channels."""
+        return None
 
     @abstractmethod
     def check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
         """Raise unless it is a state of so many sequences, of the library and device of u."""
 
     def check_rate(self, rate: Any) -> Any:
-        """The rate, a plain number where it is one; raises unless it is a positive number or an array ()."""
-        check_rate(self.name, rate, None)
+        """The rate, a plain number where it is one; raises for another than 1 where no step is there to multiply."""
+        check_rate(self.name, rate, self.rate_width)
+        if not self.timed and (is_array(rate) or rate != 1):
+            raise OptionError(
+                f"{self.name}: the layer is discrete and has no step that rate = {rate!r} could multiply."
+            )
         return rate.item() if isinstance(rate, np.generic) else rate
 
     def entry(self, params: Parameters, u: Array, state: Any, *, rate: Any, step_scale: Any, **masks: Any) -> Entry:
@@ -151,6 +161,10 @@ class Mixer(Layer):
         given = describe(u=u, step_scale=step_scale, **masks)
         segments = checked_segments(self.name, given, (B,), L, **masks)
         if step_scale is not None:
+            if not self.timed:
+                raise OptionError(
+                    f"{self.name}: the layer is discrete and has no steps that step_scale could multiply."
+                )
             require_arrays(self.name, step_scale=step_scale)
             real_floating(self.name, step_scale=step_scale)
             if tuple(step_scale.shape) != (B, L):

@@ -194,6 +194,22 @@ def step_bias(name: str, n: int, dt_min: float, dt_max: float, dt_floor: float) 
     return Parameter(name, (n,), draw, no_weight_decay=True)
 
 
+def in_heads(x: Array, heads: int, xp: Namespace) -> Array:
+    """(..., heads * D) as (..., heads, D)."""
+    return xp.reshape(x, (*x.shape[:-1], heads, x.shape[-1] // heads))
+
+
+def joined_heads(x: Array, xp: Namespace) -> Array:
+    """(..., heads, D) as (..., heads * D)."""
+    return xp.reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+
+
+def check_divides(layer: str, name: str, parts: int, whole: str, n: int) -> None:
+    """Raise unless an option divides a number, named as the formula of it."""
+    if n % parts:
+        raise OptionError(f"{layer}: {name} = {parts} must divide {whole} = {n}.")
+
+
 def check_bools(layer: str, **options: Any) -> None:
     for name, value in options.items():
         if not isinstance(value, bool):

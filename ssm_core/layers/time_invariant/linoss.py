@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..._arrays.errors import unknown
 from ..._arrays.library import Array, Namespace, device
@@ -57,6 +57,8 @@ class LinOSS(TimeInvariant):
     activation: str | None = "gelu"
     output: str | None = "glu"
     skip: bool = True
+
+    timed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.check_options()

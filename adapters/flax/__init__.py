@@ -3,9 +3,12 @@
 from .base import MODULES, SSMModule, module
 from .modules import (
     DSS,
+    HGRN,
     LMU,
     LRU,
+    RGLRU,
     RTF,
+    RWKV4,
     S4,
     S4D,
     S5,
@@ -24,10 +27,13 @@ from .weights import load, param_labels, save
 
 __all__ = [
     "DSS",
+    "HGRN",
     "LMU",
     "LRU",
     "MODULES",
+    "RGLRU",
     "RTF",
+    "RWKV4",
     "S4",
     "S4D",
     "S5",

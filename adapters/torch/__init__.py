@@ -4,9 +4,12 @@ from .base import MODULES, SSMModule, module
 from .exporting import RealStepper, real_stepper
 from .modules import (
     DSS,
+    HGRN,
     LMU,
     LRU,
+    RGLRU,
     RTF,
+    RWKV4,
     S4,
     S4D,
     S5,
@@ -25,10 +28,13 @@ from .weights import load, param_groups, save
 
 __all__ = [
     "DSS",
+    "HGRN",
     "LMU",
     "LRU",
     "MODULES",
+    "RGLRU",
     "RTF",
+    "RWKV4",
     "S4",
     "S4D",
     "S5",

@@ -18,6 +18,6 @@ def token_shift(u: Array, before: Array, segments: Segments, xp: Namespace) -> t
         previous = xp.where(segments.reset[..., None], xp.zeros_like(previous), previous)
     if segments.lengths is None:
         return previous, xp.concat([u[:, -1, :]], axis=0)  # a copy: it holds no other inputs
-    last = segments.lengths[:, None, None]
+    last = xp.astype(segments.lengths, xp.arange(1).dtype)[:, None, None]
     whole = xp.concat([before[:, None, :], u], axis=1)
     return previous, xp.take_along_axis(whole, xp.broadcast_to(last, (u.shape[0], 1, u.shape[2])), axis=1)[:, 0, :]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .gated.base import InputDependent
+from .gated.hgrn import HGRN
 from .gated.mamba import Mamba
 from .gated.mamba2 import Mamba2
 from .gated.mamba3 import Mamba3
+from .gated.rg_lru import RGLRU
+from .gated.rwkv4 import RWKV4
 from .layer import Layer, Stepper
 from .parameters import HostRandom, Parameter, Parameters, Random
 from .registry import LAYERS, make, registered
@@ -24,10 +27,13 @@ from .time_invariant.ssm import SSM
 
 __all__ = [
     "DSS",
+    "HGRN",
     "LAYERS",
     "LMU",
     "LRU",
+    "RGLRU",
     "RTF",
+    "RWKV4",
     "S4",
     "S4D",
     "S5",

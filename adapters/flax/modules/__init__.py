@@ -1,6 +1,7 @@
 """Modules of Flax NNX, one class a definition; written by `adapters/generate.py`."""
 
 from .dss import DSS
+from .hgrn import HGRN
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .linoss import LinOSS
 from .lmu import LMU
@@ -8,7 +9,9 @@ from .lru import LRU
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .mamba3 import Mamba3
+from .rg_lru import RGLRU
 from .rtf import RTF
+from .rwkv4 import RWKV4
 from .s4 import S4
 from .s4d import S4D
 from .s5 import S5
@@ -17,9 +20,12 @@ from .ssm import SSM
 
 __all__ = [
     "DSS",
+    "HGRN",
     "LMU",
     "LRU",
+    "RGLRU",
     "RTF",
+    "RWKV4",
     "S4",
     "S4D",
     "S5",

@@ -12,8 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ..._arrays.errors import DTypeError, OptionError, ShapeError, describe, unknown
 from ..._arrays.library import (
     Array,

@@ -15,7 +15,7 @@ from .. import examples, truth
 from ..backends import HALF, STANDARD
 from ..examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
 from ..truth import Plain
-from . import dplr, duality, rational, selective
+from . import dplr, duality, rational, selective, vectors
 from .functions import REALS, SIGNALS, Case
 
 DT = 0.1
@@ -327,6 +327,7 @@ HIPPO_RECONSTRUCT = (
 RATIONAL = rational.ALL
 SELECTIVE = selective.ALL
 DUALITY = duality.ALL
+VECTORS = vectors.ALL
 ALL = (
     *DISCRETIZE,
     *KERNEL,
@@ -340,5 +341,6 @@ ALL = (
     *RATIONAL,
     *SELECTIVE,
     *DUALITY,
+    *VECTORS,
     *dplr.ALL,
 )

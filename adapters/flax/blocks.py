@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
 from .base import BASES, MODULES, module
-from .file_names import file_arrays, load_arrays
+from .file_names import file_arrays, set_arrays
 
 
 class Block(nnx.Module):
@@ -50,7 +50,8 @@ class Block(nnx.Module):
         return getattr(self, self.definition.mixer_name)
 
     def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+        postnorm = self.definition.postnorm
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
 
 
 class ChannelMix(nnx.Module):
@@ -218,12 +219,7 @@ class LanguageModule(ModelModule):
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> Self:
         """The model of a directory with config.json and safetensors files. As `ssm_core.from_pretrained`."""
-        definition, tensors = pretrained.read(directory)
-        if not issubclass(cls, MODULES[definition.name]):
-            raise OptionError(f"{cls.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}.")
-        loaded = cls(**definition.options(), rngs=nnx.Rngs(0), param_dtype=param_dtype)
-        load_arrays(loaded, tensors, param_dtype)
-        return loaded
+        return loaded(directory, cls, param_dtype=param_dtype)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
@@ -240,6 +236,34 @@ def _prefill(
 @partial(jax.jit, static_argnums=0)
 def _step(definition: models.LanguageModel, params: Any, ids: jax.Array, state: Any) -> Any:
     return definition.stepper(params)(ids, state)
+
+
+def from_pretrained(directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> LanguageModule:
+    """The model of a Hugging Face directory, of the class that its config.json describes.
+
+    Its parameters are read one at a time, in the dtype asked for. As `ssm_core.from_pretrained`.
+    """
+    return loaded(directory, LanguageModule, param_dtype=param_dtype)
+
+
+Loaded = TypeVar("Loaded", bound=LanguageModule)
+
+
+def loaded(directory: str | os.PathLike[str], kind: type[Loaded], *, param_dtype: Any) -> Loaded:
+    """The model of a directory, of a class that is of this kind: made without storage, then read tensor by tensor."""
+    definition, tensors = pretrained.opened(directory)
+    written = MODULES.get(definition.name, LanguageModule)
+    cls = kind if issubclass(kind, written) else written
+    if not issubclass(cls, kind):
+        raise OptionError(
+            f"{kind.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}. Use "
+            "adapters.flax.from_pretrained, which picks the class."
+        )
+    options: Any = definition.options()
+    made: Any = nnx.eval_shape(lambda: cls(**options, rngs=nnx.Rngs(0), param_dtype=param_dtype))
+    made.definition = definition
+    set_arrays(made, lambda name: tensors[name].array(jnp, param_dtype))
+    return made
 
 
 BASES[models.SequenceModel] = SequenceModule

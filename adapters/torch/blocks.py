@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,8 @@ class Block(nn.Module):
         return getattr(self, self.definition.mixer_name)
 
     def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+        postnorm = self.definition.postnorm
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
 
 
 class ChannelMix(nn.Module):
@@ -233,16 +234,53 @@ class LanguageModule(ModelModule):
         cls, directory: str | os.PathLike[str], *, device: Any = None, dtype: torch.dtype | None = None
     ) -> Self:
         """The model of a directory with config.json and safetensors files. As `ssm_core.from_pretrained`."""
-        definition, tensors = pretrained.read(directory)
-        if not issubclass(cls, MODULES[definition.name]):
-            raise OptionError(f"{cls.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}.")
-        loaded = cls(**definition.options(), device=device, dtype=dtype)
-        loaded.load_state_dict({name: torch.from_numpy(x) for name, x in tensors.items()})
-        return loaded
+        return loaded(directory, cls, device=device, dtype=dtype)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
         pretrained.save_pretrained(self.definition, self.arrays(), directory)
+
+
+def from_pretrained(
+    directory: str | os.PathLike[str], *, device: Any = None, dtype: torch.dtype | None = None
+) -> LanguageModule:
+    """The model of a Hugging Face directory, of the class that its config.json describes.
+
+    Its parameters are read one at a time, in the dtype asked for. As `ssm_core.from_pretrained`.
+
+    >>> import tempfile
+    >>> from ssm_core.adapters.torch import Mamba2LM, from_pretrained
+    >>> directory = tempfile.mkdtemp()
+    >>> Mamba2LM(10, d_model=8, n_layers=1, layer_options={"head_dim": 4}).save_pretrained(directory)
+    >>> type(from_pretrained(directory)).__name__
+    'Mamba2LM'
+    """
+    return loaded(directory, LanguageModule, device=device, dtype=dtype)
+
+
+Loaded = TypeVar("Loaded", bound=LanguageModule)
+
+
+def loaded(directory: str | os.PathLike[str], kind: type[Loaded], *, device: Any, dtype: torch.dtype | None) -> Loaded:
+    """The model of a directory, of a class that is of this kind: made without storage, then read tensor by tensor."""
+    definition, tensors = pretrained.opened(directory)
+    written = MODULES.get(definition.name, LanguageModule)
+    cls = kind if issubclass(kind, written) else written
+    if not issubclass(cls, kind):
+        raise OptionError(
+            f"{kind.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}. Use "
+            "adapters.torch.from_pretrained, which picks the class."
+        )
+    made: Any = cls(**definition.options(), device="meta", dtype=dtype)
+    made.definition = definition
+    made.to_empty(device=torch.get_default_device() if device is None else device)
+    with torch.no_grad():
+        for name, p in made.named_parameters():
+            flat, first = p.view(-1), 0
+            for piece in tensors[name].pieces():
+                flat[first : first + len(piece)] = torch.from_numpy(piece)
+                first += len(piece)
+    return made
 
 
 BASES[models.SequenceModel] = SequenceModule

@@ -306,7 +306,11 @@ def of_gated(cases: GatedCases) -> list[Row]:
     found: list[Row] = []
     for call in (lambda s: t.apply(state=s), lambda s: t.step(state=s)):
         found += [
-            (lambda f=call: f(good[:1]), ShapeError, rf"tuple of {names}, not a tuple of 1.*initial_state\(2\)"),
+            (
+                lambda f=call: f(good[:-1]),
+                ShapeError,
+                rf"tuple of {names}, not a tuple of {len(good) - 1}.*initial_state\(2\)",
+            ),
             (lambda f=call: f((*good, good[0])), ShapeError, f"not a tuple of {len(good) + 1}"),
             (lambda f=call: f(good[0]), ShapeError, f"state must be a tuple of {names}, not a ndarray"),
             (lambda f=call: f(0.0), ShapeError, "not a float"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import dispatched, framework, load
+from .dispatch import dispatched, framework, is_traced, load
 from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
 
 Array = Any  # an array of any library that follows the array API standard
@@ -117,6 +117,10 @@ def real_floating(operation: str, **arrays: Any) -> None:
         floating(operation, **{name: x})
         if is_complex(x):
             raise DTypeError(f"{operation}: {name} has dtype {dtype_name(x)}, but must be real.")
+
+
+def is_floating(x: Array) -> bool:
+    return dtype_name(x) in _FLOATING
 
 
 def is_complex(x: Array) -> bool:
@@ -235,6 +239,12 @@ def _to_numpy(x: Array) -> Any:
 
 
 @dispatched
+def readable(x: Array) -> bool:
+    """Whether the values of x are known and can decide what to do: not under a trace."""
+    return not is_traced(x)
+
+
+@dispatched
 def exp(z: Array) -> Array:
     """e^z, which some libraries are slow at for complex numbers. Where e^Re(z) overflows, inf or NaN."""
     return namespace("exp", z=z).exp(z)
@@ -266,6 +276,18 @@ def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     product = xp.reshape(product, (*product.shape[:batch], *lead, x.shape[-2], product.shape[-1]))
     back = (*range(batch, batch + extra), *range(batch), x.ndim - 2, x.ndim - 1)
     return xp.permute_dims(product, back)
+
+
+def owned(x: Any) -> Any:
+    """Arrays, in nested tuples as they are, that hold their numbers alone: of a view into a larger one a copy."""
+    if isinstance(x, tuple | list):
+        return tuple(owned(part) for part in x)
+    return x if x is None else _owned(x)
+
+
+@dispatched
+def _owned(x: Array) -> Array:
+    return namespace("owned", x=x).asarray(x, copy=True)
 
 
 def padded(x: Array, n: int, xp: Namespace) -> Array:

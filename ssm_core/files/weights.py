@@ -50,7 +50,7 @@ def load(path: str | os.PathLike[str], *, xp: Any = None) -> tuple[Layer, Parame
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, np.ndarray]]:
-    """The layer and its checked parameters, in NumPy."""
+    """The layer and its checked parameters, in NumPy, at least float32."""
     safetensors = _safetensors()
     from safetensors import SafetensorError, safe_open
 
@@ -67,7 +67,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, np.ndarray]]:
     layer = _stored_layer(os.fspath(path), metadata[KEY])
     tensors = safetensors.load_file(os.fspath(path))
     check_parameters("load", layer, tensors)
-    return layer, tensors
+    return layer, {name: x if x.dtype == np.float64 else np.asarray(x, np.float32) for name, x in tensors.items()}
 
 
 def _stored_layer(path: str, entry: str) -> Layer:

@@ -9,7 +9,9 @@ import numpy as np
 
 from .._arrays.errors import DomainError, OptionError, ShapeError
 from .._arrays.library import Array, Namespace
+from .._arrays.values import check_finite
 from ..functions.special import softplus
+from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments
 
 
@@ -63,6 +65,34 @@ def check_chunk(operation: str, chunk: Any, option: str = "chunk") -> None:
     """Raise unless an option that counts steps is a whole number."""
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise OptionError(f"{operation}: {option} = {chunk!r} must be a whole number of at least 1.")
+
+
+def kept_finite(
+    operation: str,
+    arrays: dict[str, Array],
+    segments: Segments,
+    xp: Namespace,
+    *,
+    axis: int,
+    kept: tuple[int, int],
+    signals: tuple[str, ...],
+    state: tuple[str, ...] = ("initial",),
+) -> tuple[dict[str, Array], Broken]:
+    """The arrays with zero for what lies beyond the lengths and what is not finite beside others, and what that breaks.
+
+    Signals have time on `axis`, batch and heads on the axes `kept`. Where nothing is cut, or what is not finite is no
+    signal, it is refused on the host.
+    """
+    timed = {name: arrays[name] for name in signals if name in arrays}
+    entering = {name: arrays[name] for name in state if name in arrays}
+    timed = segments.all_masked(timed, axis, xp)
+    if not segments.cut:
+        check_finite(operation, xp, **timed, **entering)
+    first = tuple(entering.values()) or None
+    rows: dict[str, Any] = {"shared": ("B", "C"), "passing": ("C", "z")}
+    timed, first, broken = kept_apart(segments, timed, first, xp, axis=axis, kept=kept, **rows)
+    check_finite(operation, xp, **{name: x for name, x in arrays.items() if name not in timed and name not in entering})
+    return arrays | timed | dict(zip(entering, first or (), strict=True)), broken
 
 
 def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes: object) -> None:

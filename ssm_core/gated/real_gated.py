@@ -20,6 +20,7 @@ from .._arrays.library import (
 )
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import activation
+from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
@@ -62,16 +63,17 @@ def hgrn(
     array([1.   , 1.368, 1.503])
     """
     operation, masks = "hgrn", {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    v, segments, shapes = checked_vectors(operation, {"x": x, "log_decay": log_decay}, {}, {"initial": initial}, masks)
+    signals, first = {"x": x, "log_decay": log_decay}, {"initial": initial}
+    v, segments, broken, shapes = checked_vectors(operation, signals, {}, first, masks)
     xp = namespace(operation, x=x)
     with overflow_ignored(x):
         y, state = run_hgrn(
             v["x"], v["log_decay"], segments=segments, initial=v.get("initial"), want_state=return_state
         )
-    if not any(m is not None for m in masks.values()):
+    if not segments.cut:
         _check_bounded(operation, xp, y, shapes)
-    y = in_dtype_of(x, y, xp)
-    return (y, state) if return_state else y
+    y = in_dtype_of(x, broken.marked(y, 1, xp), xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
 
 def hgrn_update(state: Array, x: Array, log_decay: Array) -> tuple[Array, Array]:
@@ -115,11 +117,11 @@ def hgrn_summary(
     (array([[0.05]]), array([[1.503]]))
     """
     operation, masks = "hgrn_summary", {"reset": reset, "lengths": lengths}
-    v, segments, _ = checked_vectors(operation, {"x": x, "log_decay": log_decay}, {}, {}, masks)
+    v, segments, broken, _ = checked_vectors(operation, {"x": x, "log_decay": log_decay}, {}, {}, masks)
     xp = namespace(operation, x=x)
     _, state = run_hgrn(v["x"], v["log_decay"], segments=segments)
-    P = xp.exp(xp.sum(segments.masked(v["log_decay"], 1, xp), axis=1))
-    return Elementwise(through_segments(P, segments, 1, xp), state)
+    P = xp.exp(xp.sum(v["log_decay"], axis=1))
+    return Elementwise(through_segments(P, segments, 1, xp), broken.marked_state(state, xp))
 
 
 def rg_lru(
@@ -162,14 +164,13 @@ def rg_lru(
     """
     operation, masks = "rg_lru", {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
     signals = {"x": x, "input_gate": input_gate, "recurrent_gate": recurrent_gate}
-    v, segments, _ = checked_vectors(
-        operation, signals, {"recurrent_param": recurrent_param}, {"initial": initial}, masks
-    )
+    constants = {"recurrent_param": recurrent_param}
+    v, segments, broken, _ = checked_vectors(operation, signals, constants, {"initial": initial}, masks)
     xp = namespace(operation, x=x)
     first = None if initial is None else (v["initial"], xp.ones_like(v["initial"][:, 0]))
     y, (state, _) = run_rg_lru(v, segments=segments, initial=first, want_state=return_state)
-    y = in_dtype_of(x, y, xp)
-    return (y, state) if return_state else y
+    y = in_dtype_of(x, broken.marked(y, 1, xp), xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
 
 def rg_lru_update(
@@ -228,13 +229,14 @@ def rg_lru_summary(
     """
     operation, masks = "rg_lru_summary", {"reset": reset, "lengths": lengths}
     signals = {"x": x, "input_gate": input_gate, "recurrent_gate": recurrent_gate}
-    v, segments, _ = checked_vectors(operation, signals, {"recurrent_param": recurrent_param}, {}, masks)
+    constants = {"recurrent_param": recurrent_param}
+    v, segments, broken, _ = checked_vectors(operation, signals, constants, {}, masks)
     xp = namespace(operation, x=x)
     zero = xp.zeros((x.shape[0], x.shape[2]), dtype=v["x"].dtype, device=device(x))
     _, (state, _) = run_rg_lru(v, segments=segments, initial=(zero, xp.ones_like(zero[:, 0])))
     log_a, _ = kept_and_entering(v["recurrent_gate"], v["recurrent_param"], xp)
     P = xp.exp(xp.sum(segments.masked(log_a, 1, xp), axis=1))
-    return Elementwise(through_segments(P, segments, 1, xp), state)
+    return Elementwise(through_segments(P, segments, 1, xp), broken.marked_state(state, xp))
 
 
 def run_hgrn(
@@ -307,8 +309,12 @@ def _scanned(
 
 def checked_vectors(
     operation: str, signals: Arrays, constants: Arrays, state: dict[str, Any], masks: dict[str, Any]
-) -> tuple[Arrays, Segments, object]:
-    """What is given in the precision of states, of signals (batch, L, W), constants (W,) and states (batch, W)."""
+) -> tuple[Arrays, Segments, Broken, object]:
+    """What is given in the precision of states, of signals (batch, L, W), constants (W,) and states (batch, W).
+
+    What lies beyond the lengths is zero, and what is not finite too where sequences are cut: the record says what it
+    breaks.
+    """
     given = {name: s for name, s in state.items() if s is not None}
     cuts = {name: m for name, m in masks.items() if m is not None}
     arrays = signals | constants | given
@@ -322,12 +328,12 @@ def checked_vectors(
     segments = checked_segments(operation, shapes, (batch,), L, **masks)
     wanted = dict.fromkeys(signals, (tuple(x.shape),)) | dict.fromkeys(constants, ((W,),))
     check_given(operation, arrays, wanted | dict.fromkeys(given, ((segments.count(batch), W),)), shapes)
-    if cuts:  # what is cut off may be anything
-        check_finite(operation, xp, **constants)
-    else:
-        check_finite(operation, xp, **arrays)
     dtype = compute_dtype(xp, *arrays.values())
-    return {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}, segments, shapes
+    signals = segments.all_masked(signals, 1, xp)
+    check_finite(operation, xp, **constants, **({} if segments.cut else signals | given))
+    signals, first, broken = kept_apart(segments, signals, tuple(given.values()), xp, axis=1, kept=(0, 2))
+    arrays = signals | constants | dict(zip(given, first, strict=True))
+    return {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}, segments, broken, shapes
 
 
 def checked_step(operation: str, signals: Arrays, constants: Arrays, state: Arrays) -> Arrays:

@@ -63,11 +63,12 @@ def rwkv4(
     state = {} if initial is None else dict(zip(NAMES, initial, strict=True))
     check_chunk(operation, chunk)
     constants = {"log_decay": log_decay, "bonus": bonus}
-    a, segments, _ = checked_vectors(operation, {"k": k, "v": v}, constants, state, masks)
+    a, segments, broken, _ = checked_vectors(operation, {"k": k, "v": v}, constants, state, masks)
     first: Any = tuple(a[name] for name in state) or None
     y, last = run_rwkv4(a, segments=segments, initial=first, chunk=chunk, want_state=return_state)
-    y = in_dtype_of(v, y, namespace(operation, v=v))
-    return (y, last) if return_state else y
+    xp = namespace(operation, v=v)
+    y = in_dtype_of(v, broken.marked(y, 1, xp), xp)
+    return (y, broken.marked_state(last, xp)) if return_state else y
 
 
 def rwkv4_update(state: State, k: Array, v: Array, log_decay: Array, bonus: Array) -> tuple[Array, State]:
@@ -119,11 +120,11 @@ def rwkv4_summary(
     """
     operation, masks = "rwkv4_summary", {"reset": reset, "lengths": lengths}
     check_chunk(operation, chunk)
-    a, segments, _ = checked_vectors(operation, {"k": k, "v": v}, {"log_decay": log_decay}, {}, masks)
+    a, segments, broken, _ = checked_vectors(operation, {"k": k, "v": v}, {"log_decay": log_decay}, {}, masks)
     xp = namespace(operation, k=k)
     _, state = run_rwkv4(a | {"bonus": xp.zeros_like(a["log_decay"])}, segments=segments, chunk=chunk)
     through = xp.sum(_decays(a["k"], a["log_decay"], segments, xp), axis=1)
-    return Weighted(xp.clip(through, LOWEST), state)
+    return Weighted(xp.clip(through, LOWEST), broken.marked_state(state, xp))
 
 
 class Weighted(NamedTuple):

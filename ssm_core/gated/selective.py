@@ -23,13 +23,14 @@ from .._arrays.library import (
     require_arrays,
     to_complex,
 )
-from .._arrays.values import check_finite, overflow_ignored
+from .._arrays.values import overflow_ignored
 from ..functions.special import phi1, silu
+from ..recurrences.broken import Broken
 from ..recurrences.diagonal import gated_scan, steps_at_once
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Carried, Elementwise, through_segments, without_steps
-from .checks import check_chunk, check_given, check_no_overflow, steps_of
+from .checks import check_chunk, check_given, check_no_overflow, kept_finite, steps_of
 
 DISCRETIZATIONS = ("mamba", "zoh", "trapezoidal")
 
@@ -87,13 +88,14 @@ def selective_scan(
     optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial}
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
     options: dict[str, Any] = {"softplus": dt_softplus, "discretization": discretization, "chunk": chunk}
-    v, segments, shapes = _checked("selective_scan", required, optional, masks, **options)
+    v, segments, broken, shapes = _checked("selective_scan", required, optional, masks, **options)
     options = {"discretization": discretization, "chunk": chunk, "want_state": return_state}
     y, state = _outputs("selective_scan", v, segments, shapes, **options)
     y = y if D is None else y + v["D"][:, None] * v["u"]
     y = y if z is None else y * silu(v["z"])
-    y = in_dtype_of(u, y, namespace("selective_scan", u=u))
-    return (y, state) if return_state else y
+    xp = namespace("selective_scan", u=u)
+    y = in_dtype_of(u, broken.marked(y, -1, xp), xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
 
 def _checked(
@@ -105,7 +107,7 @@ def _checked(
     softplus: bool,
     discretization: str,
     chunk: int | None,
-) -> tuple[dict[str, Array], Segments, object]:
+) -> tuple[dict[str, Array], Segments, Broken, object]:
     """The arrays that are given, in the precision of the states, dt as the steps that it means; and their shapes."""
     require_arrays(operation, **required)
     given = {name: x for name, x in optional.items() if x is not None}
@@ -132,14 +134,15 @@ def _checked(
         raise DTypeError(f"{operation}: initial is complex, but the states of a real A are real ({shapes}).")
     if chunk is not None:
         check_chunk(operation, chunk)
-    check_finite(operation, xp, **arrays)
+    signals = ("u", "dt", "z", *(name for name in ("B", "C") if name in arrays and arrays[name].ndim > 2))
+    arrays, broken = kept_finite(operation, arrays, segments, xp, axis=-1, kept=(0, 1), signals=signals)
     dtype = real_dtype(compute_dtype(xp, *required.values()), xp)
     v = {name: _as_precise(x, dtype, xp) for name, x in arrays.items()}
     if "initial" in v:
         v["initial"] = xp.astype(v["initial"], xp.result_type(v["A"].dtype, dtype), copy=False)
     bias = v["dt_bias"][:, None] if "dt_bias" in v else None
     v["dt"] = steps_of(operation, v["dt"], shapes, xp, bias=bias, with_softplus=softplus)
-    return v, segments, shapes
+    return v, segments, broken, shapes
 
 
 def _outputs(
@@ -221,9 +224,9 @@ def selective_summary(
     operation, required = "selective_summary", {"u": u, "dt": dt, "A": A, "B": B}
     masks, optional = {"reset": reset, "lengths": lengths}, {"dt_bias": dt_bias}
     options: dict[str, Any] = {"discretization": discretization, "chunk": chunk}
-    v, segments, shapes = _checked(operation, required, optional, masks, softplus=dt_softplus, **options)
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, softplus=dt_softplus, **options)
     xp = namespace(operation, u=u)
-    _, state = _outputs(operation, v, segments, shapes, **options)
+    state = broken.marked_state(_outputs(operation, v, segments, shapes, **options)[1], xp)
     dt = segments.masked(v["dt"], -1, xp)
     P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * v["A"]), segments, 2, xp)
     if discretization != "trapezoidal":

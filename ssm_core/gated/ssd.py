@@ -21,12 +21,13 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
-from .._arrays.values import check_finite, overflow_ignored
+from .._arrays.values import overflow_ignored
 from ..functions.special import silu
+from ..recurrences.broken import Broken
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
-from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
+from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, kept_finite, steps_of
 
 CHUNK = 64
 FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
@@ -82,13 +83,15 @@ def ssd(
     required = {"x": x, "dt": dt, "A": A, "B": B, "C": C}
     optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial}
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    v, segments, shapes = _checked("ssd", required, optional, masks, chunk=chunk, softplus=dt_softplus, limit=dt_limit)
+    options: dict[str, Any] = {"chunk": chunk, "softplus": dt_softplus, "limit": dt_limit}
+    v, segments, broken, shapes = _checked("ssd", required, optional, masks, **options)
     xp = namespace("ssd", x=x)
     y, state = _outputs("ssd", v, segments, shapes, chunk=chunk, want_state=return_state)
     if D is not None:
         y = y + (v["D"] if D.ndim == 2 else v["D"][:, None]) * v["x"]
-    y = in_dtype_of(x, y if z is None else y * silu(v["z"]), xp)
-    return (y, state) if return_state else y
+    y = broken.marked(y if z is None else y * silu(v["z"]), 1, xp)
+    y = in_dtype_of(x, y, xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
 
 def _checked(
@@ -100,7 +103,7 @@ def _checked(
     chunk: int,
     softplus: bool,
     limit: tuple[float, float],
-) -> tuple[dict[str, Array], Segments, object]:
+) -> tuple[dict[str, Array], Segments, Broken, object]:
     """The arrays that are given, in the precision of the states, dt as the steps that it means; and their shapes."""
     require_arrays(operation, **required)
     given = {name: v for name, v in optional.items() if v is not None}
@@ -127,11 +130,12 @@ def _checked(
     check_given(operation, {name: v for name, v in arrays.items() if name in wanted}, wanted, shapes)
     check_chunk(operation, chunk)
     check_limit(operation, limit)
-    check_finite(operation, xp, **arrays)
+    signals = ("x", "dt", "B", "C", "z", *(("A",) if required["A"].ndim == 3 else ()))
+    arrays, broken = kept_finite(operation, arrays, segments, xp, axis=1, kept=(0, 2), signals=signals)
     dtype = compute_dtype(xp, *arrays.values())
     v = {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
     v["dt"] = steps_of(operation, v["dt"], shapes, xp, bias=v.get("dt_bias"), with_softplus=softplus, limit=limit)
-    return v, segments, shapes
+    return v, segments, broken, shapes
 
 
 def _outputs(
@@ -177,9 +181,9 @@ def ssd_summary(
     operation, required = "ssd_summary", {"x": x, "dt": dt, "A": A, "B": B}
     masks, optional = {"reset": reset, "lengths": lengths}, {"dt_bias": dt_bias}
     options: dict[str, Any] = {"chunk": chunk, "softplus": dt_softplus, "limit": dt_limit}
-    v, segments, shapes = _checked(operation, required, optional, masks, **options)
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
     xp = namespace(operation, x=x)
-    _, state = _outputs(operation, v, segments, shapes, chunk=chunk, want_state=True)
+    state = broken.marked_state(_outputs(operation, v, segments, shapes, chunk=chunk, want_state=True)[1], xp)
     P = xp.exp(xp.sum(segments.masked(v["dt"] * v["A"], 1, xp), axis=1))[..., None, None]
     return Elementwise(through_segments(P, segments, 3, xp), state)
 

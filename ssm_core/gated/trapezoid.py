@@ -24,8 +24,9 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
-from .._arrays.values import check_finite, overflow_ignored
+from .._arrays.values import overflow_ignored
 from ..functions.special import sigmoid, silu
+from ..recurrences.broken import Broken
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
@@ -37,6 +38,7 @@ from .checks import (
     check_rank,
     check_rows,
     check_tuples,
+    kept_finite,
     shapes_of_mamba3,
     steps_of,
 )
@@ -110,13 +112,13 @@ def mamba3_scan(
     maps = dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False))
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
     optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **entering}
-    v, segments, shapes = _checked(operation, required, optional, maps, masks, chunk)
+    v, segments, broken, shapes = _checked(operation, required, optional, maps, masks, chunk)
     xp, several = namespace(operation, x=x), B.ndim == 5
     first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
     options: dict[str, Any] = {"segments": segments, "initial": first, "chunk": chunk, "want_state": return_state}
     y, state = _outputs(operation, v, shapes, several, **options)
-    y = in_dtype_of(x, y, xp)
-    return (y, _outer(state, several, xp)) if return_state else y
+    y = in_dtype_of(x, broken.marked(y, 1, xp), xp)
+    return (y, broken.marked_state(_outer(state, several, xp), xp)) if return_state else y
 
 
 def _checked(
@@ -126,7 +128,7 @@ def _checked(
     maps: dict[str, Any],
     masks: dict[str, Array | None],
     chunk: int,
-) -> tuple[dict[str, Array], Segments, object]:
+) -> tuple[dict[str, Array], Segments, Broken, object]:
     """The arrays that are given, in the precision of the states, with the log gates dt A; and their shapes."""
     given = {name: v for name, v in (optional | maps).items() if v is not None}
     cuts = {name: v for name, v in masks.items() if v is not None}
@@ -150,12 +152,14 @@ def _checked(
             f"{B.shape[-1]} states ({shapes})."
         )
     check_chunk(operation, chunk)
-    check_finite(operation, xp, **arrays)
     dtype = compute_dtype(xp, *arrays.values())
+    signals = ("x", "dt", "B", "C", "trap", "angles", "z", *(("A",) if required["A"].ndim == 3 else ()))
+    rows: dict[str, Any] = {"axis": 1, "kept": (0, 2), "signals": signals, "state": ("t", "S", "K", "before")}
+    arrays, broken = kept_finite(operation, arrays, segments, xp, **rows)
     v = {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
     v["dt"] = steps_of(operation, v["dt"], shapes, xp, advice="Use ssm_core.special.softplus(dt).")
     v["log_gates"] = v["dt"] * v["A"]
-    return v, segments, shapes
+    return v, segments, broken, shapes
 
 
 def _outputs(
@@ -207,10 +211,10 @@ def mamba3_summary(
     """
     operation, required = "mamba3_summary", {"x": x, "dt": dt, "A": A, "B": B, "trap": trap, "angles": angles}
     maps, masks = {} if x_map is None else {"x_map": x_map}, {"reset": reset, "lengths": lengths}
-    v, segments, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks, chunk)
+    v, segments, broken, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks, chunk)
     xp, several = namespace(operation, x=x), B.ndim == 5
     _, state = _outputs(operation, v, shapes, several, segments=segments, chunk=chunk)
-    state = _outer(state, several, xp)
+    state = broken.marked_state(_outer(state, several, xp), xp)
     S, dt = state[1], v["dt"]
     empty = without_steps(segments, S, xp)
     P = xp.exp(xp.sum(segments.masked(v["log_gates"], 1, xp), axis=1))[..., None, None]

@@ -19,7 +19,18 @@ import numpy as np
 
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, computable, is_array, is_half, namespace, real_floating, require_arrays
+from .._arrays.library import (
+    Array,
+    Namespace,
+    computable,
+    dtype_name,
+    is_array,
+    is_complex,
+    is_half,
+    namespace,
+    real_floating,
+    require_arrays,
+)
 from ..recurrences.segments import Segments, checked_segments
 from .parameters import HostRandom, Parameter, Parameters, Random
 
@@ -172,7 +183,9 @@ class Mixer(Layer):
         if state is not None:
             self.check_state(self.name, state, segments.count(B), u)
         params = self.prepared(params, u=u, step_scale=step_scale, rate=rate, **masks)
-        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), segments, rate, computable(step_scale, xp))
+        scale = computable(step_scale, xp)
+        scale = scale if scale is None else segments.masked(scale, 1, xp, fill=1.0)
+        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), segments, rate, scale)
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:
@@ -216,6 +229,16 @@ def _kind(x: Any) -> tuple[Any, ...]:
     if isinstance(x, tuple):
         return tuple(map(_kind, x))
     return x.__class__, getattr(x, "shape", None), getattr(x, "dtype", None), getattr(x, "device", None)
+
+
+def as_precise(u: Array, state: Any, xp: Namespace) -> tuple[Array, Any]:
+    """The input and the state of a step, both in double precision where one of them has it."""
+    several = isinstance(state, tuple | list)
+    parts = tuple(state) if several else (state,)
+    if not any(dtype_name(x) in ("float64", "complex128") for x in (u, *parts)):
+        return u, state
+    wide = [xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False) for x in (u, *parts)]
+    return wide[0], tuple(wide[1:]) if several else wide[1]
 
 
 def check_batch(operation: str, batch: Any) -> None:

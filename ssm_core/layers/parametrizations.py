@@ -46,9 +46,10 @@ def check_copies(layer: str, n_ssm: Any, d_model: int) -> None:
         raise OptionError(f"{layer}: n_ssm = {n_ssm!r} must divide d_model = {d_model}.")
 
 
-def log_steps(n: int, dt_min: float, dt_max: float) -> Parameter:
-    """log_dt (n,), of steps that are log-uniform between the two."""
-    return uniform("log_dt", (n,), math.log(dt_min), math.log(dt_max), no_weight_decay=True)
+def log_steps(shape: int | tuple[int, ...], dt_min: float, dt_max: float) -> Parameter:
+    """log_dt (n,) or of another shape, of steps that are log-uniform between the two."""
+    shape = shape if isinstance(shape, tuple) else (shape,)
+    return uniform("log_dt", shape, math.log(dt_min), math.log(dt_max), no_weight_decay=True)
 
 
 def steps(params: Parameters, xp: Namespace) -> Array:

@@ -99,10 +99,8 @@ def diagonal_init(
 
 
 def _legs(N: int, real_scale: float, imag_scale: float, clip: float | None) -> Pair:
-    system, _ = nplr("legs", N)
+    system, _ = nplr("legs", N, B_clip=clip)
     poles, B = system.poles, system.B
-    if clip is not None:
-        B = B.real + 1j * np.clip(B.imag, -clip, clip)
     return real_scale * poles.real + 1j * imag_scale * poles.imag, B
 
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
-
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
-from .._arrays.library import Array, Namespace, device, dtype_name, namespace, require_arrays
+from .._arrays.library import Array, Namespace, device, dtype_name, namespace, require_arrays, to_numpy
+from .._arrays.values import bounds
 from ..layers import parametrizations as common
 from ..layers.gated.base import check_bools, check_epsilon
 from ..layers.parameters import Parameter, Parameters, normal
@@ -24,7 +23,7 @@ TABLE, NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.w
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanguageModel(Model):
     """A language model around any layer.
 
@@ -64,6 +63,7 @@ class LanguageModel(Model):
     mix_width: int | None = None
 
     positional: ClassVar[int] = 3  # options that modules take by position
+    origin: ClassVar[Mapping[str, Any]] = {}  # of one that was loaded: what its directory said beyond it, by file
     signal: ClassVar[str] = "ids"
     prefix: ClassVar[str] = "backbone.layers."
 
@@ -136,20 +136,23 @@ class LanguageModel(Model):
         if ids.shape[1] == 0:
             raise ShapeError(f"{operation}: a prompt needs at least one token ({describe(ids=ids)}).")
         self.segments(ids, lengths=lengths)
-        if isinstance(lengths, np.ndarray) and lengths.size and lengths.min() < 1:
-            raise DomainError(f"{operation}: every prompt needs at least one token (lengths: {lengths}).")
+        shortest = None if lengths is None else bounds(lengths)
+        if shortest is not None and shortest[0] < 1:
+            raise DomainError(f"{operation}: every prompt needs at least one token (lengths: {to_numpy(lengths)}).")
         xp, reset = namespace(self.name, ids=ids), None
+        lengths = None if lengths is None else xp.clip(lengths, 1, ids.shape[1])
         if lengths is not None and padding == "left":
             if state is not None:
                 raise OptionError(f"{operation}: left-padded prompts begin anew. Leave out state.")
             k = xp.arange(ids.shape[1], device=device(lengths))
             reset, lengths = k == (ids.shape[1] - xp.astype(lengths, k.dtype))[:, None], None
-        x, last = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths, reset=reset)
+        x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths, reset=reset)
         if lengths is None:
-            return parts.leave(x[:, -1, :]), last
+            return broken.marked_state(parts.leave(x[:, -1, :]), xp), last
         index = xp.astype(lengths, xp.arange(1).dtype)[:, None, None] - 1
         index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
-        return parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :]), last
+        logits = parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :])
+        return broken.marked_state(logits, xp), last
 
     def generate(
         self,
@@ -196,15 +199,25 @@ class LanguageModel(Model):
         if u.ndim != (1 if step else 2):
             raise ShapeError(f"{operation}: ids must be {'(B,)' if step else '(B, L)'} ({describe(ids=u)}).")
 
+    def entered(self, u: Array, enter: Function) -> Array:
+        """The rows of the tokens; zeros for what is none, where it cannot be read and refused."""
+        if 0 in u.shape or bounds(u) is not None:
+            return enter(u)
+        xp = namespace(self.name, ids=u)
+        known = (u >= 0) & (u < self.vocab_size)
+        x = enter(xp.where(known, u, xp.zeros_like(u)))
+        return xp.where(known[..., None], x, xp.zeros_like(x))
+
     def check_values(self, operation: str, u: Array) -> None:
-        if isinstance(u, np.ndarray) and u.size and not 0 <= u.min() <= u.max() < self.vocab_size:
+        found = bounds(u)
+        if found is not None and not 0 <= found[0] <= found[1] < self.vocab_size:
             raise DomainError(
-                f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {u.min()}, largest: {u.max()})."
+                f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {found[0]}, largest: {found[1]})."
             )
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MambaLM(LanguageModel):
     """The language model of Mamba: `LanguageModel` with blocks of `Mamba`.
 
@@ -224,7 +237,7 @@ class MambaLM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba2LM(LanguageModel):
     """The language model of Mamba-2: `LanguageModel` with blocks of `Mamba2`.
 
@@ -240,7 +253,7 @@ class Mamba2LM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba3LM(LanguageModel):
     """The language model of Mamba-3: `LanguageModel` with blocks of `Mamba3`.
 

@@ -20,6 +20,7 @@ from .._arrays.library import (
     matmul_shared,
     moved,
     namespace,
+    owned,
     real_dtype,
     require_arrays,
 )
@@ -92,7 +93,8 @@ def _checked_scan(
     _check(operation, v, conj_pairs, per_step, chunk, shapes)
     segments = checked_segments(operation, shapes, None, v["u"].shape[-1], reset=reset)
     batch = _batch(operation, v, segments.reset, int(per_step))
-    return _diagonal_scan(v, segments.reset, batch, conj_pairs=conj_pairs, per_step=per_step, chunk=chunk)
+    y, state = _diagonal_scan(v, segments.reset, batch, conj_pairs=conj_pairs, per_step=per_step, chunk=chunk)
+    return y, owned(state)
 
 
 def _diagonal_scan(

@@ -112,7 +112,7 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
     dense, xp = records.validated("to_diagonal", dense)
     A = to_numpy(dense.A)
     poles, V = np.linalg.eig(A.astype(complex))
-    condition = float(np.max(np.linalg.cond(V), initial=0.0))
+    condition = float(np.max(np.linalg.cond(V), initial=0.0)) if V.size else 1.0
     if not condition <= max_condition:
         raise DomainError(
             f"to_diagonal: the eigenvectors of A (shape {tuple(A.shape)}) have condition number {condition:.1e} > "

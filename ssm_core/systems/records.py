@@ -253,8 +253,17 @@ def _check_direct(operation: str, system: Any, rank: int, given: object) -> None
     if system.D.ndim:
         broadcast(operation, D=system.D.shape[:rank], system=state_field(system).shape[:rank], B=system.B.shape[:rank])
     sizes = [n for n in (outputs(system, rank), inputs(system, rank)) if n is not None]
-    if system.D.ndim and any(d not in (1, n) for d, n in zip(system.D.shape[rank:], sizes, strict=True)):
+    if system.D.ndim and any(d != n for d, n in zip(system.D.shape[rank:], sizes, strict=True)):
         raise ShapeError(f"{operation}: D must end with {tuple(sizes)}, outputs and inputs ({given}).")
+
+
+def check_ports(operation: str, D: Any, P: int | None, M: int | None) -> None:
+    """Raise where one number stands for D of a system whose inputs are more or fewer than its outputs."""
+    if (P or 1) != (M or 1):
+        raise ShapeError(
+            f"{operation}: D = {D!r} is one number, which means D times the identity, but the system has {P or 1} "
+            f"inputs and {M or 1} outputs. Give D with {M or 1} x {P or 1} entries."
+        )
 
 
 def state_field(system: Any) -> Array:

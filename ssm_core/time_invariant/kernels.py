@@ -18,6 +18,7 @@ from ..systems.discretization import check_method, check_system_values, discreti
 from ..systems.methods import METHODS
 from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output
 from .cauchy import cauchy_kernel
+from .conditioning import check_magnification
 from .krylov import DensePropagator
 from .rational import impulse_response
 from .vandermonde import DiagonalPropagator
@@ -72,6 +73,8 @@ def kernel(
     check_output("kernel", system)
     algorithm = chosen_algorithm("kernel", system, method, algorithm)
     check_system_values("kernel", xp, system, dt, check_values)
+    if isinstance(system, CompanionForm):
+        check_magnification("kernel", system.rational, int(length), check_values)
     with overflow_ignored(system.B):
         discrete, logarithms = _sampled(system, dt, method, alpha, xp)
         K = _ALGORITHMS[algorithm](discrete, logarithms, int(length), xp)
@@ -117,12 +120,14 @@ def state_space(system: Any) -> Any:
     return CompanionForm(form.A, form.B, form.C, form.D, discrete=True, rational=system)
 
 
-class _CompanionPropagator(DensePropagator):
+class _FilterPropagator:
     """Of a rational system, whose kernel is its impulse response."""
 
+    several_inputs = several_outputs = False
+
     def __init__(self, system: CompanionForm, logarithms: None, xp: Namespace) -> None:
-        super().__init__(system, logarithms, xp)
         self.rational: Any = system.rational
+        self.xp = xp
 
     def kernel(self, length: int) -> Array:
         return impulse_response(self.rational.numerator, self.rational.denominator, length, self.xp)
@@ -154,7 +159,7 @@ def propagator(system: Any, logarithms: Any, xp: Namespace) -> Any:
 _PROPAGATORS: dict[type, Any] = {
     Diagonal: DiagonalPropagator,
     Dense: DensePropagator,
-    CompanionForm: _CompanionPropagator,
+    CompanionForm: _FilterPropagator,
 }
 
 
@@ -191,10 +196,20 @@ def check_growth(operation: str, xp: Namespace, result: Array, make: Any, length
     A = to_numpy(discrete.poles if isinstance(discrete, Diagonal) else discrete.A)
     poles = np.ravel(A if isinstance(discrete, Diagonal) else np.linalg.eigvals(A))
     largest = poles[np.argmax(np.abs(poles))]
+    size = f"Its largest discrete pole is {largest:.6g}, of modulus {abs(largest):.6g}"
+    if abs(largest) <= 1:
+        raise DomainError(
+            f"{operation}: the result overflows within {length} steps, though the poles lie within the circle. {size}: "
+            f"inputs or coefficients are too large, or powers of a matrix of norm {_norm(A):.1e} are."
+        )
     raise DomainError(
-        f"{operation}: the result overflows within {length} steps: the system is unstable. Its largest discrete pole "
-        f"is {largest:.6g}, of modulus {abs(largest):.6g}; the modulus to the power of {length} must stay finite."
+        f"{operation}: the result overflows within {length} steps: the system is unstable. {size}; "
+        f"the modulus to the power of {length} must stay finite."
     )
+
+
+def _norm(A: np.ndarray) -> float:
+    return float(np.max(np.abs(A), initial=0.0))
 
 
 def check_length(operation: str, length: Any) -> None:

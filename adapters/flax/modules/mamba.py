@@ -40,6 +40,7 @@ class Mamba(InputDependentModule):
         bias: bool = False,
         norm_epsilon: float | None = None,
         discretization: str = "mamba",
+        norm_weights: bool = False,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -56,6 +57,7 @@ class Mamba(InputDependentModule):
             bias=bias,
             norm_epsilon=norm_epsilon,
             discretization=discretization,
+            norm_weights=norm_weights,
         )
         super().__init__(definition, rngs, param_dtype)
 

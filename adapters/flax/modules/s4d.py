@@ -42,6 +42,8 @@ class S4D(TimeInvariantModule):
         activation: str | None = "gelu",
         output: str | None = "glu",
         skip: bool = True,
+        dt_tie: bool = True,
+        bandlimit: float | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -60,6 +62,8 @@ class S4D(TimeInvariantModule):
             activation=activation,
             output=output,
             skip=skip,
+            dt_tie=dt_tie,
+            bandlimit=bandlimit,
         )
         super().__init__(definition, rngs, param_dtype)
 

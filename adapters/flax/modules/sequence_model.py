@@ -40,6 +40,8 @@ class SequenceModel(SequenceModule):
         pool: str | None = "mean",
         channel_mix: str | None = None,
         mix_width: int | None = None,
+        postnorm: bool = False,
+        epsilon: float = 1e-05,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -54,6 +56,8 @@ class SequenceModel(SequenceModule):
             pool=pool,
             channel_mix=channel_mix,
             mix_width=mix_width,
+            postnorm=postnorm,
+            epsilon=epsilon,
         )
         super().__init__(definition, rngs, param_dtype)
 

@@ -38,6 +38,7 @@ class Mamba(InputDependentModule):
         bias: bool = False,
         norm_epsilon: float | None = None,
         discretization: str = "mamba",
+        norm_weights: bool = False,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -54,6 +55,7 @@ class Mamba(InputDependentModule):
             bias=bias,
             norm_epsilon=norm_epsilon,
             discretization=discretization,
+            norm_weights=norm_weights,
         )
         super().__init__(definition, device, dtype)
 

@@ -40,6 +40,8 @@ class S4D(TimeInvariantModule):
         activation: str | None = "gelu",
         output: str | None = "glu",
         skip: bool = True,
+        dt_tie: bool = True,
+        bandlimit: float | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -58,6 +60,8 @@ class S4D(TimeInvariantModule):
             activation=activation,
             output=output,
             skip=skip,
+            dt_tie=dt_tie,
+            bandlimit=bandlimit,
         )
         super().__init__(definition, device, dtype)
 

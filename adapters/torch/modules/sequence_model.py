@@ -38,6 +38,8 @@ class SequenceModel(SequenceModule):
         pool: str | None = "mean",
         channel_mix: str | None = None,
         mix_width: int | None = None,
+        postnorm: bool = False,
+        epsilon: float = 1e-05,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -52,6 +54,8 @@ class SequenceModel(SequenceModule):
             pool=pool,
             channel_mix=channel_mix,
             mix_width=mix_width,
+            postnorm=postnorm,
+            epsilon=epsilon,
         )
         super().__init__(definition, device, dtype)
 

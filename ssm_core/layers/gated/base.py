@@ -17,18 +17,21 @@ from ..._arrays.library import (
     Array,
     Namespace,
     computable,
+    compute_dtype,
     device,
     in_dtype_of,
     moved,
     namespace,
+    owned,
     real_floating,
     require_arrays,
 )
 from ..._arrays.values import check_positive
 from ...gated.checks import check_chunk
+from ...recurrences.broken import kept_apart
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
-from ..layer import Mixer, Stepper, check_batch, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
 from ..parameters import Parameter, Parameters, Random, linear
 
 State = tuple[Array, ...]
@@ -87,20 +90,25 @@ class InputDependent(Mixer):
             check_chunk(self.name, recompute, "recompute")
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
-        if step_scale is not None:
-            check_positive(self.name, entry.xp, step_scale=step_scale)
+        dtype = compute_dtype(entry.xp, entry.x, entry.step_scale, *entry.params.values(), *(state or ()))
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
             x, scale = segments.masked(signals["x"], 1, entry.xp), signals["scale"]
             scale = entry.rate if scale is None else entry.rate * scale
             state = self._zeros(entry.params, x.shape[0], entry.xp) if state is None else state
+            state = tuple(entry.xp.astype(s, dtype, copy=False) for s in state)
             return inner(entry.params, x, state, segments=segments, scale=scale, mode=mode)
 
         first = None if state is None else tuple(computable(s, entry.xp) for s in state)
-        signals = {"x": entry.x, "scale": entry.step_scale}
+        x, scale = (s if s is None else entry.xp.astype(s, dtype, copy=False) for s in (entry.x, entry.step_scale))
+        signals = {"x": x, "scale": scale}
+        signals, first, broken = kept_apart(entry.segments, signals, first, entry.xp, axis=1, scales=("scale",))
+        if signals["scale"] is not None:
+            check_positive(self.name, entry.xp, step_scale=signals["scale"])
         y, last = entry.segments.run(self.name, run, signals, first, axis=1, apart=return_state)
-        y = in_dtype_of(u, y, entry.xp)
+        y = in_dtype_of(u, broken.marked(y, 1, entry.xp), entry.xp)
+        last = broken.marked_state(last, entry.xp)
         return (y, last) if return_state else y
 
     def _run_in_pieces(
@@ -141,8 +149,8 @@ class InputDependent(Mixer):
 
         def step(u_t: Array, state: State) -> tuple[Array, State]:
             check(u_t, state)
-            y, state = advance(computable(u_t, xp), state)
-            return in_dtype_of(u_t, y, xp), state
+            y, state = advance(*as_precise(computable(u_t, xp), state, xp))
+            return in_dtype_of(u_t, y, xp), owned(state)
 
         return step
 

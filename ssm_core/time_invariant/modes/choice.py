@@ -22,6 +22,7 @@ def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any
             raise OptionError(
                 f"{operation}: step_scale needs a continuous Diagonal system, not a "
                 f"{'discrete' if system.discrete else 'continuous'} {type(system).__name__} one."
+                + ("" if system.discrete else f" Diagonalize it: {operation}(to_diagonal(system)[0], ...).")
             )
         if mode == "conv":
             raise OptionError(

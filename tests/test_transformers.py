@@ -197,3 +197,63 @@ def test_lightning(place: int):
         wanted = module(torch.from_numpy(u), position_embeddings=(None, None), attention_mask=None)[0]
     layer = ssm_core.layers.Lightning(24, heads=3, head_dim=10, layer_idx=place, num_layers=4)
     close(layer.apply(params, u), wanted.numpy())
+
+
+def doubled(module: Any) -> Any:
+    """Its parameters anew, in double precision."""
+    redrawn(module)
+    return module.double().eval()
+
+
+def weights_of(layer: Any, module: Any) -> dict[str, np.ndarray]:
+    """By their names there, with an underscore for every point."""
+    held = {name.replace(".", "_"): x.detach().numpy() for name, x in module.named_parameters()}
+    shapes = {p.name: p.shape for p in layer.parameters()}
+    assert held.keys() == shapes.keys()
+    return {name: held[name].reshape(shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(("width", "heads", "taps"), [(12, 3, 4), (16, 1, 2)])
+def test_the_recurrent_block_of_recurrent_gemma(width: int, heads: int, taps: int):
+    """Sequences that begin at position 0, one of them once more inside, which starts the convolution there too."""
+    from transformers.models.recurrent_gemma import modeling_recurrent_gemma as gemma
+
+    config = transformers.RecurrentGemmaConfig(
+        hidden_size=8,
+        lru_width=width,
+        num_attention_heads=heads,
+        conv1d_width=taps,
+        hidden_activation="gelu_pytorch_tanh",
+    )
+    block = doubled(gemma.RecurrentGemmaRecurrentBlock(config, 0))
+    layer = ssm_core.layers.RGLRU(8, lru_width=width, heads=heads, d_conv=taps)
+    u = np.random.default_rng(0).normal(size=(2, 11, 8))
+    with torch.no_grad():
+        position = torch.arange(11)[None].expand(2, -1)
+        wanted = block(torch.from_numpy(u), position, None, use_cache=False)[0].numpy()
+    params = weights_of(layer, block)
+    close(layer.apply(params, u), wanted)
+    begins = np.zeros((2, 22), bool)
+    begins[:, 11] = True
+    close(layer.apply(params, np.concatenate([u, u], axis=1), reset=begins), np.concatenate([wanted, wanted], axis=1))
+
+
+@pytest.mark.parametrize("width", [None, 12])
+def test_the_time_mix_of_rwkv(width: int | None):
+    from transformers.models.rwkv import modeling_rwkv as rwkv
+
+    config = transformers.RwkvConfig(
+        vocab_size=11, hidden_size=8, attention_hidden_size=width, num_hidden_layers=2, context_length=32
+    )
+    block = doubled(rwkv.RwkvSelfAttention(config, 0))
+    layer = ssm_core.layers.RWKV4(8, width=width, chunk=4)
+    u = np.random.default_rng(0).normal(size=(2, 11, 8))
+    with torch.no_grad():
+        wanted = block(torch.from_numpy(u))[0].numpy()
+    params = weights_of(layer, block)
+    close(layer.apply(params, u), wanted)
+    state, steps = layer.initial_state(params, 2), []
+    for k in range(11):
+        y, state = layer.step(params, u[:, k], state)
+        steps.append(y)
+    close(np.stack(steps, axis=1), wanted)

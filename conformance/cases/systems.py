@@ -15,7 +15,7 @@ from .. import examples, truth
 from ..backends import HALF, STANDARD
 from ..examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
 from ..truth import Plain
-from . import decay, delta, dplr, duality, rational, selective
+from . import decay, delta, dplr, duality, rational, selective, vectors
 from .functions import REALS, SIGNALS, Case
 
 DT = 0.1
@@ -329,6 +329,7 @@ SELECTIVE = selective.ALL
 DUALITY = duality.ALL
 DECAY = decay.ALL
 DELTA = delta.ALL
+VECTORS = vectors.ALL
 ALL = (
     *DISCRETIZE,
     *KERNEL,
@@ -344,5 +345,6 @@ ALL = (
     *DUALITY,
     *DECAY,
     *DELTA,
+    *VECTORS,
     *dplr.ALL,
 )

@@ -10,6 +10,7 @@ from .gated.gated_delta_net import GatedDeltaNet
 from .gated.gated_delta_product import GatedDeltaProduct
 from .gated.gdn2 import GDN2
 from .gated.gla import GLA
+from .gated.hgrn import HGRN
 from .gated.hgrn2 import HGRN2
 from .gated.kda import KDA
 from .gated.lightning import Lightning
@@ -19,6 +20,8 @@ from .gated.mamba2 import Mamba2
 from .gated.mamba3 import Mamba3
 from .gated.mlstm import MLSTM
 from .gated.retnet import RetNet
+from .gated.rg_lru import RGLRU
+from .gated.rwkv4 import RWKV4
 from .gated.rwkv5 import RWKV5
 from .gated.rwkv6 import RWKV6
 from .gated.rwkv7 import RWKV7
@@ -41,13 +44,16 @@ __all__ = [
     "DSS",
     "GDN2",
     "GLA",
+    "HGRN",
     "HGRN2",
     "KDA",
     "LAYERS",
     "LMU",
     "LRU",
     "MLSTM",
+    "RGLRU",
     "RTF",
+    "RWKV4",
     "RWKV5",
     "RWKV6",
     "RWKV7",

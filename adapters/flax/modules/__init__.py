@@ -6,6 +6,7 @@ from .gated_delta_net import GatedDeltaNet
 from .gated_delta_product import GatedDeltaProduct
 from .gdn2 import GDN2
 from .gla import GLA
+from .hgrn import HGRN
 from .hgrn2 import HGRN2
 from .kda import KDA
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
@@ -19,7 +20,9 @@ from .mamba2 import Mamba2
 from .mamba3 import Mamba3
 from .mlstm import MLSTM
 from .retnet import RetNet
+from .rg_lru import RGLRU
 from .rtf import RTF
+from .rwkv4 import RWKV4
 from .rwkv5 import RWKV5
 from .rwkv6 import RWKV6
 from .rwkv7 import RWKV7
@@ -34,12 +37,15 @@ __all__ = [
     "DSS",
     "GDN2",
     "GLA",
+    "HGRN",
     "HGRN2",
     "KDA",
     "LMU",
     "LRU",
     "MLSTM",
+    "RGLRU",
     "RTF",
+    "RWKV4",
     "RWKV5",
     "RWKV6",
     "RWKV7",

@@ -15,7 +15,7 @@ from .._arrays.numbers import flag, number, whole
 from .._arrays.values import check_finite, overflow_ignored
 from ..recurrences.segments import checked_segments
 from ..recurrences.summaries import Elementwise
-from .checks import check_given, check_tuples
+from .checks import check_given, check_tuples, kept_finite
 from .decay_run import CHUNK, NORMALIZERS, Memory, Rule, log_through, nothing_yet, run_decay, step_decay
 
 EPSILON = 1e-6
@@ -95,16 +95,19 @@ def gated_linear_attention(
     n, K = segments.count(batch), k.shape[-1]
     check_given(operation, given, {"S": ((n, H, K, V),), "n": ((n, H, K),), "m": ((n, H),)}, shapes)
     chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
-    if not cuts:
-        check_finite(operation, xp, **signals, **given)
+    timed = (*signals, *(name for name in ("log_decay", "log_input") if name in given and given[name].ndim > 2))
+    rows: dict[str, Any] = {"signals": timed, "state": tuple(state), "passing": ("q",)}
+    rows["shared"] = tuple(name for name in timed if (signals | given)[name].shape[2] != H)
+    arrays, broken = kept_finite(operation, signals | given, segments, xp, axis=1, kept=(0, 2), **rows)
 
-    wide = _wide(signals | given, xp)
+    wide = _wide(arrays, xp)
     first = tuple(wide[name] for name in state) if initial is not None else None
     with overflow_ignored(v):
         y, last = run_decay(wide, rule, segments=segments, initial=first, chunk=chunk, want_state=return_state)
     if not cuts:
         check_bounded(operation, xp, y, shapes)
-    y = in_dtype_of(v, y, xp)
+    y = in_dtype_of(v, broken.marked(y, 1, xp), xp)
+    last = broken.marked_state(last, xp)
     return (y, last if normalize else last[0]) if return_state else y
 
 

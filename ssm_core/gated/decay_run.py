@@ -15,7 +15,6 @@ from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import through_segments
 from .decay_chunk import channel_chunk
-from .spoilt import taken_out
 from .ssd import _ssd
 
 CHUNK = 64
@@ -91,12 +90,7 @@ def _in_segments(
         state = tuple(xp.zeros(size, **like) for size in sizes[: NORMALIZERS.get(rule.normalize or "", 1)])
     if L == 0:
         return s["v"], state
-    if segments.reset is None:
-        return _normalized(s, state, rule, bonus, segments, chunk, xp)
-    own, entering = {"q": s["q"]}, {name: x for name, x in s.items() if name != "q"}
-    s, state, mark, mark_state = taken_out(entering, own, state, segments.reset, H, xp)
-    y, state = _normalized(s, state, rule, bonus, segments, chunk, xp)
-    return mark(y), tuple(map(mark_state, state))
+    return _normalized(s, state, rule, bonus, segments, chunk, xp)
 
 
 def _normalized(

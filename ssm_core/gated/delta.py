@@ -22,7 +22,7 @@ from .._arrays.numbers import flag, whole
 from .._arrays.values import check_finite, overflow_ignored
 from ..recurrences.segments import checked_segments
 from ..recurrences.summaries import Columns
-from .checks import check_given
+from .checks import check_given, kept_finite
 from .delta_run import CHUNK, run_delta, step_delta
 
 
@@ -101,10 +101,12 @@ def gated_delta(
     segments = checked_segments(operation, shapes, (batch,), L, **masks)
     check_given(operation, given, {"initial": ((segments.count(batch), H, k.shape[-1], V),)}, shapes)
     chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
-    if not cuts:
-        check_finite(operation, xp, **signals, **given)
+    timed = (*signals, *(name for name, x in given.items() if name != "initial" and x.ndim > 2))
+    shared = tuple(name for name in timed if (signals | given)[name].shape[2] != H)
+    kept, options = (0,) if v.ndim == 5 else (0, 2), {"signals": timed, "shared": shared, "passing": ("q",)}
+    arrays, broken = kept_finite(operation, signals | given, segments, xp, axis=1, kept=kept, **options)
 
-    wide = _wide(signals | given, xp)
+    wide = _wide(arrays, xp)
     first = wide.pop("initial", None)
     with overflow_ignored(v):
         y, state = run_delta(
@@ -112,8 +114,8 @@ def gated_delta(
         )  # fmt: skip
     if not cuts:
         _check_bounded(operation, xp, y, shapes)
-    y = in_dtype_of(v, y, xp)
-    return (y, state) if return_state else y
+    y = in_dtype_of(v, broken.marked(y, 1, xp), xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
 
 def gated_delta_update(

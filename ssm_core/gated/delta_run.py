@@ -9,7 +9,6 @@ from .._arrays.library import Array, Namespace, device, namespace
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from .delta_chunk import Writes, blocked, through_chunks, walk
-from .spoilt import taken_out
 
 CHUNK = 64
 BLOCKS = 8  # chunks whose products are made at once
@@ -42,23 +41,9 @@ def run_delta(
             state = xp.zeros((rows, H, K, V), dtype=s["v"].dtype, device=device(s["v"]))
         if steps == 0:
             return xp.zeros((rows, steps, H, V), dtype=state.dtype, device=device(state)), state
-        if segments.reset is None:
-            return _gated_delta(*_ordered(s), state, segments=segments, scale=scale, chunk=chunk)
-        several = s["v"].ndim == 5
-        entering = {name: _swapped(x, several, name, xp) for name, x in s.items() if name != "q"}
-        s, states, mark, mark_state = taken_out(entering, {"q": s["q"]}, (state,), segments.reset, H, xp)
-        s = {name: _swapped(x, several, name, xp) for name, x in s.items()}
-        y, state = _gated_delta(*_ordered(s), *states, segments=segments, scale=scale, chunk=chunk)
-        return mark(y), mark_state(state)
+        return _gated_delta(*_ordered(s), state, segments=segments, scale=scale, chunk=chunk)
 
     return segments.run("gated_delta", run, signals, initial, axis=1, apart=want_state)
-
-
-def _swapped(x: Array, several: bool, name: str, xp: Namespace) -> Array:
-    """Heads before substeps, and back."""
-    if not several or name in ("q", "log_decay"):
-        return x
-    return xp.permute_dims(x, (0, 1, 3, 2, *range(4, x.ndim)))
 
 
 def _ordered(s: Signals) -> tuple[Array | None, ...]:

@@ -119,8 +119,8 @@ def forward(
 def _piece(
     x: Tensor, g: Tensor, k: Tensor, q: Tensor, reset: Tensor | None, start: int, stop: int, T: int
 ) -> DualPiece:
-    given = (m[:, start:stop] for m in (x, g, k, q))
-    return DualPiece(*given, None if reset is None else reset[:, start:stop], T)
+    x, g, k, q = (m[:, start:stop] for m in (x, g, k, q))
+    return DualPiece(x, g, k, q, None if reset is None else reset[:, start:stop], T)
 
 
 def backward(

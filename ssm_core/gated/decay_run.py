@@ -183,7 +183,8 @@ def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:
     """Values by the last of them, which is the normalizer."""
     y, n = y[..., :-1], y[..., -1:]
     if m is not None:
-        n = xp.maximum(xp.abs(n), xp.exp(-m)[..., None])
+        largest = 700.0 if m.dtype == xp.float64 else 87.0  # of an exponent: what is divided by more vanishes anyway
+        n = xp.maximum(xp.abs(n), xp.exp(xp.clip(-m, max=largest))[..., None])
     return y / (n + rule.epsilon)
 
 

@@ -27,14 +27,16 @@ def channel_decay(
     chunk: int,
 ) -> Any:
     """Fused `ssm_core.gated.decay_run._channel_decay`; chunks are the next power of two."""
-    if transformed(q) or forward_mode() or torch.compiler.is_exporting() or 0 in (*v.shape, k.shape[-1]):
+    alike = all(x.dtype == v.dtype for x in (q, k, g, state))
+    none = 0 in (*v.shape, k.shape[-1])
+    if not alike or none or transformed(q) or forward_mode() or torch.compiler.is_exporting():
         return NotImplemented
     weight = bonus
     if bonus is not None and not exclusive:
         weight = bonus + 1
     if bonus is None and exclusive:
         weight = torch.zeros_like(k[0, 0])
-    T = 1 << (min(chunk, v.shape[1]) - 1).bit_length()
+    T = chunks.steps_of_chunk(chunk, v.shape[1])
     return _Chunks.apply(q, k, v, g, state, weight, segments.reset, exclusive, T)
 
 

@@ -88,6 +88,14 @@ class Piece:
         return self.masked(scores)
 
 
+def steps_of_chunk(chunk: int, length: int) -> int:
+    """The next power of two, and no more than the sequence needs; one for all lengths of at least the chunk."""
+    T = 1 << (chunk - 1).bit_length()
+    while T > 1 and length <= T // 2:
+        T //= 2
+    return T
+
+
 def pieces_of(T: int, length: int) -> Iterator[tuple[int, int]]:
     """Beginnings and ends of pieces of whole chunks."""
     steps = max(1, PIECE // T) * T

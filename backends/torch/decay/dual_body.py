@@ -12,13 +12,16 @@ from ssm_core.recurrences.segments import Segments
 
 from ..transforms import forward_mode, transformed
 from . import dual
+from .chunks import steps_of_chunk
 
 
 def chunked_dual(x: Tensor, g: Tensor, k: Tensor, q: Tensor, state: Tensor, segments: Segments, chunk: int) -> Any:
     """`ssm_core.gated.ssd._ssd`; chunks are the next power of two."""
-    if transformed(x) or forward_mode() or torch.compiler.is_exporting() or 0 in (*x.shape, k.shape[-1]):
+    alike = all(m.dtype == x.dtype for m in (g, k, q, state))
+    none = 0 in (*x.shape, k.shape[-1])
+    if not alike or none or transformed(x) or forward_mode() or torch.compiler.is_exporting():
         return NotImplemented
-    T = 1 << (min(chunk, x.shape[1]) - 1).bit_length()
+    T = steps_of_chunk(chunk, x.shape[1])
     return _Chunks.apply(x, g, k, q, state, segments.reset, T)
 
 

@@ -350,7 +350,7 @@ def owned(x: Any) -> Any:
 
 @dispatched
 def _owned(x: Array) -> Array:
-    return namespace("owned", x=x).asarray(x, copy=True)
+    return namespace("owned", x=x).astype(x, x.dtype, copy=True)
 
 
 def padded(x: Array, n: int, xp: Namespace) -> Array:

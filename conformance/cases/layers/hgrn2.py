@@ -15,6 +15,7 @@ from ..layer import GatedCases
 
 def steps(options: Options, params: Params) -> Steps:
     d_model, heads, low = options["d_model"], options["heads"], options["lower_bound"]
+    low = params["lower_bound"].reshape(heads, -1) if low is None else low
     K, V = int(options["expand_k"] * d_model) // heads, d_model // heads
 
     def advance(u: Array, memory: States, scale: float) -> tuple[Array, States]:
@@ -32,9 +33,11 @@ CASES = GatedCases(
     truth=steps,
     instances={
         "HGRN2": {"heads": 2, "chunk": 8},
+        "HGRN2_learned": {"heads": 2, "lower_bound": None, "chunk": 8},
         "HGRN2_lower_bound": {"heads": 1, "expand_k": 0.5, "lower_bound": 0.3, "epsilon": 1e-2, "chunk": 5},
     },
     ones=("HGRN2_lower_bound",),
+    edits={"HGRN2_learned": lambda params: params.update(lower_bound=np.linspace(0, 0.5, 4))},
     least={"heads": 2},
     parameters="q_proj_weight f_proj_weight i_proj_weight g_norm_weight o_proj_weight",
     no_weight_decay="",

@@ -40,17 +40,18 @@ CASES = GatedCases(
     layer=LinearAttention,
     truth=steps,
     instances={
-        "LinearAttention": {"heads": 2, "normalize": False, "feature_map": "silu", "chunk": 7},
+        "LinearAttention": {"heads": 2, "chunk": 7},
         "LinearAttention_bare": {
             "heads": 1, "normalize": False, "feature_map": None, "expand_k": 0.5, "expand_v": 1.5, "output_norm": False,
         },
         "LinearAttention_softmax": {"heads": 2, "feature_map": "softmax", "normalize": False},
+        "LinearAttention_silu": {"heads": 2, "feature_map": "silu", "normalize": False},
     },
     least={"heads": 2},
     parameters="q_proj_weight k_proj_weight v_proj_weight norm_weight o_proj_weight",
     no_weight_decay="",
     rests_on=("fold", "ssd", *GATES),
-    small={"sums": ({"d_model": 2, "heads": 1, "chunk": 4, "normalize": False, "feature_map": "elu"}, "auto")},
+    small={"sums": ({"d_model": 2, "heads": 1, "chunk": 4}, "auto")},
     modules={"LinearAttention": {"d_model": 4, "heads": 2, "chunk": 16}},
     timed=False,
     refusals=(

@@ -30,12 +30,13 @@ class HGRN2(MatrixMemory):
     d_model      H, the number of channels
     heads        heads with a memory each
     expand_k     gates for each of the H: K = expand_k H / heads
-    lower_bound  of the gates, in [0, 1): in the paper it grows with the depth
+    lower_bound  of the gates, in [0, 1): in the paper it grows with the depth; None: one a gate, a parameter
     epsilon      of the norm
     chunk        steps of a chunk; the result does not depend on it
 
     Parameters, all real float32: q_proj_weight, f_proj_weight (expand_k H, H), i_proj_weight, o_proj_weight (H, H),
-    g_norm_weight (H,).
+    g_norm_weight (H,), and lower_bound (expand_k H,) where it is a parameter. In flash-linear-attention that is
+    cumsum(s) - s_0 over the layers, with s the softmax over the layers of its lower_bounds.
 
     Qin et al., HGRN2: Gated linear RNNs with state expansion, COLM 2024, https://arxiv.org/abs/2404.07904.
 
@@ -48,15 +49,16 @@ class HGRN2(MatrixMemory):
     d_model: int
     heads: int = 8
     expand_k: float = 1.0
-    lower_bound: float = 0.0
+    lower_bound: float | None = 0.0
     epsilon: float = 1e-5
     chunk: int = CHUNK
 
     def __post_init__(self) -> None:
         check_sizes(self)
         bound = self.lower_bound
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 <= bound < 1:
-            raise OptionError(f"HGRN2: lower_bound = {bound!r} must lie in [0, 1).")
+        given = isinstance(bound, int | float) and not isinstance(bound, bool) and 0 <= bound < 1
+        if bound is not None and not given:
+            raise OptionError(f"HGRN2: lower_bound = {bound!r} must lie in [0, 1), or be None.")
         check_epsilon("HGRN2", epsilon=self.epsilon)
         _ = self.key_dim, self.value_dim
 
@@ -74,13 +76,15 @@ class HGRN2(MatrixMemory):
             *projection("q_proj_", H, keys, False),
             *projection("f_proj_", H, keys, False),
             *projection("i_proj_", H, H, False),
+            *((constant("lower_bound", (keys,), lambda: 0.0),) if self.lower_bound is None else ()),
             constant("g_norm_weight", (H,), lambda: 1.0),
             *projection("o_proj_", H, H, False),
         )
 
     def _signals(self, params: Parameters, u: Array, beside: None, xp: Namespace) -> tuple[dict[str, Array], None]:
         q, f, v = (affine_map(params, f"{name}_proj", u) for name in "qfi")
-        kept = (1 - self.lower_bound) * activation("sigmoid")(-f)  # 1 - a, without the cancellation
+        low = params["lower_bound"] if self.lower_bound is None else self.lower_bound
+        kept = (1 - low) * activation("sigmoid")(-f)  # 1 - a, without the cancellation
         g = -activation("softplus")(-f) if self.lower_bound == 0 else xp.log1p(-kept)
         signals = {"q": activation("silu")(q), "k": kept, "v": v, "log_decay": g}
         return {name: in_heads(x, self.heads, xp) for name, x in signals.items()}, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +15,18 @@ from jax import lax
 from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
-FUSED = ("linear_scan", "diagonal_stepper", "fold", "either", "expm", "erf", "sigmoid", "softplus", "gelu")
+FUSED = (
+    "linear_scan",
+    "diagonal_stepper",
+    "fold",
+    "either",
+    "expm",
+    "erf",
+    "sigmoid",
+    "softplus",
+    "gelu",
+    "fft_pair",
+)
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
 SHORTEST = 64  # steps that are split into blocks
@@ -65,6 +77,31 @@ def to_numpy(x: Any) -> Any:
 def either(condition: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
     """lax.cond, which runs one of the two, but both under vmap."""
     return lax.cond(condition, one, other) if is_traced(condition) else NotImplemented
+
+
+def from_numpy(x: np.ndarray) -> Any:
+    """A batch of the host as JAX's own functions take it; of a dtype that JAX has not, as it is."""
+    try:
+        return jnp.asarray(x)
+    except TypeError:
+        return x
+
+
+def fft_pair(u: Any, xp: Any) -> Any:
+    """On a CPU with all leading axes as one: XLA's FFT there fails on what it has laid out otherwise for devices that
+    share the channels, as it does a product of two spectra."""
+    if jax.default_backend() != "cpu":
+        return NotImplemented
+    real = not jnp.iscomplexobj(u)
+    return (_rows(jnp.fft.rfft), _rows(jnp.fft.irfft)) if real else (_rows(jnp.fft.fft), _rows(jnp.fft.ifft))
+
+
+def _rows(transform: Any) -> Any:
+    def of_rows(x: Any, n: int) -> Any:
+        y = transform(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), n=n)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    return of_rows
 
 
 def expm(A: Any) -> Any:

@@ -139,3 +139,27 @@ def test_flags_of_the_wrong_type(entry: str, value: Any, folder: Path):
 def test_entries_that_no_model_can_have(name: str, entries: Any, message: str, folder: Path):
     saved(folder, name, **entries)
     refused(folder, OptionError, rf"config\.json of '.*{message}")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"rms_norm": False}, "rms_norm = False must be True"),
+        ({"d_intermediate": 64}, "d_intermediate = 64 must be 0"),
+        ({"attn_layer_idx": [1]}, r"attn_layer_idx = \[1\] must be \[\]"),
+        ({"ssm_cfg": {"layer": "Mamba9"}}, "layer = 'Mamba9' must be one of 'Mamba1', 'Mamba2'"),
+        ({"ssm_cfg": {"layer": "Mamba2", "rmsnorm": False}}, "rmsnorm = False must be True"),
+        ({"ssm_cfg": {"layer": "Mamba2", "D_has_hdim": True}}, "D_has_hdim = True must be False"),
+        ({"ssm_cfg": {"invented": 1}}, r"entries without meaning here: \['invented'\]"),
+        ({"ssm_cfg": [1]}, r"ssm_cfg = \[1\] must be an object"),
+        ({"pad_vocab_size_multiple": 0}, "pad_vocab_size_multiple = 0 must be a whole number"),
+        ({"n_layer": "2"}, "num_hidden_layers = '2' must be a whole number"),
+        ({"ssm_core": {"d_state": 8}}, "ssm_core = .* must be an object"),
+    ],
+)
+def test_configs_of_state_spaces(entries: Any, message: str, folder: Path):
+    saved(folder)
+    write_config(folder, {"d_model": 8, "n_layer": 2, "vocab_size": 11, "pad_vocab_size_multiple": 1} | entries)
+    refused(folder, OptionError, message)
+    write_config(folder, {"d_model": 8, "n_layer": 2})
+    refused(folder, OptionError, "lacks 'vocab_size'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -13,7 +13,7 @@ from flax import nnx
 
 from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
-from ssm_core._arrays.library import namespace
+from ssm_core._arrays.library import bringing, namespace
 from ssm_core.files import pretrained
 from ssm_core.models import generation
 from ssm_core.models.blocks import BlockParts
@@ -105,17 +105,19 @@ class ModelModule(nnx.Module):
     ) -> Any:
         """The outputs for u (B, L, d_input), of a language model logits (B, L, V) for tokens (B, L); with return_state
         (outputs, state). Options as the definition's `apply`."""
+        bring = bringing({"any": self.weight()})
+        u, state, rate = bring((u, state, rate))
         self._check(u)
         return self.definition.compose(
             u,
             Parts(*self.ends()),
             state=state,
             return_state=return_state,
-            lengths=lengths,
-            reset=reset,
-            cu_seqlens=cu_seqlens,
+            lengths=bring(lengths),
+            reset=bring(reset),
+            cu_seqlens=bring(cu_seqlens),
             rate=rate,
-            step_scale=step_scale,
+            step_scale=bring(step_scale),
             mode=mode,
             recompute=recompute,
         )
@@ -198,6 +200,39 @@ class LanguageModule(ModelModule):
         head = self.backbone.embeddings.attend if self.lm_head is None else self.lm_head
         return head(self.backbone.norm_f(x))
 
+    def stream(
+        self,
+        ids: jax.Array,
+        *,
+        lengths: jax.Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
+    ) -> generation.Stream:
+        """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
+        definition = self.definition
+        ids, lengths, state = bringing({"any": self.weight()})((ids, lengths, state))
+        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
+        choice = generation.Choice.checked(
+            definition.vocab_size,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+        )
+        params = self.arrays()
+        logits, state = _prefill(definition, padding, params, ids, lengths, state)
+        step = partial(_step, definition, params)
+        return definition.drawn(logits, state, step, choice, seed, ids, lengths=lengths, padding=padding)
+
     def generate(
         self,
         ids: jax.Array,
@@ -207,14 +242,30 @@ class LanguageModule(ModelModule):
         padding: str = "right",
         state: Any = None,
         return_state: bool = False,
-        **options: Any,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
     ) -> Any:
-        """n_tokens tokens (B, n_tokens) that go on from ids (B, L), jitted. Options as the definition's `generate`."""
-        definition, params = self.definition, self.arrays()
-        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        logits, state = _prefill(definition, padding, params, ids, lengths, state)
-        tokens, state = generation.generate(logits, state, partial(_step, definition, params), n_tokens, **options)
-        return (tokens, state) if return_state else tokens
+        """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
+        generation.check_count(n_tokens, return_state)
+        stream = self.stream(
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+            seed=seed,
+        )
+        return generation.taken(stream, n_tokens, return_state)
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> Self:

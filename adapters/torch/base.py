@@ -5,10 +5,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from ssm_core import layers
+from ssm_core._arrays.errors import absent
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    raise absent("adapters.torch", error, "torch", extra="torch") from error
 
 
 class _Draws:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Self, TypeVar
 
@@ -210,7 +210,39 @@ class LanguageModule(ModelModule):
         x = self.backbone.norm_f(x)
         return nn.functional.linear(x, self.weight()) if self.lm_head is None else self.lm_head(x)
 
-    @torch.no_grad()
+    def stream(
+        self,
+        ids: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        padding: str = "right",
+        state: Any = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
+    ) -> generation.Stream:
+        """An iterator over tokens (B,) that go on from ids (B, L), without gradients. Options as the definition's."""
+        definition = self.definition
+        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
+        choice = generation.Choice.checked(
+            definition.vocab_size,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+        )
+        padded: dict[str, Any] = {"lengths": lengths, "padding": padding}
+        with torch.no_grad():
+            logits, state = definition.compose_prefill(ids, Parts(*self.ends()), state=state, **padded)
+            step = torch.no_grad()(self.stepper())
+        return definition.drawn(logits, state, step, choice, seed, ids, **padded)
+
     def generate(
         self,
         ids: Tensor,
@@ -220,14 +252,30 @@ class LanguageModule(ModelModule):
         padding: str = "right",
         state: Any = None,
         return_state: bool = False,
-        **options: Any,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
     ) -> Any:
         """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
-        namespace(self.definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        parts = Parts(*self.ends())
-        prompt = self.definition.compose_prefill(ids, parts, lengths=lengths, padding=padding, state=state)
-        tokens, state = generation.generate(*prompt, self.stepper(), n_tokens, **options)
-        return (tokens, state) if return_state else tokens
+        generation.check_count(n_tokens, return_state)
+        stream = self.stream(
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+            seed=seed,
+        )
+        return generation.taken(stream, n_tokens, return_state)
 
     @classmethod
     def from_pretrained(

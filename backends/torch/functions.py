@@ -67,7 +67,10 @@ def expm(A: Tensor) -> Tensor:
 
 
 def eigvals(A: Tensor) -> Tensor:
-    return torch.linalg.eigvals(A)
+    """NaN of matrices that are not finite, on which LAPACK in PyTorch gives wrong numbers or crashes."""
+    finite = A.isfinite().all(-1).all(-1)
+    found = torch.linalg.eigvals(torch.where(finite[..., None, None], A, 0))
+    return torch.where(finite[..., None], found, torch.nan)
 
 
 def exp(z: Tensor) -> Any:

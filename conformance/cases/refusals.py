@@ -27,7 +27,7 @@ SCALE = np.ones((2, 6), np.float32)
 STRICT = array_api_strict.ones((2, 6, H), dtype=array_api_strict.float32)
 
 WITHOUT_STEPS = "the layer is discrete and has no step that rate = .* could multiply"
-WHOLE = (0, -1, 1.5, "4", True, None)
+WHOLE = (0, -1, 1.5, "4", None)
 # Options that are whole numbers of at least 1, those that are flags, and those between 0 and 1.
 NUMBERS = {
     TimeInvariantCases: ("d_model", "d_state", "channels", "length", "blocks"),
@@ -85,6 +85,9 @@ def of_options(cases: LayerCases) -> list[Row]:
         ]
 
     rows = [row for name in NUMBERS[kind] for row in refused(name, WHOLE, f"{name} = .*whole number of at least 1")]
+    rows += [
+        row for name in NUMBERS[kind] for row in refused(name, (True,), f"{name} = True must be a whole number, not")
+    ]
     rows += refused("dt_min", (0,), r"0 < dt_min <= dt_max \(dt_min: 0, dt_max: 0\.1\)")
     rows += refused("dt_min", (1.0, np.nan), "0 < dt_min <= dt_max")
     rows += refused("dt_max", (np.inf, None), "dt_max: {value}")
@@ -93,8 +96,11 @@ def of_options(cases: LayerCases) -> list[Row]:
         rows += [
             row for flag in FLAGS for row in refused(flag, (1, None, "yes"), f"{flag} = {{value}} must be True or")
         ]
-        wrong = (0, 1, -1e-5, np.nan, "a", True, [1e-5])
+        wrong = (0, 1, -1e-5, np.nan, "a", [1e-5])
         rows += [row for name in EPSILONS for row in refused(name, wrong, rf"{name} = .* must lie in \(0, 1\)")]
+        rows += [
+            row for name in EPSILONS for row in refused(name, (True,), f"{name} = True must be a number, not a flag")
+        ]
         if not cases.has("n_groups"):
             return rows
         rows += refused("head_dim", (3,), rf"head_dim = 3 must divide expand \* d_model = {2 * H}")
@@ -223,7 +229,7 @@ def of_steps(cases: LayerCases) -> list[Row]:
         return []
     return [
         (lambda: t.apply(rate=2.0), OptionError, WITHOUT_STEPS),
-        (lambda: t.apply(rate=np.ones((), np.float32)), OptionError, WITHOUT_STEPS),
+        (lambda: t.apply(rate=np.full((), 2.0, np.float32)), OptionError, WITHOUT_STEPS),
         (lambda: t.layer.stepper(t.params, rate=0.5), OptionError, WITHOUT_STEPS),
         (lambda: t.apply(step_scale=SCALE), OptionError, "the layer is discrete and has no steps that step_scale"),
     ]
@@ -247,10 +253,10 @@ def of_time_invariant(cases: TimeInvariantCases) -> list[Row]:
         (lambda: t.step(state=state.real.astype(int)), DTypeError, "state has dtype int64"),
         (lambda: t.step(state=array_api_strict.asarray(state)), MixedArraysError, "state: array_api_strict"),
         (lambda: t.apply(reset=RESET, mode="conv"), OptionError, "'conv' cannot .* resets. Use mode='chunk'"),
-        (lambda: t.layer.kernel(t.params, 0), OptionError, "length = 0 must be at least 1"),
+        (lambda: t.layer.kernel(t.params, 0), OptionError, "length = 0 must be a whole number of at least 1"),
         (lambda: t.layer.kernel(t.params, -1), OptionError, "length = -1"),
-        (lambda: t.layer.kernel(t.params, 2.5), OptionError, "length is 2.5"),
-        (lambda: t.layer.kernel(t.params, True), OptionError, "length is True"),
+        (lambda: t.layer.kernel(t.params, 2.5), OptionError, "length = 2.5"),
+        (lambda: t.layer.kernel(t.params, True), OptionError, "length = True"),
         (lambda: t.layer.kernel({}, 3), SSMError, ""),
         (lambda: t.layer.kernel([], 2), DTypeError, "params is a list"),
         *[

@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 from .._arrays.dispatch import dispatched, is_traced
 from .._arrays.errors import ShapeError
 from .._arrays.library import Array, Namespace, computable, device, dtype_name, floating, is_half, namespace, readable
+from .._arrays.values import check_finite
 
 # The Pade approximant [13/13] of exp is exact to 2^-53 for matrices of 1-norm up to this.
 _RADIUS = 5.371920351148152
@@ -39,9 +40,10 @@ def expm(A: Array) -> Array:
 
     exp(A / 2^s) is the Pade approximant [13/13], of a matrix of large norm after balancing: scaled by D^-1 A D, D of
     powers of two, rows and columns become equally large, so that the unit of a state does not matter. Half precision
-    is computed in float32. NaN or inf in a matrix gives NaN in its exponential.
+    is computed in float32. NaN or inf in a matrix of a device gives NaN in its exponential.
 
-    Raises ShapeError when the matrices are not square, DTypeError for integers and for what is no array.
+    Raises ShapeError when the matrices are not square, DTypeError for integers and for what is no array,
+    DomainError for host values that are NaN or inf.
     Source: Higham, The scaling and squaring method for the matrix exponential revisited, 2005; balancing: Parlett and
     Reinsch 1969.
 
@@ -54,10 +56,16 @@ def expm(A: Array) -> Array:
     floating("expm", A=A)
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
         raise ShapeError(f"expm: A must be square matrices (..., N, N), but has shape {tuple(A.shape)}.")
-    given, A = A, computable(A, xp)
+    check_finite("expm", xp, A=A)
+    E = exponential(computable(A, xp))
+    return xp.astype(E, A.dtype) if is_half(A) else E
+
+
+def exponential(A: Array) -> Array:
+    """`expm` of matrices to compute with, without checks."""
+    xp = namespace("expm", A=A)
     d = balance(A, xp)
-    E = _expm(A * (xp.matrix_transpose(d) / d)) * (d / xp.matrix_transpose(d))
-    return xp.astype(E, given.dtype) if is_half(given) else E
+    return _expm(A * (xp.matrix_transpose(d) / d)) * (d / xp.matrix_transpose(d))
 
 
 @dispatched

@@ -17,6 +17,7 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..recurrences.broken import finite_part, known_finite, nan_where
 from ..recurrences.segments import Segments, Signals, checked_segments
@@ -59,6 +60,7 @@ def causal_conv1d(
     require_arrays(operation, u=u, weight=weight, **given)
     xp = namespace(operation, u=u, weight=weight, **given)
     real_floating(operation, u=u, weight=weight, bias=bias, initial=initial)
+    return_state = flag(operation, return_state=return_state)
     shapes = describe(u=u, weight=weight, **given)
     if u.ndim != 3:
         raise ShapeError(f"{operation}: u must be (batch, H, L) ({shapes}).")

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._arrays.errors import DomainError, OptionError, ShapeError
 from .._arrays.library import Array, Namespace
+from .._arrays.numbers import is_number, plain
 from .._arrays.values import check_finite
 from ..functions.special import softplus
 from ..recurrences.broken import Broken, kept_apart
@@ -34,11 +35,12 @@ def steps_of(
     return dt if tuple(limit) == (0.0, math.inf) else xp.clip(dt, limit[0], limit[1])
 
 
-def check_limit(operation: str, limit: Any) -> None:
-    """Raise unless dt_limit is a pair of numbers."""
-    pair = isinstance(limit, tuple | list) and len(limit) == 2
-    if not pair or not all(isinstance(d, int | float) for d in limit) or not 0 <= limit[0] <= limit[1]:
+def check_limit(operation: str, limit: Any) -> tuple[float, float]:
+    """dt_limit as a pair of Python's numbers; raises for anything else."""
+    found = tuple(map(plain, limit)) if isinstance(limit, tuple | list) else ()
+    if len(found) != 2 or not all(map(is_number, found)) or not 0 <= found[0] <= found[1]:
         raise OptionError(f"{operation}: dt_limit = {limit!r} must be two numbers, 0 <= low <= high.")
+    return float(found[0]), float(found[1])
 
 
 def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H: int, shapes: object) -> None:
@@ -59,12 +61,6 @@ def check_given(operation: str, given: dict[str, Any], wanted: dict[str, Any], s
         if name in wanted and not any(tuple(v.shape) == shape for shape in wanted[name]):
             known = " or ".join(str(shape) for shape in wanted[name])
             raise ShapeError(f"{operation}: {name} must be {known} ({shapes}).")
-
-
-def check_chunk(operation: str, chunk: Any, option: str = "chunk") -> None:
-    """Raise unless an option that counts steps is a whole number."""
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise OptionError(f"{operation}: {option} = {chunk!r} must be a whole number of at least 1.")
 
 
 def kept_finite(

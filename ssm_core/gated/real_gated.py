@@ -18,6 +18,7 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.values import check_finite, overflow_ignored
 from ..functions.special import activation
 from ..recurrences.broken import Broken, kept_apart
@@ -63,6 +64,7 @@ def hgrn(
     array([1.   , 1.368, 1.503])
     """
     operation, masks = "hgrn", {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    return_state = flag(operation, return_state=return_state)
     signals, first = {"x": x, "log_decay": log_decay}, {"initial": initial}
     v, segments, broken, shapes = checked_vectors(operation, signals, {}, first, masks)
     xp = namespace(operation, x=x)
@@ -163,6 +165,7 @@ def rg_lru(
     array([0.5  , 0.7  , 0.821])
     """
     operation, masks = "rg_lru", {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    return_state = flag(operation, return_state=return_state)
     signals = {"x": x, "input_gate": input_gate, "recurrent_gate": recurrent_gate}
     constants = {"recurrent_param": recurrent_param}
     v, segments, broken, _ = checked_vectors(operation, signals, constants, {"initial": initial}, masks)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._arrays.library import Array, Namespace, device, in_dtype_of, namespace
+from .._arrays.numbers import flag, whole
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals
-from .checks import check_chunk, check_tuples
+from .checks import check_tuples
 from .real_gated import checked_step, checked_vectors
 
 CHUNK = 64
@@ -61,7 +62,8 @@ def rwkv4(
     operation, masks = "rwkv4", {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
     check_tuples(operation, {"initial": (initial, 3)})
     state = {} if initial is None else dict(zip(NAMES, initial, strict=True))
-    check_chunk(operation, chunk)
+    chunk = whole(operation, chunk=chunk)
+    return_state = flag(operation, return_state=return_state)
     constants = {"log_decay": log_decay, "bonus": bonus}
     a, segments, broken, _ = checked_vectors(operation, {"k": k, "v": v}, constants, state, masks)
     first: Any = tuple(a[name] for name in state) or None
@@ -119,7 +121,7 @@ def rwkv4_summary(
     array([[1.503]])
     """
     operation, masks = "rwkv4_summary", {"reset": reset, "lengths": lengths}
-    check_chunk(operation, chunk)
+    chunk = whole(operation, chunk=chunk)
     a, segments, broken, _ = checked_vectors(operation, {"k": k, "v": v}, {"log_decay": log_decay}, {}, masks)
     xp = namespace(operation, k=k)
     _, state = run_rwkv4(a | {"bonus": xp.zeros_like(a["log_decay"])}, segments=segments, chunk=chunk)

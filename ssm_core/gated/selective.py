@@ -23,6 +23,7 @@ from .._arrays.library import (
     require_arrays,
     to_complex,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.values import overflow_ignored
 from ..functions.special import phi1, silu
 from ..recurrences.broken import Broken
@@ -30,7 +31,7 @@ from ..recurrences.diagonal import gated_scan, steps_at_once
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Carried, Elementwise, through_segments, without_steps
-from .checks import check_chunk, check_given, check_no_overflow, kept_finite, steps_of
+from .checks import check_given, check_no_overflow, kept_finite, steps_of
 
 DISCRETIZATIONS = ("mamba", "zoh", "trapezoidal")
 
@@ -87,13 +88,16 @@ def selective_scan(
     required = {"u": u, "dt": dt, "A": A, "B": B, "C": C}
     optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial}
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    options: dict[str, Any] = {"softplus": dt_softplus, "discretization": discretization, "chunk": chunk}
-    v, segments, broken, shapes = _checked("selective_scan", required, optional, masks, **options)
+    operation = "selective_scan"
+    chunk = None if chunk is None else whole(operation, chunk=chunk)
+    dt_softplus, return_state = flag(operation, dt_softplus=dt_softplus), flag(operation, return_state=return_state)
+    options: dict[str, Any] = {"softplus": dt_softplus, "discretization": discretization}
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
     options = {"discretization": discretization, "chunk": chunk, "want_state": return_state}
-    y, state = _outputs("selective_scan", v, segments, shapes, **options)
+    y, state = _outputs(operation, v, segments, shapes, **options)
     y = y if D is None else y + v["D"][:, None] * v["u"]
     y = y if z is None else y * silu(v["z"])
-    xp = namespace("selective_scan", u=u)
+    xp = namespace(operation, u=u)
     y = in_dtype_of(u, broken.marked(y, -1, xp), xp)
     return (y, broken.marked_state(state, xp)) if return_state else y
 
@@ -106,7 +110,6 @@ def _checked(
     *,
     softplus: bool,
     discretization: str,
-    chunk: int | None,
 ) -> tuple[dict[str, Array], Segments, Broken, object]:
     """The arrays that are given, in the precision of the states, dt as the steps that it means; and their shapes."""
     require_arrays(operation, **required)
@@ -118,7 +121,7 @@ def _checked(
     real_floating(operation, **{name: x for name, x in arrays.items() if name in ("u", "dt", "D", "z", "dt_bias")})
     floating(operation, **{name: x for name, x in arrays.items() if name in ("A", "B", "C", "initial")})
     shapes, A = describe(**arrays, **cuts), required["A"]
-    if discretization not in DISCRETIZATIONS:
+    if not isinstance(discretization, str) or discretization not in DISCRETIZATIONS:
         raise unknown(operation, "discretization", discretization, DISCRETIZATIONS)
     _check_shapes(operation, arrays, shapes)
     u = required["u"]
@@ -132,8 +135,6 @@ def _checked(
             )
     if "initial" in given and is_complex(given["initial"]) and not is_complex(A):
         raise DTypeError(f"{operation}: initial is complex, but the states of a real A are real ({shapes}).")
-    if chunk is not None:
-        check_chunk(operation, chunk)
     signals = ("u", "dt", "z", *(name for name in ("B", "C") if name in arrays and arrays[name].ndim > 2))
     arrays, broken = kept_finite(operation, arrays, segments, xp, axis=-1, kept=(0, 1), signals=signals)
     dtype = real_dtype(compute_dtype(xp, *required.values()), xp)
@@ -223,8 +224,11 @@ def selective_summary(
     """
     operation, required = "selective_summary", {"u": u, "dt": dt, "A": A, "B": B}
     masks, optional = {"reset": reset, "lengths": lengths}, {"dt_bias": dt_bias}
-    options: dict[str, Any] = {"discretization": discretization, "chunk": chunk}
+    dt_softplus = flag(operation, dt_softplus=dt_softplus)
+    chunk = None if chunk is None else whole(operation, chunk=chunk)
+    options: dict[str, Any] = {"discretization": discretization}
     v, segments, broken, shapes = _checked(operation, required, optional, masks, softplus=dt_softplus, **options)
+    options["chunk"] = chunk
     xp = namespace(operation, u=u)
     state = broken.marked_state(_outputs(operation, v, segments, shapes, **options)[1], xp)
     dt = segments.masked(v["dt"], -1, xp)

@@ -21,13 +21,14 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.values import overflow_ignored
 from ..functions.special import silu
 from ..recurrences.broken import Broken
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
-from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, kept_finite, steps_of
+from .checks import check_given, check_limit, check_no_overflow, check_rows, kept_finite, steps_of
 
 CHUNK = 64
 FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
@@ -83,10 +84,12 @@ def ssd(
     required = {"x": x, "dt": dt, "A": A, "B": B, "C": C}
     optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial}
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    options: dict[str, Any] = {"chunk": chunk, "softplus": dt_softplus, "limit": dt_limit}
-    v, segments, broken, shapes = _checked("ssd", required, optional, masks, **options)
-    xp = namespace("ssd", x=x)
-    y, state = _outputs("ssd", v, segments, shapes, chunk=chunk, want_state=return_state)
+    operation, chunk = "ssd", whole("ssd", chunk=chunk)
+    return_state = flag(operation, return_state=return_state)
+    options = {"softplus": flag(operation, dt_softplus=dt_softplus), "limit": check_limit(operation, dt_limit)}
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
+    xp = namespace(operation, x=x)
+    y, state = _outputs(operation, v, segments, shapes, chunk=chunk, want_state=return_state)
     if D is not None:
         y = y + (v["D"] if D.ndim == 2 else v["D"][:, None]) * v["x"]
     y = broken.marked(y if z is None else y * silu(v["z"]), 1, xp)
@@ -100,9 +103,8 @@ def _checked(
     optional: dict[str, Array | None],
     masks: dict[str, Array | None],
     *,
-    chunk: int,
-    softplus: bool,
-    limit: tuple[float, float],
+    softplus: Any,
+    limit: Any,
 ) -> tuple[dict[str, Array], Segments, Broken, object]:
     """The arrays that are given, in the precision of the states, dt as the steps that it means; and their shapes."""
     require_arrays(operation, **required)
@@ -128,8 +130,6 @@ def _checked(
         "initial": ((segments.count(batch), H, P, B.shape[-1]),),
     }
     check_given(operation, {name: v for name, v in arrays.items() if name in wanted}, wanted, shapes)
-    check_chunk(operation, chunk)
-    check_limit(operation, limit)
     signals = ("x", "dt", "B", "C", "z", *(("A",) if required["A"].ndim == 3 else ()))
     arrays, broken = kept_finite(operation, arrays, segments, xp, axis=1, kept=(0, 2), signals=signals)
     dtype = compute_dtype(xp, *arrays.values())
@@ -180,7 +180,8 @@ def ssd_summary(
     """
     operation, required = "ssd_summary", {"x": x, "dt": dt, "A": A, "B": B}
     masks, optional = {"reset": reset, "lengths": lengths}, {"dt_bias": dt_bias}
-    options: dict[str, Any] = {"chunk": chunk, "softplus": dt_softplus, "limit": dt_limit}
+    chunk = whole(operation, chunk=chunk)
+    options = {"softplus": flag(operation, dt_softplus=dt_softplus), "limit": check_limit(operation, dt_limit)}
     v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
     xp = namespace(operation, x=x)
     state = broken.marked_state(_outputs(operation, v, segments, shapes, chunk=chunk, want_state=True)[1], xp)

@@ -24,15 +24,15 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.values import overflow_ignored
 from ..functions.special import sigmoid, silu
 from ..recurrences.broken import Broken
 from ..recurrences.fold import in_chunks
-from ..recurrences.linear import linear_scan
+from ..recurrences.linear import checked_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import through_segments, without_steps
 from .checks import (
-    check_chunk,
     check_given,
     check_no_overflow,
     check_rank,
@@ -103,7 +103,8 @@ def mamba3_scan(
     >>> y[0, :, 0, 0].round(3)  # half of an input enters at once, half with the next
     array([1.   , 1.736, 2.006])
     """
-    operation = "mamba3_scan"
+    operation, chunk = "mamba3_scan", whole("mamba3_scan", chunk=chunk)
+    return_state = flag(operation, return_state=return_state)
     required = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "trap": trap, "angles": angles}
     require_arrays(operation, **required)
     check_tuples(operation, {"rank_maps": (rank_maps, 3), "initial": (initial, 4)})
@@ -112,7 +113,7 @@ def mamba3_scan(
     maps = dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False))
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
     optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **entering}
-    v, segments, broken, shapes = _checked(operation, required, optional, maps, masks, chunk)
+    v, segments, broken, shapes = _checked(operation, required, optional, maps, masks)
     xp, several = namespace(operation, x=x), B.ndim == 5
     first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
     options: dict[str, Any] = {"segments": segments, "initial": first, "chunk": chunk, "want_state": return_state}
@@ -127,7 +128,6 @@ def _checked(
     optional: dict[str, Array | None],
     maps: dict[str, Any],
     masks: dict[str, Array | None],
-    chunk: int,
 ) -> tuple[dict[str, Array], Segments, Broken, object]:
     """The arrays that are given, in the precision of the states, with the log gates dt A; and their shapes."""
     given = {name: v for name, v in (optional | maps).items() if v is not None}
@@ -151,7 +151,6 @@ def _checked(
             f"{operation}: {angles.shape[-1]} angles turn {2 * angles.shape[-1]} features, but there are "
             f"{B.shape[-1]} states ({shapes})."
         )
-    check_chunk(operation, chunk)
     dtype = compute_dtype(xp, *arrays.values())
     signals = ("x", "dt", "B", "C", "trap", "angles", "z", *(("A",) if required["A"].ndim == 3 else ()))
     rows: dict[str, Any] = {"axis": 1, "kept": (0, 2), "signals": signals, "state": ("t", "S", "K", "before")}
@@ -211,9 +210,9 @@ def mamba3_summary(
     """
     operation, required = "mamba3_summary", {"x": x, "dt": dt, "A": A, "B": B, "trap": trap, "angles": angles}
     maps, masks = {} if x_map is None else {"x_map": x_map}, {"reset": reset, "lengths": lengths}
-    v, segments, broken, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks, chunk)
+    v, segments, broken, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks)
     xp, several = namespace(operation, x=x), B.ndim == 5
-    _, state = _outputs(operation, v, shapes, several, segments=segments, chunk=chunk)
+    _, state = _outputs(operation, v, shapes, several, segments=segments, chunk=whole(operation, chunk=chunk))
     state = broken.marked_state(_outer(state, several, xp), xp)
     S, dt = state[1], v["dt"]
     empty = without_steps(segments, S, xp)
@@ -346,7 +345,7 @@ def _one_chunk(state: Mamba3State, v: Signals, xp: Namespace) -> tuple[Mamba3Sta
 
 def _held(start: Array, reset: Array, xp: Namespace) -> Array:
     """The value of `start` (T, batch, ...) at the last reset up to every step."""
-    return linear_scan(xp.astype(~reset, start.dtype)[..., None, None], start, axis=0)
+    return checked_scan("linear_scan", xp.astype(~reset, start.dtype)[..., None, None], start, axis=0)
 
 
 def _rotated(rows: Array, bias: Array | None, theta: Array, H: int, xp: Namespace) -> Array:

@@ -22,6 +22,7 @@ from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
+    bringing,
     computable,
     dtype_name,
     is_array,
@@ -31,6 +32,7 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from ..recurrences.segments import Segments, checked_segments
 from .parameters import HostRandom, Parameter, Parameters, Random
 
@@ -136,6 +138,7 @@ class Entry:
     xp: Namespace
     params: Parameters
     x: Array
+    state: Any
     segments: Segments
     rate: Any
     step_scale: Array | None
@@ -158,16 +161,22 @@ class Mixer(Layer):
 
     def check_rate(self, rate: Any) -> Any:
         """The rate, a plain number where it is one; raises for another than 1 where no step is there to multiply."""
-        check_rate(self.name, rate, self.rate_width)
+        rate = check_rate(self.name, rate, self.rate_width)
         if not self.timed and (is_array(rate) or rate != 1):
             raise OptionError(
                 f"{self.name}: the layer is discrete and has no step that rate = {rate!r} could multiply."
             )
-        return rate.item() if isinstance(rate, np.generic) else rate
+        return rate
 
-    def entry(self, params: Parameters, u: Array, state: Any, *, rate: Any, step_scale: Any, **masks: Any) -> Entry:
+    def entry(
+        self, params: Parameters, u: Array, state: Any, *, return_state: Any, rate: Any, step_scale: Any, **masks: Any
+    ) -> Entry:
         """The arguments of `apply`, checked; what lies beyond the lengths is zero from here on."""
+        bring = bringing(params)
+        u, state, rate, step_scale = bring((u, state, rate, step_scale))
+        masks = {name: bring(mask) for name, mask in masks.items()}
         xp = check_signal(self.name, u, self.d_model)
+        flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
         segments = checked_segments(self.name, given, (B,), L, **masks)
@@ -185,7 +194,7 @@ class Mixer(Layer):
         params = self.prepared(params, u=u, step_scale=step_scale, rate=rate, **masks)
         scale = computable(step_scale, xp)
         scale = scale if scale is None else segments.masked(scale, 1, xp, fill=1.0)
-        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), segments, rate, scale)
+        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), state, segments, rate, scale)
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:
@@ -199,17 +208,18 @@ def check_signal(operation: str, u: Array, width: int, *, step: bool = False) ->
     return xp
 
 
-def check_rate(operation: str, rate: Any, width: int | None) -> None:
-    """Raise unless rate is a positive number, or a real array () or (with a width) (H,)."""
-    rate = rate.item() if isinstance(rate, np.generic) else rate
+def check_rate(operation: str, rate: Any, width: int | None) -> Any:
+    """The rate, a plain number where it is one; raises unless it is positive, or a real array () or (width,)."""
+    rate = rate.item() if isinstance(rate, np.generic | np.ndarray) and rate.shape == () else rate
     if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")
-        return
+        return rate
     real_floating(operation, rate=rate)
     if tuple(rate.shape) not in ((), (width,)):
         wanted = "a number or ()" if width is None else f"a number, () or ({width},)"
         raise ShapeError(f"{operation}: rate must be {wanted} ({describe(rate=rate)}).")
+    return rate
 
 
 def once_per_kind(check: Callable[[Array, Any], None]) -> Callable[[Array, Any], None]:
@@ -226,8 +236,8 @@ def once_per_kind(check: Callable[[Array, Any], None]) -> Callable[[Array, Any],
 
 
 def _kind(x: Any) -> tuple[Any, ...]:
-    if isinstance(x, tuple):
-        return tuple(map(_kind, x))
+    if isinstance(x, tuple | list):
+        return (x.__class__, *map(_kind, x))
     return x.__class__, getattr(x, "shape", None), getattr(x, "dtype", None), getattr(x, "device", None)
 
 
@@ -241,7 +251,6 @@ def as_precise(u: Array, state: Any, xp: Namespace) -> tuple[Array, Any]:
     return wide[0], tuple(wide[1:]) if several else wide[1]
 
 
-def check_batch(operation: str, batch: Any) -> None:
-    """Raise unless batch is a whole number of at least 0."""
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
-        raise OptionError(f"{operation}: batch = {batch!r} must be a whole number of at least 0.")
+def check_batch(operation: str, batch: Any) -> int:
+    """The batch as Python's number; raises unless it is a whole number of at least 0."""
+    return whole(operation, 0, batch=batch)

@@ -29,6 +29,7 @@ import numpy as np
 
 from .._arrays.errors import DomainError, OptionError, ShapeError, unknown
 from .._arrays.library import Array, convert, resolve
+from .._arrays.numbers import plain
 from ..systems.records import DPLR
 from .matrices import MEASURES, hippo, state_size
 
@@ -141,6 +142,7 @@ def _widened(p: np.ndarray, rank: int | None, measure: str) -> np.ndarray:
     """p (R, N) with rows of zeros up to the rank asked for."""
     if rank is None:
         return p
+    rank = plain(rank)
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < len(p):
         raise ShapeError(f"nplr: rank = {rank!r}, but measure {measure!r} needs rank {len(p)}. Use rank={len(p)}.")
     return np.concatenate([p, np.zeros((rank - len(p), p.shape[1]))])

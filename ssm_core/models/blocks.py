@@ -16,15 +16,16 @@ from typing import Any
 
 from .._arrays.errors import OptionError, unknown
 from .._arrays.library import Array, Namespace
+from .._arrays.numbers import flag
 from ..functions.affine import affine
 from ..functions.norms import EPSILON, layer_norm, normed
 from ..functions.special import activation
 from ..layers import parametrizations as common
-from ..layers.gated.base import check_bools, check_epsilon
+from ..layers.gated.base import check_epsilon
 from ..layers.layer import Layer
+from ..layers.options import settle, thawed
 from ..layers.parameters import Parameter, Parameters, constant, linear
 from ..layers.registry import make
-from .options import freeze, plain
 
 Function = Callable[[Array], Array]  # of features, the same at every step
 
@@ -138,11 +139,11 @@ class Block:
     postnorm: bool = False
 
     def __post_init__(self) -> None:
-        freeze(self)
+        settle(self)
 
     def mixer(self) -> Layer:
         """The layer along time."""
-        return make(self.layer, {"d_model": self.d_model, **plain(self.layer_options)})
+        return make(self.layer, {"d_model": self.d_model, **thawed(self.layer_options)})
 
     def norms(self) -> dict[str, Norm]:
         """Of the mixer, and of the channel mix if there is one."""
@@ -178,7 +179,7 @@ class Block:
             raise unknown(operation, "norm", self.norm, NORMS)
         if self.channel_mix not in CHANNEL_MIXES:
             raise unknown(operation, "channel_mix", self.channel_mix, CHANNEL_MIXES)
-        check_bools(operation, postnorm=self.postnorm)
+        flag(operation, postnorm=self.postnorm)
         check_epsilon(operation, epsilon=self.epsilon)
         if self.mix_width is not None:
             common.whole(operation, mix_width=self.mix_width)

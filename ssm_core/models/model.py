@@ -13,14 +13,14 @@ from functools import partial
 from typing import Any, ClassVar
 
 from .._arrays.errors import OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, in_dtype_of, namespace
+from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace
 from ..layers import parametrizations as common
 from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
+from ..layers.options import settle, thawed
 from ..layers.parameters import Parameter, Parameters
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
 from .blocks import Block, Function, under
-from .options import freeze, plain
 
 StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
 
@@ -101,7 +101,7 @@ class Model(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.layer_options, Mapping):
             raise OptionError(f"{self.name}: layer_options = {self.layer_options!r} must be a dict of options.")
-        freeze(self)
+        settle(self)
         common.whole(self.name, d_model=self.d_model, n_layers=self.n_layers)
         if "d_model" in self.layer_options:
             raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
@@ -120,7 +120,7 @@ class Model(Layer):
 
     def options(self) -> dict[str, Any]:
         definition: Any = self
-        return {f.name: plain(getattr(self, f.name)) for f in fields(definition) if f.init}
+        return {f.name: thawed(getattr(self, f.name)) for f in fields(definition) if f.init}
 
     def block(self) -> Layer:
         """The layer of every block."""
@@ -170,6 +170,8 @@ class Model(Layer):
         cu_seqlens  integer (n + 1,) with B = 1: n sequences packed one after another; states have batch n
         rate, step_scale, mode, recompute  as in the layers
         """
+        bring = bringing(params)
+        u, state, rate = bring((u, state, rate))
         params = self.prepared(params, **{self.signal: u})
         xp = namespace(self.name, **params)
         y = self.compose(
@@ -177,11 +179,11 @@ class Model(Layer):
             self.parts(params, xp),
             state=state,
             return_state=return_state,
-            lengths=lengths,
-            reset=reset,
-            cu_seqlens=cu_seqlens,
+            lengths=bring(lengths),
+            reset=bring(reset),
+            cu_seqlens=bring(cu_seqlens),
             rate=rate,
-            step_scale=step_scale,
+            step_scale=bring(step_scale),
             mode=mode,
             recompute=recompute,
         )
@@ -261,7 +263,7 @@ class Model(Layer):
 
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """The states of the blocks, then what the outputs need."""
-        check_batch(self.name, batch)
+        batch = check_batch(self.name, batch)
         params = self.prepared(params)
         states = [layer.initial_state(inner, batch) for _, _, layer, inner in self._mixers(params)]
         return (*states, *self.outer_state(params, batch))
@@ -293,8 +295,10 @@ class Model(Layer):
     def compose_stepper(self, parts: Parts, like: Array) -> Stepper:
         """`stepper` of the model's parts, whichever framework they are of; like is any parameter."""
         n, check = self.n_layers, once_per_kind(partial(self._check_step, like))
+        bring = bringing({"any": like})
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
+            u_t, state = bring((u_t, state))
             check(u_t, state)
             self.check_values(f"{self.name}.step", u_t)
             x, states = self.entered(u_t, parts.enter), []

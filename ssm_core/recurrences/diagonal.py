@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
+from .._arrays.errors import DTypeError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
@@ -24,9 +24,11 @@ from .._arrays.library import (
     real_dtype,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.shapes import broadcast
+from .._arrays.values import check_finite
 from .fold import in_chunks
-from .linear import linear_scan
+from .linear import checked_scan
 from .pairs import joined, real_rows
 from .segments import Segments, checked_segments
 from .summaries import Elementwise, through_segments
@@ -60,7 +62,7 @@ def diagonal_scan(
 
     Memory is that of the inputs, the outputs and one chunk of states; the backward computes a chunk again. Whether
     there are several inputs or outputs is told by Bb and C having one axis more than Ab.
-    Raises ShapeError, DTypeError, OptionError (chunk), MixedArraysError.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN and inf), MixedArraysError.
 
     >>> import numpy, ssm_core
     >>> ssm_core.diagonal_scan(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1))[0]
@@ -90,7 +92,11 @@ def _checked_scan(
     v = {name: computable(x, xp) for name, x in arrays.items() if x is not None and name != "reset"}
     shapes = describe(**v, reset=reset)
     v.setdefault("C", v["Ab"])
-    _check(operation, v, conj_pairs, per_step, chunk, shapes)
+    conj_pairs, per_step = flag(operation, conj_pairs=conj_pairs), flag(operation, per_step=per_step)
+    chunk = None if chunk is None else whole(operation, chunk=chunk)
+    _check(operation, v, conj_pairs, per_step, shapes)
+    signals = ("u", "initial") if reset is None else ()  # which may hold anything before a reset
+    check_finite(operation, xp, **{n: x for n, x in v.items() if n in ("Ab", "Bb", "C", *signals)})
     segments = checked_segments(operation, shapes, None, v["u"].shape[-1], reset=reset)
     batch = _batch(operation, v, segments.reset, int(per_step))
     y, state = _diagonal_scan(v, segments.reset, batch, conj_pairs=conj_pairs, per_step=per_step, chunk=chunk)
@@ -170,7 +176,7 @@ def diagonal_summary(
     return Elementwise(through_segments(P, Segments(L, reset), 1, xp), state)
 
 
-def _check(operation: str, v: dict[str, Array], conj_pairs: bool, per_step: bool, chunk: Any, shapes: object) -> None:
+def _check(operation: str, v: dict[str, Array], conj_pairs: bool, per_step: bool, shapes: object) -> None:
     """Raise for arrays by name that do not fit each other, batch axes apart."""
     u, gate, B, C = v["u"], v["Ab"], v["Bb"], v["C"]
     for name, x in (("Bb", B), ("C", C)):
@@ -191,8 +197,6 @@ def _check(operation: str, v: dict[str, Array], conj_pairs: bool, per_step: bool
         raise ShapeError(f"{operation}: u has {u.shape[-2]} inputs but Bb has {B.shape[-1]} ({shapes}).")
     if "initial" in v and (v["initial"].ndim < 1 or v["initial"].shape[-1] != N):
         raise ShapeError(f"{operation}: initial must end with {N} states ({shapes}).")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise OptionError(f"{operation}: chunk = {chunk!r} must be a whole number of at least 1 step.")
     for name, x, tail in (("Ab", gate, 1), ("Bb", B, 1 + several_inputs), ("C", C, 1 + C.ndim - gate.ndim)):
         if per_step and x.shape[x.ndim - 1 - tail] not in (1, L):
             raise ShapeError(f"{operation}: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
@@ -235,7 +239,7 @@ def gated_scan(
     if valid is not None:
         gate = xp.where(valid[..., None], gate, xp.ones_like(gate))
         drive = xp.where(valid[..., None], drive, xp.zeros_like(drive))
-    return linear_scan(gate, drive, axis=0, initial=state)
+    return checked_scan("linear_scan", gate, drive, axis=0, initial=state)
 
 
 def observed(C: Array, states: Array, several_outputs: bool | int, conj_pairs: bool, xp: Namespace) -> Array:

@@ -105,7 +105,7 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> Elementwise:
     >>> chunk.through, chunk.state, chunk.then(chunk).after(numpy.asarray(64.0))
     (np.float64(0.125), array(1.75), np.float64(2.96875))
     """
-    states = checked_scan("chunk_summary", a, b, axis)
+    states = checked_scan("chunk_summary", a, b, axis, values=True)
     xp, length = namespace("chunk_summary", states=states), states.shape[axis]
     if length == 0:
         raise ShapeError(f"chunk_summary: a chunk needs at least one step ({describe(a=a, b=b)}).")

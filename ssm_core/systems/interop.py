@@ -201,7 +201,7 @@ def _direct(operation: str, system: Any, ports: tuple[int, int]) -> np.ndarray:
     """D as (M, P)."""
     if system.D is None:
         return np.zeros(ports)
-    D = _double(system.D) if is_array(system.D) else np.asarray(system.D, dtype=float)
+    D = _double(system.D) if is_array(system.D) else np.asarray(system.D)
     if D.ndim == 0:
         records.check_ports(operation, system.D, ports[1], ports[0])
         return D * np.eye(ports[0])

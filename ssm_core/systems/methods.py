@@ -28,7 +28,7 @@ from typing import Any
 
 from .._arrays.library import Array, Namespace, device, dtype_name, exp, is_complex, matmul
 from .._arrays.shapes import broadcast
-from ..functions.matrix_exponential import balance, expm
+from ..functions.matrix_exponential import balance, exponential
 from ..functions.special import phi1
 from .records import DPLR
 
@@ -112,7 +112,7 @@ def _line_dense(z: Array, b: Array, xp: Namespace) -> tuple[Array, ...]:
 
 
 def _impulses_dense(z: Array, b: Array, xp: Namespace) -> tuple[Array, ...]:
-    return expm(z), b
+    return exponential(z), b
 
 
 def _exponentials(z: Array, b: Array, count: int, xp: Namespace) -> tuple[Array, ...]:
@@ -139,7 +139,7 @@ def _exponentials(z: Array, b: Array, count: int, xp: Namespace) -> tuple[Array,
     one = spread(xp.eye((count - 1) * p, dtype=dtype, device=device(b)))
     top = xp.concat([spread(z), spread(b / size), zeros(n, (count - 1) * p)], axis=-1)
     shift = xp.concat([zeros((count - 1) * p, n + p), one], axis=-1)
-    E = expm(xp.concat([top, shift, zeros(p, n + count * p)], axis=-2))[..., :n, :]
+    E = exponential(xp.concat([top, shift, zeros(p, n + count * p)], axis=-2))[..., :n, :]
     inputs = (d * E[..., n + k * p : n + (k + 1) * p] * size for k in range(count))
     return E[..., :n] * (d / xp.matrix_transpose(d)), *inputs
 

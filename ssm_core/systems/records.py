@@ -27,8 +27,10 @@ from .._arrays.library import (
     is_array,
     is_complex,
     namespace,
+    refuse_foreign,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 
 
@@ -131,6 +133,11 @@ def array_fields(cls: Any) -> tuple[str, ...]:
     return cls.ARRAYS
 
 
+def present_arrays(system: Any) -> dict[str, Array]:
+    """The arrays that a system has, by their names."""
+    return {name: x for name in system.ARRAYS if (x := getattr(system, name)) is not None}
+
+
 def state_axes(system: System) -> int:
     """How many trailing axes of the first field are no batch axes."""
     return system.STATE_AXES
@@ -149,6 +156,7 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
             raise ShapeError(f"{operation}: a system tuple has 2 to 4 members (A, B[, C[, D]]), not {len(system)}.")
         if xp is None:
             for name, x in zip("ABCD", system, strict=False):
+                refuse_foreign(operation, name, type(x))
                 if x is not None and not is_array(x) and not (name == "D" and isinstance(x, int | float)):
                     raise DTypeError(
                         f"{operation}: {name} is a {type(x).__name__}, not an array. "
@@ -160,6 +168,7 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
             f"{operation}: a {type(system).__name__} is no system. "
             "Pass Dense, Diagonal, DPLR, Rational or a tuple (A, B[, C[, D]])."
         )
+    flag(operation, **{name: getattr(system, name) for name in FLAGS if hasattr(system, name)})
     return system
 
 

@@ -192,6 +192,7 @@ def poles(system: Any) -> Array:
         return eigvals(system.A if isinstance(system, Dense) else dense_form(system, xp).A)
     if isinstance(system, Rational):
         system, xp = records.validated("poles", system)
+        check_system_values("poles", xp, system, None, False)
         return rational_poles(system, xp)
     system, xp = records.validated("poles", system)
     check_system_values("poles", xp, system, None, False)

@@ -10,6 +10,7 @@ import numpy as np
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, OptionError, unknown
 from .._arrays.library import Array, Namespace, convert, resolve, to_numpy
+from .._arrays.numbers import flag, whole
 from .._arrays.values import overflow_ignored
 from ..systems import records
 from ..systems.companion import companion
@@ -63,8 +64,9 @@ def kernel(
     if xp is not None:
         xp = resolve(xp, "kernel")
         system = records.converted(system, xp, "kernel")
-        dt = dt if dt is None or isinstance(dt, int | float) else convert(dt, xp)
-    check_length("kernel", length)
+        dt = dt if dt is None or isinstance(dt, int | float | np.generic) else convert(dt, xp)
+    length = check_length("kernel", length)
+    check_values = flag("kernel", check_values=check_values)
     check_method("kernel", system, dt, method, alpha)
     system, xp = records.validated("kernel", system)
     dt = validated_dt("kernel", system, dt, xp)
@@ -72,19 +74,19 @@ def kernel(
     system = state_space(system)
     check_output("kernel", system)
     algorithm = chosen_algorithm("kernel", system, method, algorithm)
-    check_system_values("kernel", xp, system, dt, check_values)
+    check_system_values("kernel", xp, system, dt, flag("kernel", check_values=check_values))
     if isinstance(system, CompanionForm):
-        check_magnification("kernel", system.rational, int(length), check_values)
+        check_magnification("kernel", system.rational, length, check_values)
     with overflow_ignored(system.B):
         discrete, logarithms = _sampled(system, dt, method, alpha, xp)
-        K = _ALGORITHMS[algorithm](discrete, logarithms, int(length), xp)
-    check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), int(length), check_values)
+        K = _ALGORITHMS[algorithm](discrete, logarithms, length, xp)
+    check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), length, check_values)
     return K
 
 
 def chosen_algorithm(operation: str, system: Any, method: str, algorithm: str | None) -> str:
     """The algorithm to take; raises where the one asked for does not fit what the system is once it is discrete."""
-    if algorithm is not None and algorithm not in _ALGORITHMS:
+    if algorithm is not None and (not isinstance(algorithm, str) or algorithm not in _ALGORITHMS):
         raise unknown(operation, "algorithm", algorithm, _ALGORITHMS)
     kind, becomes = type(system), type(system)
     if not system.discrete:
@@ -212,8 +214,6 @@ def _norm(A: np.ndarray) -> float:
     return float(np.max(np.abs(A), initial=0.0))
 
 
-def check_length(operation: str, length: Any) -> None:
-    if isinstance(length, bool) or not isinstance(length, int | np.integer):
-        raise OptionError(f"{operation}: length is {length!r}, but must be a whole number of steps.")
-    if length < 1:
-        raise OptionError(f"{operation}: length = {length} must be at least 1.")
+def check_length(operation: str, length: Any) -> int:
+    """The length as Python's number; raises unless it is a whole number of steps."""
+    return whole(operation, length=length)

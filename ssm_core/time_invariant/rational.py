@@ -253,7 +253,7 @@ def initial_bound(name: str, order: int) -> float:
     "zeros": 0, all poles at 0 and the response is b; "montel": 1/order, so that sum |a_j| <= 1 and all poles are
     stable; "xavier": 1/sqrt(order), which may start unstable.
     """
-    if name not in BOUNDS:
+    if not isinstance(name, str) or name not in BOUNDS:
         raise unknown("initial_bound", "initialization", name, BOUNDS)
     if order < 1:
         raise OptionError(f"initial_bound: order = {order} must be at least 1.")

@@ -14,14 +14,13 @@ from .._arrays.library import (
     device,
     floating,
     in_dtype_of,
-    is_array,
     is_complex,
-    matmul,
     namespace,
     real_dtype,
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.broken import Broken, kept_apart
@@ -45,7 +44,7 @@ from .modes.conv import run_convolution
 from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
-from .run import Run
+from .run import Run, with_direct_term
 
 
 def scan(
@@ -139,6 +138,7 @@ def checked_call(
     **masks: Array | None,
 ) -> Call:
     """The arguments of `scan`, checked; a method whose state holds the input becomes the system that does."""
+    check_values = flag(operation, check_values=check_values)
     system = records.as_system(operation, system, dt)
     check_method(operation, system, dt, method, alpha)
     system, xp = records.validated(operation, system)
@@ -200,7 +200,7 @@ def simulated(operation: str, system: Any, u: Array, xp: Namespace, **options: A
     run, mode = prepared(operation, system, u, xp, **options)
     y, state = _executed(run, mode)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
-    return in_dtype_of(u, _direct(operation, system, run.u, y, xp), xp), state
+    return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 
 
 def prepared(
@@ -349,23 +349,6 @@ def _empty(run: Run) -> tuple[Array, Array | None]:
     M = records.outputs(run.system, rank)
     y = run.xp.zeros((*run.batch, *(() if M is None else (M,)), 0), dtype=run.u.dtype, device=device(run.u))
     return y, run.first_state()
-
-
-def _direct(operation: str, system: Any, u: Array, y: Array, xp: Namespace) -> Array:
-    """y + D u."""
-    D, rank = system.D, records.batch_rank(system)
-    if D is None:
-        return y
-    P, M = records.inputs(system, rank), records.outputs(system, rank)
-    if not is_array(D) or D.ndim == 0:
-        records.check_ports(operation, D, P, M)
-        if (P is None) != (M is None):
-            u = u[..., None, :] if P is None else u[..., 0, :]
-        return y + D * u
-    if P is None:
-        return y + D[..., None] * (u if M is None else u[..., None, :])
-    product = matmul(D if M is not None else D[..., None, :], u, xp)
-    return y + (product if M is not None else product[..., 0, :])
 
 
 def step(

@@ -16,6 +16,7 @@ from ..._arrays.errors import OptionError, ShapeError, describe, unknown
 from ..._arrays.library import (
     Array,
     Namespace,
+    bringing,
     computable,
     compute_dtype,
     device,
@@ -26,8 +27,8 @@ from ..._arrays.library import (
     real_floating,
     require_arrays,
 )
+from ..._arrays.numbers import whole
 from ..._arrays.values import check_positive
-from ...gated.checks import check_chunk
 from ...recurrences.broken import kept_apart
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
@@ -84,13 +85,13 @@ class InputDependent(Mixer):
         recompute   steps of a piece whose inside is computed again in the backward: memory then holds u, y, the states
                     between pieces, and the inside of one piece. None keeps all of it
         """
-        if mode not in self.modes:
+        if not isinstance(mode, str) or mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)
-        if recompute is not None:
-            check_chunk(self.name, recompute, "recompute")
+        recompute = None if recompute is None else whole(self.name, recompute=recompute)
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-        entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
-        dtype = compute_dtype(entry.xp, entry.x, entry.step_scale, *entry.params.values(), *(state or ()))
+        options = {"return_state": return_state, "rate": rate, "step_scale": step_scale}
+        entry = self.entry(params, u, state, **options, **masks)
+        dtype = compute_dtype(entry.xp, entry.x, entry.step_scale, *entry.params.values(), *(entry.state or ()))
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
@@ -100,7 +101,7 @@ class InputDependent(Mixer):
             state = tuple(entry.xp.astype(s, dtype, copy=False) for s in state)
             return inner(entry.params, x, state, segments=segments, scale=scale, mode=mode)
 
-        first = None if state is None else tuple(computable(s, entry.xp) for s in state)
+        first = None if state is None else tuple(computable(s, entry.xp) for s in entry.state)
         x, scale = (s if s is None else entry.xp.astype(s, dtype, copy=False) for s in (entry.x, entry.step_scale))
         signals = {"x": x, "scale": scale}
         signals, first, broken = kept_apart(entry.segments, signals, first, entry.xp, axis=1, scales=("scale",))
@@ -136,18 +137,20 @@ class InputDependent(Mixer):
 
     def initial_state(self, params: Parameters, batch: int) -> State:
         """Zeros."""
-        check_batch(self.name, batch)
+        batch = check_batch(self.name, batch)
         params = self.prepared(params)
         return self._zeros(params, batch, namespace(self.name, **params))
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state)."""
-        rate = self.check_rate(rate)
+        bring = bringing(params)
+        rate = self.check_rate(bring(rate))
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         advance, check = self._advance(params, rate, xp), once_per_kind(partial(self._check_step, params))
 
         def step(u_t: Array, state: State) -> tuple[Array, State]:
+            u_t, state = bring((u_t, state))
             check(u_t, state)
             y, state = advance(*as_precise(computable(u_t, xp), state, xp))
             return in_dtype_of(u_t, y, xp), owned(state)
@@ -216,12 +219,6 @@ def check_divides(layer: str, name: str, parts: int, whole: str, n: int) -> None
     """Raise unless an option divides a number, named as the formula of it."""
     if n % parts:
         raise OptionError(f"{layer}: {name} = {parts} must divide {whole} = {n}.")
-
-
-def check_bools(layer: str, **options: Any) -> None:
-    for name, value in options.items():
-        if not isinstance(value, bool):
-            raise OptionError(f"{layer}: {name} = {value!r} must be True or False.")
 
 
 def check_epsilon(layer: str, **options: Any) -> None:

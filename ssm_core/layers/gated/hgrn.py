@@ -13,6 +13,7 @@ from ...functions.special import activation
 from ...gated.real_gated import run_hgrn
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
+from ..options import settle
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .base import Advance, InputDependent, State, check_epsilon, projection
@@ -54,6 +55,7 @@ class HGRN(InputDependent):
     timed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        settle(self)
         common.whole("HGRN", d_model=self.d_model, expand=self.expand)
         bound = self.lower_bound
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 <= bound < 1:

@@ -18,9 +18,10 @@ from ...gated.selective import run_selective
 from ...gated.state_update import rank_one_update
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
+from ..options import settle
 from ..parameters import Parameter, Parameters, constant, uniform
 from ..registry import registered
-from .base import Advance, InputDependent, State, check_bools, check_epsilon, per_step, projection, step_bias
+from .base import Advance, InputDependent, State, check_epsilon, per_step, projection, step_bias
 
 
 @registered
@@ -74,12 +75,12 @@ class Mamba(InputDependent):
     norm_weights: bool = False
 
     def __post_init__(self) -> None:
+        settle(self)
         common.whole("Mamba", d_model=self.d_model, d_state=self.d_state, d_conv=self.d_conv, expand=self.expand)
         if self.dt_rank is not None:
             common.whole("Mamba", dt_rank=self.dt_rank)
         common.check_steps("Mamba", self.dt_min, self.dt_max)
         check_epsilon("Mamba", dt_floor=self.dt_floor)
-        check_bools("Mamba", conv_bias=self.conv_bias, bias=self.bias, norm_weights=self.norm_weights)
         if self.norm_epsilon is not None:
             check_epsilon("Mamba", norm_epsilon=self.norm_epsilon)
         elif self.norm_weights:

@@ -14,6 +14,7 @@ from ...functions.special import activation
 from ...gated.real_gated import kept_and_entering, run_rg_lru
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
+from ..options import settle
 from ..parameters import Parameter, Parameters, Random, constant, normal
 from ..registry import registered
 from .base import Advance, InputDependent, State
@@ -65,6 +66,7 @@ class RGLRU(InputDependent):
     timed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        settle(self)
         common.whole("RGLRU", d_model=self.d_model, heads=self.heads, d_conv=self.d_conv)
         if self.lru_width is not None:
             common.whole("RGLRU", lru_width=self.lru_width)

@@ -15,6 +15,7 @@ from ...functions.token_shift import token_shift
 from ...gated.rwkv4 import CHUNK, run_rwkv4, step_rwkv4
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
+from ..options import settle
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .base import Advance, InputDependent, State, projection
@@ -59,6 +60,7 @@ class RWKV4(InputDependent):
     timed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        settle(self)
         common.whole("RWKV4", d_model=self.d_model, num_layers=self.num_layers, chunk=self.chunk)
         if self.width is not None:
             common.whole("RWKV4", width=self.width)

@@ -16,6 +16,7 @@ from ..._arrays.errors import DTypeError, OptionError, ShapeError, describe, unk
 from ..._arrays.library import (
     Array,
     Namespace,
+    bringing,
     computable,
     device,
     dtype_name,
@@ -27,7 +28,7 @@ from ..._arrays.library import (
     namespace,
     require_arrays,
 )
-from ...functions.convolution import convolve
+from ...functions.convolution import convolved
 from ...recurrences.broken import kept_apart
 from ...recurrences.segments import Segments, Signals
 from ...systems import records
@@ -39,8 +40,10 @@ from ...time_invariant.modes.choice import MODES
 from ...time_invariant.simulation import simulated
 from ...time_invariant.steps import SystemStep, in_halves, real_system_stepper, system_stepper
 from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
+from ..options import settle
 from ..output_map import OutputMap
 from ..parameters import Parameter, Parameters
+from ..parametrizations import whole
 
 
 class TimeInvariant(Mixer):
@@ -88,11 +91,9 @@ class TimeInvariant(Mixer):
         return self.channels * (2 if self.bidirectional else 1)
 
     def check_options(self) -> None:
-        """Raise for options that no such layer can have."""
-        for name in ("d_model", "channels"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise OptionError(f"{self.name}: {name} = {value!r} must be a whole number of at least 1.")
+        """Raise for options that no such layer can have; all are plain values from here on."""
+        settle(self)
+        whole(self.name, d_model=self.d_model, channels=self.channels)
         self.output_map.check(self.name)
 
     def outer_parameters(self) -> tuple[Parameter, ...]:
@@ -124,7 +125,8 @@ class TimeInvariant(Mixer):
         mode        "auto", "conv", "chunk" or "scan": the same function
         """
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-        entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
+        options = {"return_state": return_state, "rate": rate, "step_scale": step_scale}
+        entry = self.entry(params, u, state, **options, **masks)
         if self.bidirectional:
             self._refuse_states(state, return_state, reset, step_scale, mode)
         xp, params = entry.xp, entry.params
@@ -206,9 +208,9 @@ class TimeInvariant(Mixer):
         K = self._kernel(params, x.shape[-1], rate, xp)  # (rows, H, L)
         forward, backward = K[: self.channels, ...], K[self.channels :, ...]
         if self.channels == 1:
-            return convolve(x, forward[0, ...], kernel_reverse=backward[0, ...])
+            return convolved(x, forward[0, ...], kernel_reverse=backward[0, ...])
         order = (1, 0, 2)
-        return convolve(
+        return convolved(
             x[:, :, None, :], xp.permute_dims(forward, order), kernel_reverse=xp.permute_dims(backward, order)
         )
 
@@ -223,8 +225,8 @@ class TimeInvariant(Mixer):
         Bidirectional: those on the future follow along the first axis, (2 channels, H, L) or (2 H, H, L). They begin
         with the next sample in a layer of a system a channel, else (S5, LRU, LinOSS) with the current one.
         """
-        check_length(self.name, length)
-        self.check_rate(rate)
+        length = check_length(self.name, length)
+        rate = self.check_rate(bringing(params)(rate))
         params = self.prepared(params)
         return self._kernel(params, length, rate, namespace(self.name, **params))
 
@@ -243,7 +245,7 @@ class TimeInvariant(Mixer):
     def initial_state(self, params: Parameters, batch: int) -> Array:
         """Zeros, complex where the poles are."""
         self._refuse_states(None, True, None, None, "auto")
-        check_batch(self.name, batch)
+        batch = check_batch(self.name, batch)
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         matrix = records.state_field(self.system(params, xp)[0])
@@ -269,7 +271,7 @@ class TimeInvariant(Mixer):
     def _stepper(self, params: Parameters, rate: Any, advance_of: Any, check_of: Any) -> Stepper:
         """The step around one of the systems, `advance_of`; `check_of` is what it is given first."""
         self._refuse_states(None, True, None, None, "auto")
-        self.check_rate(rate)
+        rate = self.check_rate(bringing(params)(rate))
         params = self.prepared(params)
         xp, several = namespace(self.name, **params), self.channels > 1
         system, dt = self._time_first_system(params, rate, xp)
@@ -277,8 +279,10 @@ class TimeInvariant(Mixer):
         advance, maps = advance_of(system, discrete, xp), self.maps(params, xp)
         enter, leave = (None, None) if maps is None else map(xp.matrix_transpose, maps)
         check, mapped = once_per_kind(partial(check_of, params)), self.output_map.bound(params, xp)
+        bring = bringing(params)
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
+            u_t, state = bring((u_t, state))
             check(u_t, state)
             u, state = as_precise(computable(u_t, xp), state, xp)
             state, v = advance(state, u if enter is None else matmul(u, enter, xp))
@@ -325,7 +329,7 @@ class TimeInvariant(Mixer):
     def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
         if not self.bidirectional:
             return
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise unknown(self.name, "mode", mode, MODES)
         if (
             state is not None

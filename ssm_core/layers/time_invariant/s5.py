@@ -160,7 +160,7 @@ class S5(TimeInvariant):
         want_state: bool,
     ) -> tuple[Array, Array | None]:
         """The recurrence chunk by chunk, time first, with the gates Ab + Bb u."""
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise unknown("S5", "mode", mode, MODES)
         if mode not in ("auto", "scan"):
             raise OptionError(f"S5: a liquid layer is not linear, so mode {mode!r} cannot run it. Use mode='scan'.")

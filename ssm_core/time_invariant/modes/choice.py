@@ -15,7 +15,7 @@ MODES = ("auto", "conv", "chunk", "scan")
 
 def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any) -> str:
     """The mode to run in; raises where the one asked for cannot do what the options ask."""
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise unknown(operation, "mode", mode, MODES)
     if options["step_scale"] is not None:
         if not isinstance(system, Diagonal) or system.discrete:

@@ -3,8 +3,10 @@ with their cause. tests/test_transformers.py holds them against transformers its
 
 from __future__ import annotations
 
+import importlib
 import json
-import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,17 @@ import pytest
 
 import ssm_core
 from ssm_core import adapters
-from ssm_core.files import pretrained
-from ssm_core.models import LanguageModel, Mamba3LM, MambaLM
+from ssm_core.models import Mamba2LM, MambaLM
 
 pytest.importorskip("safetensors")
 
 import safetensors
 from directories import (
     MAMBA,
-    MAMBA2,
     MODELS,
     equivalent,
     same,
     saved,
-    sharded,
     weights,
     write_config,
     write_raw,
@@ -36,11 +35,6 @@ from safetensors.numpy import load_file
 
 each_model = pytest.mark.parametrize("name", MODELS)
 IDS = np.asarray([[1, 2, 3, 4, 5, 6], [10, 0, 10, 3, 3, 7]])
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "model"
 
 
 # Round trips ---------------------------------------------------------------------------------------------------------
@@ -139,194 +133,141 @@ def test_flax_loads_into_a_dtype(folder: Path):
     np.testing.assert_allclose(np.asarray(table, np.float32), params["backbone.embeddings.weight"], rtol=1e-2)
 
 
-# What a directory may look like --------------------------------------------------------------------------------------
+# What saving keeps ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mamba", "mamba2_untied"])
-def test_several_files(name: str, folder: Path):
-    _, params = saved(folder, name)
-    sharded(folder)
-    assert len(list(folder.glob("*.safetensors"))) == 3
-    same(ssm_core.from_pretrained(folder)[1], params)
+@each_model
+def test_definitions_survive(name: str, folder: Path):
+    model, _ = saved(folder, name)
+    loaded, _ = ssm_core.from_pretrained(folder)
+    assert loaded == model
+    assert hash(loaded) == hash(model)
 
 
-@pytest.mark.parametrize("dtype", ["BF16", "F16", "F64"])
-def test_other_precisions(dtype: str, folder: Path):
-    """Half precision becomes float32 to the last digit, as PyTorch reads it."""
-    _, params = saved(folder)
-    tensors = {}
-    for name, x in load_file(folder / "model.safetensors").items():
-        stored = {
-            "F16": x.astype(np.float16), "F64": x.astype(np.float64), "BF16": (x.view(np.uint32) >> 16).astype("<u2")
-        }[dtype]  # fmt: skip
-        tensors[name] = dtype, x.shape, stored.tobytes()
-    write_raw(folder, tensors)
-    rounded = {
-        "F16": lambda x: x.astype(np.float16).astype(np.float32),
-        "F64": lambda x: x,
-        "BF16": lambda x: (x.view(np.uint32) & 0xFFFF0000).view(np.float32),
-    }[dtype]
-    found = ssm_core.from_pretrained(folder)[1]
-    same(found, {name: rounded(x) for name, x in params.items()})
-    assert {x.dtype for x in found.values()} == {np.dtype(np.float32)}
-
-
-def test_bfloat16_of_torch(folder: Path):
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file
-
-    _, params = saved(folder)
-    tensors = {n: torch.from_numpy(x).to(torch.bfloat16) for n, x in load_file(folder / "model.safetensors").items()}
-    save_file(tensors, folder / "model.safetensors")
-    wanted = {name: torch.from_numpy(x).to(torch.bfloat16).float().numpy() for name, x in params.items()}
-    same(ssm_core.from_pretrained(folder)[1], wanted)
-
-
-@pytest.mark.parametrize(
-    "limit",
-    ["[0.0, Infinity]", '[0.0, {"__float__": "Infinity"}]', "[0, 1e999]", f"[0, {10**400}]", None],
-    ids=["json", "tagged", "overflow", "digits", "absent"],
-)
-def test_limits_of_steps_in_every_spelling(limit: str | None, folder: Path):
-    _, params = saved(folder, "mamba2", time_step_limit="LIMIT" if limit else ...)
-    text = (folder / "config.json").read_text()
-    write_config(folder, text.replace('"LIMIT"', limit or ""))
-    model, found = ssm_core.from_pretrained(folder)
-    assert model.block().dt_limit == (0.0, math.inf)
-    same(found, params)
-
-
-@pytest.mark.parametrize("rank", ["auto", ..., 1])
-def test_ranks_in_every_spelling(rank: Any, folder: Path):
-    saved(folder, time_step_rank=rank)
-    assert ssm_core.from_pretrained(folder)[0].block().rank == 1
-
-
-@pytest.mark.parametrize("inner", [16, ...])
-@pytest.mark.parametrize("expand", [2, 16, ...])
-def test_the_inner_size_says_more_than_the_factor(expand: Any, inner: Any, folder: Path):
-    """falcon-mamba-7b is published with expand 16, hidden_size 4096 and intermediate_size 8192."""
-    saved(folder, expand=expand, intermediate_size=inner)
-    if (expand, inner) == (16, ...):
-        with pytest.raises(ssm_core.ShapeError, match=r"config\.json makes it \(256, "):
-            ssm_core.from_pretrained(folder)
-    else:
-        assert ssm_core.from_pretrained(folder)[0].block().expand == 2
-
-
-def test_a_config_of_the_sizes_alone(folder: Path):
-    """All other entries have the defaults of transformers."""
-    model = MambaLM(11, 8, 1)
+def test_every_option_of_the_blocks_survives(folder: Path):
+    """The length of a chunk, and what only the first draw needs; options at their defaults equal those left out."""
+    options = {"d_state": 4, "head_dim": 4, "chunk": 8, "A_min": 2.0, "A_max": 3.0, "dt_floor": 1e-5}
+    model = Mamba2LM(11, 8, 1, options)
     ssm_core.save_pretrained(model, weights(model), folder)
-    write_config(folder, {"model_type": "mamba", "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 1})
-    equivalent(ssm_core.from_pretrained(folder)[0], model)
+    loaded = ssm_core.from_pretrained(folder)[0]
+    assert loaded == model == Mamba2LM(11, 8, 1, {**options, "d_conv": 4})
+    assert loaded != Mamba2LM(11, 8, 1, {**options, "chunk": 16})
 
 
-def test_entries_of_other_programs_are_passed_over(folder: Path):
-    saved(folder, bos_token_id=0, ssm_cfg={}, fused_add_norm=True, time_step_scale=1.0, transformers_version="5.23.0")
-    equivalent(ssm_core.from_pretrained(folder)[0], MAMBA)
+@pytest.mark.parametrize("framework", ["numpy", "torch", "flax"])
+def test_what_the_directory_says_beyond_the_model_survives(framework: str, folder: Path, tmp_path: Path):
+    """Ids of tokens, entries of other programs, generation_config.json."""
+    pytest.importorskip(framework)
+    tokens = {"eos_token_id": [7, 8], "bos_token_id": 1, "pad_token_id": None, "mystery": {"of": [1, 2]}}
+    saved(folder, **tokens, dtype="bfloat16")
+    generation = {"eos_token_id": [7, 8], "temperature": 0.7}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    new = tmp_path / "new"
+    if framework == "numpy":
+        ssm_core.save_pretrained(*ssm_core.from_pretrained(folder), new)
+    else:
+        getattr(adapters, framework).from_pretrained(folder).save_pretrained(new)
+    found = json.loads((new / "config.json").read_text())
+    assert {name: found[name] for name in tokens} == tokens
+    assert "dtype" not in found  # the file is float32 now
+    assert json.loads((new / "generation_config.json").read_text()) == generation
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax"])
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "falcon"])
+def test_the_directory_picks_the_class(name: str, framework: str, folder: Path):
+    pytest.importorskip(framework)
+    model, params = saved(folder, name)
+    module = getattr(adapters, framework).from_pretrained(folder)
+    assert type(module) is getattr(getattr(adapters, framework), model.name)
+    same({n: np.asarray(x.detach() if framework == "torch" else x) for n, x in module.arrays().items()}, params)
 
 
 @pytest.mark.parametrize("flag", [True, ...])
-def test_tied_models_may_hold_a_head(flag: Any, folder: Path):
-    """A copy of the embedding, which some programs write."""
+def test_a_head_of_its_own_is_kept(flag: Any, folder: Path):
+    """Whatever config.json says of tied words: as transformers does."""
     _, params = saved(folder, tie_word_embeddings=flag)
-    write_tensors(folder, lambda t: t | {"lm_head.weight": t["backbone.embeddings.weight"].copy()})
+    head = np.random.default_rng(1).normal(size=(11, 8)).astype(np.float32)
+    write_tensors(folder, lambda t: t | {"lm_head.weight": head})
     model, found = ssm_core.from_pretrained(folder)
-    assert model.tied
-    same(found, params)
+    assert not model.tied
+    same(found, params | {"lm_head.weight": head})
+    logits = model.apply(found, IDS)
+    assert np.abs(logits - MAMBA.apply(params, IDS)).max() > 0.1
 
 
-@pytest.mark.parametrize(("name", "tied"), [("mamba", True), ("mamba_untied", False), ("mamba2_untied", False)])
-def test_the_tensors_say_whether_a_silent_config_is_tied(name: str, tied: bool, folder: Path):
-    _, params = saved(folder, name, tie_word_embeddings=...)
-    model, found = ssm_core.from_pretrained(folder)
-    assert model.tied == tied
-    same(found, params)
+# Directories of state-spaces -----------------------------------------------------------------------------------------
 
 
-def test_the_old_name_of_the_embedding(folder: Path):
-    """state-spaces/mamba-130m-hf and its siblings have it."""
-    _, params = saved(folder)
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_the_layout_of_state_spaces(name: str, folder: Path, tmp_path: Path):
+    """Their config.json, their name of the embedding, a padded vocabulary, a head that is a copy of it."""
+    model, params = saved(folder, name)
     write_tensors(folder, lambda t: {n.replace("embeddings", "embedding"): x for n, x in t.items()})
-    same(ssm_core.from_pretrained(folder)[1], params)
-
-
-@pytest.mark.parametrize("before", ["mamba2", "mamba_untied", "shards"])
-def test_saving_over_a_directory(before: str, folder: Path):
-    saved(folder, "mamba" if before == "shards" else before)
-    if before == "shards":
-        sharded(folder)
-    params = weights(MAMBA, seed=1)
-    ssm_core.save_pretrained(MAMBA, params, folder)
-    model, found = ssm_core.from_pretrained(folder)
-    equivalent(model, MAMBA)
-    same(found, params)
-    assert not (folder / "model.safetensors.index.json").exists()
-    assert not list(folder.glob("*.new"))
-
-
-def test_a_refused_save_leaves_the_old_directory(folder: Path):
-    _, params = saved(folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for model, given in ((MAMBA, {}), (Mamba3LM(11, 8, 1, {"head_dim": 4}), params), (MAMBA2, params)):
-        with pytest.raises(ssm_core.SSMError, match=r"^save_pretrained: "):
-            ssm_core.save_pretrained(model, given, folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_files_without_meaning_stay(folder: Path):
-    folder.mkdir()
-    (folder / "tokenizer.json").write_text("{}")
-    saved(folder)
-    assert (folder / "tokenizer.json").read_text() == "{}"
-
-
-def test_without_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    saved(folder)
-    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
-    for call in (
-        lambda: ssm_core.save_pretrained(MAMBA, weights(MAMBA), folder),
-        lambda: ssm_core.from_pretrained(folder),
-    ):
-        with pytest.raises(ssm_core.MissingPackageError, match=r"safetensors is not installed.* pip install "):
-            call()
-
-
-def test_another_architecture(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """Is one record: nothing else knows what a mixer is, or how its tensors are called."""
-    model = LanguageModel(11, 8, 2, "S4D", {"d_state": 4}, channel_mix="gated_mlp", mix_width=12)
-
-    def definition(c: dict[str, Any], tied: bool) -> LanguageModel:
-        options = {"layer": "S4D", "layer_options": {"d_state": c["states"]}, "tied": tied}
-        mix = {"channel_mix": "gated_mlp", "mix_width": c["width"]}
-        return LanguageModel(c["vocab_size"], c["hidden_size"], c["num_hidden_layers"], **options, **mix)
-
-    record = pretrained.Architecture(
-        model_type="s4d_with_mlp",
-        definition=definition,
-        describes=lambda model: model.layer == "S4D",
-        config=lambda model: {"states": model.layer_options["d_state"], "width": model.mix_width},
-        their_name=lambda name: name.replace("backbone", "model").replace("channel_mix", "mlp"),
-        their_shape=lambda name, shape: (*shape, 1) if name.endswith("log_dt") else shape,
-        sizes=("states",),
-    )
-    known = {**pretrained.architectures(), record.model_type: record}
-    monkeypatch.setattr(pretrained.directory, "architectures", lambda: known)
-    params = weights(model)
-    ssm_core.save_pretrained(model, params, folder)
-    tensors = load_file(folder / "model.safetensors")
-    assert tensors["model.layers.0.mixer.log_dt"].shape == (8, 1)
-    assert "model.layers.1.mlp.gate.weight" in tensors
+    write_tensors(folder, lambda t: t | {"lm_head.weight": t["backbone.embedding.weight"].copy()})
+    cfg = {"mamba": {"d_state": 4}, "mamba2": {"layer": "Mamba2", "d_state": 4, "headdim": 4, "chunk_size": 64}}[name]
+    write_config(folder, {"d_model": 8, "n_layer": 2, "vocab_size": 10, "ssm_cfg": cfg, "rms_norm": True,
+                          "residual_in_fp32": True, "fused_add_norm": True, "pad_vocab_size_multiple": 11,
+                          "d_intermediate": 0, "attn_layer_idx": [], "attn_cfg": {}})  # fmt: skip
     loaded, found = ssm_core.from_pretrained(folder)
     assert loaded == model
     same(found, params)
-    write_config(folder, (folder / "config.json").read_text().replace('"states": 4', '"states": 0'))
-    with pytest.raises(ssm_core.OptionError, match="states = 0 must be a whole number of at least 1"):
+    ssm_core.save_pretrained(loaded, found, tmp_path / "new")
+    assert ssm_core.from_pretrained(tmp_path / "new")[0] == model
+
+
+def test_the_advice_for_pickled_files_works(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """For tied weights too, which safetensors refuses as they are."""
+    torch = pytest.importorskip("torch")
+    module = importlib.import_module("safetensors.torch")
+    _, params = saved(folder)
+    tensors = module.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    tensors["lm_head.weight"] = tensors["backbone.embeddings.weight"]
+    tensors["backbone.norm_f.weight"] = torch.stack([tensors["backbone.norm_f.weight"]] * 2, 1)[:, 0]
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(ssm_core.OptionError, match="is pickled and is not opened") as caught:
         ssm_core.from_pretrained(folder)
+    advice = str(caught.value).partition("where you trust it, with ")[2].removesuffix(".")
+    monkeypatch.chdir(folder)
+    exec(advice, {"torch": torch, "safetensors": importlib.import_module("safetensors")})
+    same(ssm_core.from_pretrained(folder)[1], params)
 
 
-def test_a_channel_mix_that_the_format_does_not_know(folder: Path):
-    model = MambaLM(11, 8, 1, channel_mix="mlp")
-    with pytest.raises(ssm_core.OptionError, match=r"^save_pretrained: the format knows no channel_mix 'mlp'\.$"):
-        ssm_core.save_pretrained(model, weights(model), folder)
+MEASURE = """
+import sys, pathlib
+import numpy as np
+framework, folder = sys.argv[1:]
+def peak(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+def now(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) * 1024
+if framework == "torch":
+    import torch
+    from ssm_core.adapters.torch import from_pretrained
+    load = lambda where: from_pretrained(where, dtype=torch.bfloat16)
+else:
+    import jax.numpy as jnp
+    from ssm_core.adapters.flax import from_pretrained
+    load = lambda where: from_pretrained(where, param_dtype=jnp.bfloat16)
+small = load(folder + "/small")
+before = now()
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+large = load(folder + "/large")
+print((peak() - before) / (pathlib.Path(folder) / "large/model.safetensors").stat().st_size)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is measured on Linux")
+@pytest.mark.parametrize("framework", ["torch", "flax"])
+def test_loading_takes_the_memory_of_the_result(framework: str, tmp_path: Path):
+    """A file of bfloat16 in bfloat16: 1.3 times its size at most."""
+    pytest.importorskip(framework)
+    for name, model in (("small", MambaLM(64, 16, 2)), ("large", MambaLM(8192, 512, 20))):
+        params = {p.name: np.zeros(p.shape, np.float32) for p in model.parameters()}
+        ssm_core.save_pretrained(model, params, tmp_path / name)
+        stored = load_file(tmp_path / name / "model.safetensors")
+        raw = {n: ("BF16", x.shape, bytes(2 * x.size)) for n, x in stored.items()}
+        write_raw(tmp_path / name, raw)
+    command = [sys.executable, "-c", MEASURE, framework, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) < 1.3, done.stdout

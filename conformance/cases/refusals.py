@@ -28,7 +28,7 @@ SCALE = np.ones((2, 6), np.float32)
 STRICT = array_api_strict.ones((2, 6, H), dtype=array_api_strict.float32)
 
 WITHOUT_STEPS = "the layer is discrete and has no step that rate = .* could multiply"
-WHOLE = (0, -1, 1.5, "4", True, None)
+WHOLE = (0, -1, 1.5, "4", None)
 # Options that are whole numbers of at least 1, those that are flags, and those between 0 and 1.
 NUMBERS = {
     TimeInvariantCases: ("d_model", "d_state", "channels", "length", "blocks"),
@@ -90,6 +90,9 @@ def of_options(cases: LayerCases) -> list[Row]:
     rows = [
         row for name, wrong in whole.items() for row in refused(name, wrong, f"{name} = .*whole number of at least 1")
     ]
+    rows += [
+        row for name in NUMBERS[kind] for row in refused(name, (True,), f"{name} = True must be a whole number, not")
+    ]
     rows += refused("dt_min", (0,), r"0 < dt_min <= dt_max \(dt_min: 0, dt_max: 0\.1\)")
     rows += refused("dt_min", (1.0, np.nan), "0 < dt_min <= dt_max")
     rows += refused("dt_max", (np.inf, None), "dt_max: {value}")
@@ -98,8 +101,11 @@ def of_options(cases: LayerCases) -> list[Row]:
         rows += [
             row for flag in FLAGS for row in refused(flag, (1, None, "yes"), f"{flag} = {{value}} must be True or")
         ]
-        wrong = (0, 1, -1e-5, np.nan, "a", True, [1e-5])
+        wrong = (0, 1, -1e-5, np.nan, "a", [1e-5])
         rows += [row for name in EPSILONS for row in refused(name, wrong, rf"{name} = .* must lie in \(0, 1\)")]
+        rows += [
+            row for name in EPSILONS for row in refused(name, (True,), f"{name} = True must be a number, not a flag")
+        ]
         if not cases.has("n_groups"):
             return rows
         rows += refused("head_dim", (3,), rf"head_dim = 3 must divide expand \* d_model = {2 * H}")
@@ -228,7 +234,7 @@ def of_steps(cases: LayerCases) -> list[Row]:
         return []
     return [
         (lambda: t.apply(rate=2.0), OptionError, WITHOUT_STEPS),
-        (lambda: t.apply(rate=np.ones((), np.float32)), OptionError, WITHOUT_STEPS),
+        (lambda: t.apply(rate=np.full((), 2.0, np.float32)), OptionError, WITHOUT_STEPS),
         (lambda: t.layer.stepper(t.params, rate=0.5), OptionError, WITHOUT_STEPS),
         (lambda: t.apply(step_scale=SCALE), OptionError, "the layer is discrete and has no steps that step_scale"),
     ]

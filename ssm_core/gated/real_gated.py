@@ -202,7 +202,7 @@ def rg_lru_update(
     xp = namespace(operation, x=x)
     entering = activation("sigmoid")(v["input_gate"]) * v["x"]
     if state is not None:
-        a, share = kept_and_entering(v["recurrent_gate"], v["recurrent_param"], xp)
+        a, share = kept_and_entering(v["recurrent_gate"], strongest(v["recurrent_param"]), xp)
         entering = xp.exp(a) * v["state"] + share * entering
     return in_dtype_of(x, entering, xp), entering
 
@@ -237,7 +237,7 @@ def rg_lru_summary(
     xp = namespace(operation, x=x)
     zero = xp.zeros((x.shape[0], x.shape[2]), dtype=v["x"].dtype, device=device(x))
     _, (state, _) = run_rg_lru(v, segments=segments, initial=(zero, xp.ones_like(zero[:, 0])))
-    log_a, _ = kept_and_entering(v["recurrent_gate"], v["recurrent_param"], xp)
+    log_a, _ = kept_and_entering(v["recurrent_gate"], strongest(v["recurrent_param"]), xp)
     P = xp.exp(xp.sum(segments.masked(log_a, 1, xp), axis=1))
     return Elementwise(through_segments(P, segments, 1, xp), broken.marked_state(state, xp))
 
@@ -262,7 +262,7 @@ def run_rg_lru(
 
     The state is (h (batch, W), begun (batch,)), 0 where the sequence has not begun.
     """
-    xp, sigmoid, Lambda = namespace("rg_lru", x=v["x"]), activation("sigmoid"), v["recurrent_param"]
+    xp, sigmoid, most = namespace("rg_lru", x=v["x"]), activation("sigmoid"), strongest(v["recurrent_param"])
 
     def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, tuple[Array, Array]]:
         x, i, r = (segments.masked(signals[name], 1, xp) for name in ("x", "input_gate", "recurrent_gate"))
@@ -274,8 +274,8 @@ def run_rg_lru(
             return x, (h, begun)
         begins = (begun == 0)[:, None] & (xp.arange(L, device=device(x)) == 0)
         begins = begins if segments.reset is None else begins | segments.reset
-        log_a, share = kept_and_entering(r, Lambda, xp)
-        share = xp.where(begins[..., None], xp.ones_like(share), share)
+        log_a, share = kept_and_entering(r, most, xp)
+        share = xp.where(begins[..., None], 1.0, share)
         gate = xp.exp(segments.masked(log_a, 1, xp))
         y, h = _scanned(gate, share * sigmoid(i) * x, h, begins, xp)
         empty = xp.zeros_like(begun) if segments.lengths is None else xp.astype(segments.lengths == 0, begun.dtype)
@@ -285,15 +285,20 @@ def run_rg_lru(
     return segments.run("rg_lru", run, signals, initial, axis=1, apart=want_state)
 
 
-def kept_and_entering(recurrent_gate: Array, recurrent_param: Array, xp: Namespace) -> tuple[Array, Array]:
+def strongest(recurrent_param: Array) -> Array:
+    """log a where gates are open: -8 softplus(Lambda)."""
+    return -SHARPNESS * activation("softplus")(recurrent_param)
+
+
+def kept_and_entering(recurrent_gate: Array, strongest: Array, xp: Namespace) -> tuple[Array, Array]:
     """log a and sqrt(1 - a^2).
 
     The root has a derivative of 0 where the gate is so shut that a = 1: it goes to 0 as e^{r / 2} does.
     """
-    log_a = -SHARPNESS * activation("softplus")(recurrent_param) * activation("sigmoid")(recurrent_gate)
+    log_a = strongest * activation("sigmoid")(recurrent_gate)
     moves = log_a < 0
-    share = xp.sqrt(-xp.expm1(2 * xp.where(moves, log_a, -xp.ones_like(log_a))))
-    return log_a, xp.where(moves, share, xp.zeros_like(share))
+    share = xp.sqrt(-xp.expm1(2 * xp.where(moves, log_a, -1.0)))
+    return log_a, xp.where(moves, share, 0.0)
 
 
 def _scanned(
@@ -305,7 +310,7 @@ def _scanned(
     if drive.shape[1] == 0:
         return drive, state
     if begins is not None:
-        gate = xp.where(begins[..., None], xp.zeros_like(gate), gate)
+        gate = xp.where(begins[..., None], 0.0, gate)
     y = linear_scan(gate, drive, axis=1, initial=state)
     return y, xp.concat([y[:, -1, :]], axis=0)  # a copy: it holds no other states
 

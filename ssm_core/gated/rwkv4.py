@@ -162,7 +162,7 @@ def run_rwkv4(
             return v, state
         valid = segments.valid(xp)
         g = _decays(k, w, segments, xp)
-        k = k if valid is None else xp.where(valid[..., None], k, xp.full_like(k, LOWEST))
+        k = k if valid is None else xp.where(valid[..., None], k, LOWEST)
 
         def body(state: State, s: Signals) -> tuple[State, Array]:
             y, state = _one_chunk(s, state, xp)
@@ -177,46 +177,48 @@ def run_rwkv4(
 def step_rwkv4(a: dict[str, Array], state: State) -> tuple[Array, State]:
     """One step of arrays by their names, without the axis of time."""
     xp, k, v = namespace("rwkv4", k=a["k"]), a["k"], a["v"]
-    y = _mean(state, k + a["bonus"], v, xp)
-    return y, _joined(state, a["log_decay"], (v, xp.ones_like(k), k), xp)
+    num, den, top = state
+    top = xp.where(den > 0, top, LOWEST)
+    y, _ = _mean(num, den, top, k + a["bonus"], v, xp)
+    _, last = _mean(num, den, top + a["log_decay"], k, v, xp)
+    return y, last
 
 
 def _one_chunk(s: Signals, state: State, xp: Namespace) -> tuple[Array, State]:
     """A chunk with time first: y (T, batch, W), and the state after it."""
     k, v, g, valid = s["k"], s["v"], s["g"], s.get("valid")
     num, den, top = state
-    first = xp.where(den > 0, top, xp.full_like(top, LOWEST))
+    first = xp.where(den > 0, top, LOWEST)
     m = _largest(g, k, first, xp)
     before = xp.concat([first[None, ...], m[:-1, ...]], axis=0)
     gate, weight = xp.exp(g + before - m), xp.exp(k - m)
-    weight = weight if valid is None else xp.where(valid, weight, xp.zeros_like(weight))
+    weight = weight if valid is None else xp.where(valid, weight, 0.0)
     drive = xp.stack([weight * v, weight], axis=1)  # (T, 2, batch, W)
     states = linear_scan(gate[:, None, ...], drive, axis=0, initial=xp.stack([num, den]))
     earlier = xp.concat([xp.stack([num, den])[None, ...], states[:-1, ...]], axis=0)
-    before = xp.where(g > LOWEST / 2, before, xp.full_like(before, LOWEST))  # nothing, where a sequence begins
-    y = _mean((earlier[:, 0, ...], earlier[:, 1, ...], before), k + s["bonus"], v, xp)
+    before = xp.where(g > LOWEST / 2, before, LOWEST)  # nothing, where a sequence begins
+    y, _ = _mean(earlier[:, 0, ...], earlier[:, 1, ...], before, k + s["bonus"], v, xp)
     num, den = states[-1, 0, ...], states[-1, 1, ...]
     return y, (num, den, xp.where(den > 0, m[-1, ...], top))
 
 
-def _mean(state: State, k: Array, v: Array, xp: Namespace) -> Array:
-    """(num + e^k v) / (den + e^k), of num and den over e^max."""
-    num, den, top = state
-    top = xp.where(den > 0, top, xp.full_like(top, LOWEST))
+def _mean(num: Array, den: Array, top: Array, k: Array, v: Array, xp: Namespace) -> tuple[Array, State]:
+    """(num + e^k v) / (den + e^k), of num and den over e^top, and the sums with their exponent."""
     m = xp.maximum(top, k)
     kept, new = xp.exp(top - m), xp.exp(k - m)
-    return (kept * num + new * v) / (kept * den + new)
+    num, den = kept * num + new * v, kept * den + new
+    return num / den, (num, den, m)
 
 
 def _joined(state: State, log_through: Array, later: State, xp: Namespace) -> State:
     """The state after what goes through by e^log_through, and what has been added since."""
     num, den, top = state
     new_num, new_den, new_top = later
-    old = xp.where(den > 0, top, xp.full_like(top, LOWEST)) + log_through
-    new = xp.where(new_den > 0, new_top, xp.full_like(new_top, LOWEST))
+    old = xp.where(den > 0, top, LOWEST) + log_through
+    new = xp.where(new_den > 0, new_top, LOWEST)
     m = xp.maximum(old, new)
     kept, added = xp.exp(old - m), xp.exp(new - m)
-    kept = xp.where((den > 0) | (new_den <= 0), kept, xp.zeros_like(kept))
+    kept = xp.where((den > 0) | (new_den <= 0), kept, 0.0)
     num, den = kept * num + added * new_num, kept * den + added * new_den
     return num, den, xp.where(den > 0, m, top)
 
@@ -226,7 +228,7 @@ def _decays(k: Array, w: Array, segments: Segments, xp: Namespace) -> Array:
     g = segments.masked(xp.broadcast_to(w, k.shape), 1, xp)
     if segments.reset is None:
         return g
-    return xp.where(segments.reset[..., None], xp.full_like(g, LOWEST), g)
+    return xp.where(segments.reset[..., None], LOWEST, g)
 
 
 def _largest(g: Array, k: Array, first: Array, xp: Namespace) -> Array:

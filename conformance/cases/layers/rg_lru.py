@@ -53,7 +53,7 @@ CASES = GatedCases(
     modules={"RGLRU": {"d_model": 4, "lru_width": 6, "heads": 2}},
     refusals=(
         ({"heads": 3}, "heads = 3 must divide lru_width = 4"),
-        *(({"lru_width": width}, "lru_width = .*whole number of at least 1") for width in (0, -1, 1.5, "4", True)),
+        *(({"lru_width": width}, "lru_width = .*whole number of at least 1") for width in (0, -1, 1.5, "4")),
         ({"activation": "relu"}, "unknown activation 'relu'. Known: 'gelu_tanh'"),
         *(
             (wrong, "needs 0 < a_min <= a_max < 1")

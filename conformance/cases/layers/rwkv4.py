@@ -45,7 +45,7 @@ CASES = GatedCases(
     small={"chunk": ({"d_model": 2, "width": 3, "chunk": 4}, "auto")},
     modules={"RWKV4": {"d_model": 4, "width": 6, "chunk": 16}},
     refusals=(
-        *(({"layer_idx": place}, r"layer_idx = .* must lie in \[0, num_layers = 1\)") for place in (-1, 1, 0.0, True)),
+        *(({"layer_idx": place}, r"layer_idx = .* must lie in \[0, num_layers = 1\)") for place in (-1, 1, 0.0)),
         *(({name: 0}, f"{name} = 0 must be a whole number of at least 1") for name in ("width", "num_layers")),
     ),
     timed=False,

@@ -11,7 +11,7 @@ from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation
-from ...gated.real_gated import kept_and_entering, run_rg_lru
+from ...gated.real_gated import kept_and_entering, run_rg_lru, strongest
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle
@@ -118,38 +118,42 @@ class RGLRU(InputDependent):
         xp = namespace(self.name, u=u)
         x = affine(u, params["linear_x_weight"], params["linear_x_bias"])
         x, inputs = short_convolution(x, params["conv_1d_weight"], params["conv_1d_bias"], state[0], segments, xp)
-        i, r = self._gates(params, x, xp)
+        i, r = self._gates(self._gate_maps(params, xp), x, xp)
         v = {"x": x, "input_gate": i, "recurrent_gate": r, "recurrent_param": params["rg_lru_recurrent_param"]}
         h, last = run_rg_lru(v, segments=segments, initial=(state[1], state[2]))
         return self._output(params, u, h), (inputs, *last)
 
-    def _gates(self, params: Parameters, x: Array, xp: Namespace) -> tuple[Array, Array]:
+    def _gate_maps(self, params: Parameters, xp: Namespace) -> tuple[Array, Array]:
+        """Weight (heads, D, 2 D) and bias (heads, 1, 2 D) of both gates together."""
+        weight, bias = (
+            xp.concat([params[f"rg_lru_{name}_gate_{part}"] for name in ("input", "recurrent")], axis=-1)
+            for part in ("weight", "bias")
+        )
+        return weight, bias[:, None, :]
+
+    def _gates(self, maps: tuple[Array, Array], x: Array, xp: Namespace) -> tuple[Array, Array]:
         """Both gates of x (..., W), before their sigmoids, as one product."""
-        heads, block = self.heads, self.width // self.heads
-        weight = xp.concat([params[f"rg_lru_{name}_gate_weight"] for name in ("input", "recurrent")], axis=-1)
-        bias = xp.concat([params[f"rg_lru_{name}_gate_bias"] for name in ("input", "recurrent")], axis=-1)
-        rows = xp.reshape(x, (-1, heads, block))
-        gates = xp.matmul(xp.permute_dims(rows, (1, 0, 2)), weight) + bias[:, None, :]
-        gates = xp.permute_dims(gates, (1, 0, 2))
-        i, r = gates[..., :block], gates[..., block:]
-        return xp.reshape(i, tuple(x.shape)), xp.reshape(r, tuple(x.shape))
+        block = self.width // self.heads
+        rows = xp.permute_dims(xp.reshape(x, (-1, self.heads, block)), (1, 0, 2))
+        gates = xp.permute_dims(xp.matmul(rows, maps[0]) + maps[1], (1, 0, 2))
+        return xp.reshape(gates[..., :block], x.shape), xp.reshape(gates[..., block:], x.shape)
 
     def _output(self, params: Parameters, u: Array, h: Array) -> Array:
         gate = activation(self.activation)(affine(u, params["linear_y_weight"], params["linear_y_bias"]))
         return affine(h * gate, params["linear_out_weight"], params["linear_out_bias"])
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
-        sigmoid, Lambda = activation("sigmoid"), params["rg_lru_recurrent_param"]
+        sigmoid, most = activation("sigmoid"), strongest(params["rg_lru_recurrent_param"])
         convolve = short_stepper(params["conv_1d_weight"], params["conv_1d_bias"], xp)
+        maps = self._gate_maps(params, xp)
 
         def advance(u: Array, state: State) -> tuple[Array, State]:
             inputs, h, begun = state
             x, inputs = convolve(affine(u, params["linear_x_weight"], params["linear_x_bias"]), inputs)
-            i, r = self._gates(params, x, xp)
-            log_a, share = kept_and_entering(r, Lambda, xp)
+            i, r = self._gates(maps, x, xp)
+            log_a, share = kept_and_entering(r, most, xp)
             goes_on = (begun != 0)[:, None]
-            kept = xp.where(goes_on, xp.exp(log_a) * h, xp.zeros_like(h))
-            h = kept + xp.where(goes_on, share, xp.ones_like(share)) * sigmoid(i) * x
+            h = xp.where(goes_on, xp.exp(log_a) * h, 0.0) + xp.where(goes_on, share, 1.0) * sigmoid(i) * x
             return self._output(params, u, h), (inputs, h, xp.ones_like(begun))
 
         return advance

@@ -152,7 +152,7 @@ def test_refusals():
         ShapeError, match=r"^gated_linear_attention: q and k must be \(2, 150, G, K\) \(q: \(2, 150, 4, 2\)"
     ):
         gated_linear_attention(q[..., :2], k, v, g)
-    with pytest.raises(ShapeError, match="3 heads of q and k do not divide 4 heads of v"):
+    with pytest.raises(ShapeError, match="3 heads of k do not divide 4 heads of v"):
         gated_linear_attention(q[:, :, :3], k[:, :, :3], v, g)
     with pytest.raises(ShapeError, match=r"log_decay must be \(4,\) or \(2, 150, 4\)"):
         gated_linear_attention(q, k, v, g[:, :9])

@@ -76,39 +76,60 @@ def gated_linear_attention(
     array([1.   , 1.368, 1.503])
     """
     operation = "gated_linear_attention"
-    check_tuples(operation, _parts(normalize, initial))
-    state = dict(zip(("S", "n", "m"), initial if isinstance(initial, tuple | list) else (initial,), strict=False))
-    signals = {"q": q, "k": k, "v": v}
-    optional = {"log_decay": log_decay, "log_input": log_input, "bonus": bonus} | state
-    given = {name: x for name, x in optional.items() if x is not None}
+    chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
+    optional = {"log_decay": log_decay, "log_input": log_input, "bonus": bonus}
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    options: dict[str, Any] = {"exclusive": exclusive, "epsilon": epsilon, "scale": scale}
+    signals = {"q": q, "k": k, "v": v}
+    options |= {"normalize": normalize, "chunk": chunk, "want_state": return_state}
+    y, last = _over_sequences(operation, signals, optional, initial, masks, **options)
+    y = in_dtype_of(v, y, namespace(operation, v=v))
+    return (y, last if normalize else last[0]) if return_state else y
+
+
+def _over_sequences(
+    operation: str,
+    signals: dict[str, Array],
+    optional: dict[str, Array | None],
+    initial: Any,
+    masks: dict[str, Array | None],
+    *,
+    normalize: str | None,
+    chunk: int,
+    want_state: bool,
+    exclusive: Any = False,
+    epsilon: Any = EPSILON,
+    scale: Any = None,
+) -> tuple[Array, Any]:
+    """`gated_linear_attention` in the name of the operation that it is part of; without q, keys read."""
+    check_tuples(operation, _parts(operation, normalize, initial))
+    state = dict(zip(("S", "n", "m"), initial if isinstance(initial, tuple | list) else (initial,), strict=False))
+    given = {name: x for name, x in (optional | state).items() if x is not None}
     cuts = {name: x for name, x in masks.items() if x is not None}
     require_arrays(operation, **signals, **given, **cuts)
-    xp = namespace(operation, **signals, **given, **cuts)
+    xp, v = namespace(operation, **signals, **given, **cuts), signals["v"]
     real_floating(operation, **signals, **given)
     shapes = describe(**signals, **given, **cuts)
     if v.ndim != 4:
         raise ShapeError(f"{operation}: v must be (batch, L, H, V) ({shapes}).")
     rule = _checked(operation, signals, given, normalize, exclusive, epsilon, scale, 2, shapes)
-    batch, L, H, V = v.shape
+    (batch, L, H, V), K = v.shape, signals["k"].shape[-1]
     segments = checked_segments(operation, shapes, (batch,), L, **masks)
-    n, K = segments.count(batch), k.shape[-1]
+    n = segments.count(batch)
     check_given(operation, given, {"S": ((n, H, K, V),), "n": ((n, H, K),), "m": ((n, H),)}, shapes)
-    chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
     timed = (*signals, *(name for name in ("log_decay", "log_input") if name in given and given[name].ndim > 2))
     rows: dict[str, Any] = {"signals": timed, "state": tuple(state), "passing": ("q",)}
     rows["shared"] = tuple(name for name in timed if (signals | given)[name].shape[2] != H)
     arrays, broken = kept_finite(operation, signals | given, segments, xp, axis=1, kept=(0, 2), **rows)
 
     wide = _wide(arrays, xp)
+    wide.setdefault("q", wide["k"])
     first = tuple(wide[name] for name in state) if initial is not None else None
     with overflow_ignored(v):
-        y, last = run_decay(wide, rule, segments=segments, initial=first, chunk=chunk, want_state=return_state)
+        y, last = run_decay(wide, rule, segments=segments, initial=first, chunk=chunk, want_state=want_state)
     if not cuts:
         check_bounded(operation, xp, y, shapes)
-    y = in_dtype_of(v, broken.marked(y, 1, xp), xp)
-    last = broken.marked_state(last, xp)
-    return (y, last if normalize else last[0]) if return_state else y
+    return broken.marked(y, 1, xp), broken.marked_state(last, xp)
 
 
 def gated_linear_attention_update(
@@ -141,7 +162,7 @@ def gated_linear_attention_update(
     array([[[1.368]]])
     """
     operation = "gated_linear_attention_update"
-    check_tuples(operation, _parts(normalize, state))
+    check_tuples(operation, _parts(operation, normalize, state))
     parts = dict(zip(("S", "n", "m"), state if isinstance(state, tuple | list) else (state,), strict=False))
     signals = {"q": q, "k": k, "v": v}
     optional = {"log_decay": log_decay, "log_input": log_input, "bonus": bonus}
@@ -179,6 +200,9 @@ def gated_linear_attention_summary(
     s is the last state from zero, with normalizers (S, n) or (S, n, m), where the larger of the m wins. Arguments and
     errors are those of `gated_linear_attention`; composition as in `chunk_summary`.
 
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, an overflow) and MixedArraysError.
+    Source: Yang et al., Gated linear attention transformers with hardware-efficient training, ICML 2024, section 4.
+
     >>> import numpy, ssm_core
     >>> one = numpy.ones((1, 3, 1, 1))
     >>> ssm_core.gated_linear_attention_summary(one, one, numpy.full((1, 3, 1), -1.0)).through.round(3)
@@ -186,22 +210,24 @@ def gated_linear_attention_summary(
     """
     operation = "gated_linear_attention_summary"
     cuts: dict[str, Any] = {"reset": reset, "lengths": lengths}
-    options: dict[str, Any] = {"log_input": log_input, "normalize": normalize, "return_state": True, "chunk": chunk}
-    nothing = nothing_yet(k, v) if normalize == "max" else None
-    _, state = gated_linear_attention(k, k, v, log_decay, initial=nothing, **cuts, **options)
-    parts = state if normalize else (state,)
+    require_arrays(operation, k=k, v=v)
+    nothing = nothing_yet(k, v) if normalize == "max" and k.ndim == v.ndim == 4 else None
+    options: dict[str, Any] = {"normalize": normalize, "chunk": whole(operation, chunk=chunk), "want_state": True}
+    optional = {"log_decay": log_decay, "log_input": log_input}
+    _, parts = _over_sequences(operation, {"k": k, "v": v}, optional, nothing, cuts, **options)
     xp = namespace(operation, state=parts[0])
-    g, v = (None if x is None else xp.astype(x, parts[0].dtype, copy=False) for x in (log_decay, v))
+    v = xp.astype(v, parts[0].dtype, copy=False)
+    g = None if log_decay is None else xp.astype(log_decay, v.dtype, copy=False)
     segments = checked_segments(operation, "", tuple(v.shape[:1]), v.shape[1], **cuts)
     total = log_through(g, v, segments, xp)
-    return Memory(total, parts) if normalize else Elementwise(xp.exp(total)[..., None], state)
+    return Memory(total, parts) if normalize else Elementwise(xp.exp(total)[..., None], parts[0])
 
 
-def _parts(normalize: Any, state: Any) -> dict[str, tuple[Any, int]]:
+def _parts(operation: str, normalize: Any, state: Any) -> dict[str, tuple[Any, int]]:
     """The state that should be a tuple of so many arrays."""
     if normalize is not None and normalize not in NORMALIZERS:
         known = ", ".join(repr(name) for name in (*NORMALIZERS, None))
-        raise OptionError(f"gated_linear_attention: unknown normalize {normalize!r}. Known: {known}.")
+        raise OptionError(f"{operation}: unknown normalize {normalize!r}. Known: {known}.")
     return {} if normalize is None else {"initial": (state, NORMALIZERS[normalize])}
 
 
@@ -210,13 +236,15 @@ def _checked(
     epsilon: Any, scale: Any, lead: int, shapes: object,
 ) -> Rule:  # fmt: skip
     """The options as a record; raises for those that exclude each other, and for shapes that do not fit v."""
-    q, k, v = signals.values()
+    k, v = signals["k"], signals["v"]
+    q: Any = signals.get("q", k)
     head, H = tuple(v.shape[:lead]), v.shape[lead]
     if tuple(q.shape) != tuple(k.shape) or k.ndim != lead + 2 or tuple(k.shape[:lead]) != head:
-        raise ShapeError(f"{operation}: q and k must be {(*head, 'G', 'K')} ({shapes}).".replace("'", ""))
+        both = " and ".join(name for name in signals if name != "v")
+        raise ShapeError(f"{operation}: {both} must be {(*head, 'G', 'K')} ({shapes}).".replace("'", ""))
     G, K = k.shape[lead:]
     if G < 1 or H % G:
-        raise ShapeError(f"{operation}: {G} heads of q and k do not divide {H} heads of v ({shapes}).")
+        raise ShapeError(f"{operation}: {G} heads of k do not divide {H} heads of v ({shapes}).")
     decays = ((H,), (*head, H), (*head, H, K), *(((H, K),) if lead == 2 else ()))
     check_given(operation, given, {"log_decay": decays, "log_input": ((*head, H),), "bonus": ((H, K),)}, shapes)
     exclusive = flag(operation, exclusive=exclusive)

@@ -85,37 +85,68 @@ def gated_delta(
     array([0.5  , 0.75 , 0.875])
     """
     operation = "gated_delta"
-    signals = {"q": q, "k": k, "v": v}
+    chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
     optional = {"log_decay": log_decay, "beta": beta, "erase": erase, "write": write, "a": a, "b": b}
-    given = {name: x for name, x in (optional | {"initial": initial}).items() if x is not None}
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    options: dict[str, Any] = {"scale": scale, "chunk": chunk, "want_state": return_state}
+    y, state = _over_sequences(operation, {"q": q, "k": k, "v": v}, optional | {"initial": initial}, masks, **options)
+    y = in_dtype_of(v, y, namespace(operation, v=v))
+    return (y, state) if return_state else y
+
+
+def _over_sequences(
+    operation: str,
+    signals: dict[str, Array],
+    optional: dict[str, Array | None],
+    masks: dict[str, Array | None],
+    *,
+    chunk: int,
+    want_state: bool,
+    scale: Any = None,
+    columns: int = 0,
+) -> tuple[Array, Array]:
+    """`gated_delta` in the name of the operation that it is part of; without q, keys read.
+
+    With `columns`, states begin with so many more, those of the unit matrix, which turn into P: columns do not meet.
+    """
+    given = {name: x for name, x in optional.items() if x is not None}
     cuts = {name: x for name, x in masks.items() if x is not None}
     require_arrays(operation, **signals, **given, **cuts)
-    xp = namespace(operation, **signals, **given, **cuts)
+    xp, v = namespace(operation, **signals, **given, **cuts), signals["v"]
     real_floating(operation, **signals, **given)
     shapes = describe(**signals, **given, **cuts)
     if v.ndim not in (4, 5):
         raise ShapeError(f"{operation}: v must be (batch, L, H, V) ({shapes}).")
     factor = _checked(operation, signals, given, scale, 2, shapes)
-    (batch, L), (H, V) = v.shape[:2], v.shape[-2:]
+    (batch, L), (H, V), K = v.shape[:2], v.shape[-2:], signals["k"].shape[-1]
     segments = checked_segments(operation, shapes, (batch,), L, **masks)
-    check_given(operation, given, {"initial": ((segments.count(batch), H, k.shape[-1], V),)}, shapes)
-    chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
+    check_given(operation, given, {"initial": ((segments.count(batch), H, K, V),)}, shapes)
     timed = (*signals, *(name for name, x in given.items() if name != "initial" and x.ndim > 2))
     shared = tuple(name for name in timed if (signals | given)[name].shape[2] != H)
     kept, options = (0,) if v.ndim == 5 else (0, 2), {"signals": timed, "shared": shared, "passing": ("q",)}
     arrays, broken = kept_finite(operation, signals | given, segments, xp, axis=1, kept=kept, **options)
 
     wide = _wide(arrays, xp)
+    wide.setdefault("q", wide["k"] if v.ndim == 4 else wide["k"][:, :, 0, ...])
     first = wide.pop("initial", None)
+    if columns:
+        first = _widened(wide, columns, xp)
     with overflow_ignored(v):
-        y, state = run_delta(
-            wide, scale=factor, segments=segments, initial=first, chunk=chunk, want_state=return_state
-        )  # fmt: skip
+        y, state = run_delta(wide, scale=factor, segments=segments, initial=first, chunk=chunk, want_state=want_state)
     if not cuts:
         _check_bounded(operation, xp, y, shapes)
-    y = in_dtype_of(v, broken.marked(y, 1, xp), xp)
-    return (y, broken.marked_state(state, xp)) if return_state else y
+    return broken.marked(y, 1, xp), broken.marked_state(state, xp)
+
+
+def _widened(wide: dict[str, Array], K: int, xp: Namespace) -> Array:
+    """Values with K columns of zeros more, in place, and the state (0, I) before them."""
+    v = wide["v"]
+    like = {"dtype": v.dtype, "device": device(v)}
+    for name in ("v", "write"):
+        if name in wide:
+            wide[name] = xp.concat([wide[name], xp.zeros((*v.shape[:-1], K), **like)], axis=-1)
+    unit = xp.concat([xp.zeros((K, v.shape[-1]), **like), xp.eye(K, **like)], axis=-1)
+    return xp.broadcast_to(unit, (v.shape[0], v.shape[-2], *unit.shape))
 
 
 def gated_delta_update(
@@ -184,6 +215,9 @@ def gated_delta_summary(
     them, and s (batch, H, K, V) the last state from zero. Arguments and errors are those of `gated_delta`; composition
     as in `chunk_summary`.
 
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, an overflow) and MixedArraysError.
+    Source: Yang et al., Parallelizing linear transformers with the delta rule, NeurIPS 2024, section 3.
+
     >>> import numpy, ssm_core
     >>> one = numpy.ones((1, 3, 1, 1))
     >>> ssm_core.gated_delta_summary(one, one, beta=numpy.full((1, 3, 1), 0.5)).through
@@ -191,20 +225,11 @@ def gated_delta_summary(
     """
     operation = "gated_delta_summary"
     require_arrays(operation, k=k, v=v)
-    xp = namespace(operation, k=k, v=v)
-    if v.ndim not in (4, 5) or k.ndim != v.ndim:
-        raise ShapeError(f"{operation}: v must be (batch, L, H, V) and k (batch, L, G, K) ({describe(k=k, v=v)}).")
-    batch, H, K, V = v.shape[0], v.shape[-2], k.shape[-1], v.shape[-1]
-    like = {"dtype": compute_dtype(xp, k, v), "device": device(v)}
-    # The states are columns that do not meet: those of the unit matrix, besides those of the values, turn into P.
-    values = xp.concat([v, xp.zeros((*v.shape[:-1], K), dtype=v.dtype, device=device(v))], axis=-1)
-    if write is not None:
-        write = xp.concat([write, xp.zeros((*v.shape[:-1], K), dtype=write.dtype, device=device(v))], axis=-1)
-    unit = xp.concat([xp.zeros((K, V), **like), xp.eye(K, **like)], axis=-1)
-    first = xp.broadcast_to(unit, (batch, H, K, V + K))
-    options: dict[str, Any] = {"erase": erase, "write": write, "a": a, "b": b, "reset": reset, "lengths": lengths}
-    q = k if k.ndim == 4 else k[:, :, 0, ...]
-    _, state = gated_delta(q, k, values, log_decay, beta, initial=first, return_state=True, chunk=chunk, **options)
+    optional = {"log_decay": log_decay, "beta": beta, "erase": erase, "write": write, "a": a, "b": b}
+    options: dict[str, Any] = {"chunk": whole(operation, chunk=chunk), "want_state": True}
+    masks, V = {"reset": reset, "lengths": lengths}, v.shape[-1] if v.ndim else 0
+    columns = k.shape[-1] if k.ndim else 0
+    _, state = _over_sequences(operation, {"k": k, "v": v}, optional, masks, columns=columns, **options)
     return Columns(state[..., V:], state[..., :V])
 
 
@@ -212,16 +237,16 @@ def _checked(
     operation: str, signals: dict[str, Array], given: dict[str, Array], scale: Any, lead: int, shapes: object
 ) -> float:
     """The scale; raises for arguments that exclude each other, and for shapes that do not fit v."""
-    q, k, v = signals.values()
+    k, v = signals["k"], signals["v"]
     head, several, (H, V) = tuple(v.shape[:lead]), tuple(v.shape[lead:-2]), v.shape[-2:]
     many = (*head, *several)
     if k.ndim != v.ndim or tuple(k.shape[:-2]) != many:
         raise ShapeError(f"{operation}: k must be {(*many, 'G', 'K')} ({shapes}).".replace("'", ""))
     G, K = k.shape[-2:]
-    if tuple(q.shape) != (*head, G, K):
+    if "q" in signals and tuple(signals["q"].shape) != (*head, G, K):
         raise ShapeError(f"{operation}: q must be {(*head, G, K)} ({shapes}).")
     if G < 1 or H % G:
-        raise ShapeError(f"{operation}: {G} heads of q and k do not divide {H} heads of v ({shapes}).")
+        raise ShapeError(f"{operation}: {G} heads of k do not divide {H} heads of v ({shapes}).")
     if 0 in several:
         raise ShapeError(f"{operation}: a step needs at least one substep ({shapes}).")
     of_k = ((*many, G, K), (*many, H, K))

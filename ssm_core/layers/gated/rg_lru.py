@@ -133,9 +133,13 @@ class RGLRU(InputDependent):
 
     def _gates(self, maps: tuple[Array, Array], x: Array, xp: Namespace) -> tuple[Array, Array]:
         """Both gates of x (..., W), before their sigmoids, as one product."""
+        weight, bias = maps
         block = self.width // self.heads
+        if self.heads == 1:
+            gates = xp.matmul(x, weight[0, ...]) + bias[0, ...]
+            return gates[..., :block], gates[..., block:]
         rows = xp.permute_dims(xp.reshape(x, (-1, self.heads, block)), (1, 0, 2))
-        gates = xp.permute_dims(xp.matmul(rows, maps[0]) + maps[1], (1, 0, 2))
+        gates = xp.permute_dims(xp.matmul(rows, weight) + bias, (1, 0, 2))
         return xp.reshape(gates[..., :block], x.shape), xp.reshape(gates[..., block:], x.shape)
 
     def _output(self, params: Parameters, u: Array, h: Array) -> Array:

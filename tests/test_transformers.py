@@ -135,3 +135,47 @@ def test_files_of_half_precision(dtype: str, folder: Path):
     model = transformers.MambaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     definition, params = ssm_core.from_pretrained(folder)
     close(definition.apply(params, IDS), logits_of(model, IDS))
+
+
+# Layers of gated linear attention -------------------------------------------------------------------------------------
+
+
+def redrawn(module: Any) -> dict[str, np.ndarray]:
+    """All parameters of a module anew, and by the names that layers here give them."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.empty_like(p).uniform_(-0.5, 0.5))
+    return {n.replace(".", "_"): p.detach().numpy() for n, p in module.named_parameters()}
+
+
+def test_mlstm():
+    """The layer of xLSTM: at once, and what its state becomes."""
+    from transformers.models.xlstm.modeling_xlstm import xLSTMLayer
+
+    sizes = {"hidden_size": 32, "embedding_dim": 32, "num_heads": 4, "num_blocks": 1, "vocab_size": 8, "chunk_size": 16}
+    module = xLSTMLayer(transformers.xLSTMConfig(**sizes)).eval()
+    params = redrawn(module)
+    u = np.random.default_rng(1).normal(size=(2, 48, 32)).astype(np.float32)
+    with torch.no_grad():
+        wanted, state = module(torch.from_numpy(u))
+    layer = ssm_core.layers.MLSTM(32, heads=4)
+    y, found = layer.apply({p.name: params[p.name] for p in layer.parameters()}, u, return_state=True)
+    close(y, wanted.numpy())
+    for actual, expected in zip(found, state or (), strict=False):
+        close(actual, expected.numpy().reshape(actual.shape))
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_lightning(place: int):
+    """The linear attention of MiniMax, of several depths."""
+    from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
+
+    sizes = {"hidden_size": 24, "num_attention_heads": 3, "head_dim": 10, "num_hidden_layers": 4, "block_size": 7}
+    module = MiniMaxLightningAttention(transformers.MiniMaxConfig(**sizes), layer_idx=place).eval()
+    params = redrawn(module)
+    u = np.random.default_rng(1).normal(size=(2, 20, 24)).astype(np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(u), position_embeddings=(None, None), attention_mask=None)[0]
+    layer = ssm_core.layers.Lightning(24, heads=3, head_dim=10, layer_idx=place, num_layers=4)
+    close(layer.apply(params, u), wanted.numpy())

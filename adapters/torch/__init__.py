@@ -24,16 +24,16 @@ from .modules import (
     GatedDeltaProduct,
     LanguageModel,
     Lightning,
-    LinearAttention,
     LinOSS,
+    LinearAttention,
     Mamba,
     Mamba2,
     Mamba2LM,
     Mamba3,
     Mamba3LM,
     MambaLM,
-    RetNet,
     RWKVChannelMix,
+    RetNet,
     SequenceModel,
 )
 from .weights import load, param_groups, save

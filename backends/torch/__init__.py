@@ -6,6 +6,7 @@ from array_api_compat import torch as compat
 
 from .chunks import chunks
 from .convolution import convolve, shortest_convolution
+from .decay.body import channel_decay
 from .duality import ssd
 from .folds import fold
 from .functions import (
@@ -32,6 +33,7 @@ from .selective import selective_scan
 NAMESPACE = compat
 FUSED = (
     "affine",
+    "channel_decay",
     "chunks",
     "convolve",
     "diagonal_stepper",
@@ -55,6 +57,7 @@ __all__ = [
     "FUSED",
     "NAMESPACE",
     "affine",
+    "channel_decay",
     "chunks",
     "convolve",
     "devices",

@@ -46,7 +46,7 @@ CASES = GatedCases(
     parameters="q_proj_weight k_proj_weight v_proj_weight g_proj_weight gk_proj_0_weight gk_proj_1_weight "
     "gk_proj_1_bias g_norm_weight o_proj_weight",
     no_weight_decay="",
-    rests_on=("fold", *GATES),
+    rests_on=("fold", "channel_decay", *GATES),
     small={"chunk": ({"d_model": 2, "heads": 1, "gate_rank": 1, "gate_normalizer": 1.0, "chunk": 4}, "auto")},
     modules={"GLA": {"d_model": 4, "heads": 2, "chunk": 16}},
     timed=False,

@@ -47,7 +47,7 @@ CASES = GatedCases(
     parameters="time_mix_k time_mix_v time_mix_r time_mix_g time_decay time_faaaa receptance_weight key_weight "
     "value_weight gate_weight output_weight ln_x_weight ln_x_bias",
     no_weight_decay="time_decay time_faaaa",
-    rests_on=("fold", *GATES),
+    rests_on=("fold", "channel_decay", *GATES),
     small={"chunk": ({"d_model": 2, "head_dim": 2, "epsilon": 1e-2, "chunk": 4}, "auto")},
     modules={"RWKV5": {"d_model": 4, "head_dim": 2, "chunk": 16}},
     timed=False,

@@ -47,7 +47,7 @@ CASES = GatedCases(
     "time_decay_w1 time_decay_w2 time_faaaa receptance_weight key_weight value_weight gate_weight output_weight "
     "ln_x_weight ln_x_bias",
     no_weight_decay="time_decay time_faaaa",
-    rests_on=("fold", *GATES),
+    rests_on=("fold", "channel_decay", *GATES),
     small={
         "chunk": ({"d_model": 2, "head_dim": 2, "mix_rank": 1, "decay_rank": 1, "epsilon": 1e-2, "chunk": 4}, "auto")
     },

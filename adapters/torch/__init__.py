@@ -24,16 +24,16 @@ from .modules import (
     GatedDeltaProduct,
     LanguageModel,
     Lightning,
-    LinOSS,
     LinearAttention,
+    LinOSS,
     Mamba,
     Mamba2,
     Mamba2LM,
     Mamba3,
     Mamba3LM,
     MambaLM,
-    RWKVChannelMix,
     RetNet,
+    RWKVChannelMix,
     SequenceModel,
 )
 from .weights import load, param_groups, save

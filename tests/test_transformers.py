@@ -20,6 +20,7 @@ import transformers
 from directories import MODELS, weights
 
 import ssm_core
+from conformance import originals
 from ssm_core import adapters
 
 SIZES: dict[str, Any] = {"vocab_size": 43, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 2}
@@ -257,3 +258,30 @@ def test_the_time_mix_of_rwkv(width: int | None):
         y, state = layer.step(params, u[:, k], state)
         steps.append(y)
     close(np.stack(steps, axis=1), wanted)
+
+
+# Layers of delta rules ------------------------------------------------------------------------------------------------
+
+
+def blocks_of_delta_rules() -> Any:
+    from transformers.models.kimi_linear.modeling_kimi_linear import KimiLinearDeltaAttention
+    from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
+
+    sizes = {"linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 5}
+    sizes |= {"linear_value_head_dim": 10, "linear_conv_kernel_dim": 3, "hidden_size": 24, "rms_norm_eps": 1e-5}
+    yield Qwen3NextGatedDeltaNet(transformers.Qwen3NextConfig(**sizes), layer_idx=0), sizes, originals.gated_delta_net
+    sizes = {"linear_num_heads": 3, "linear_head_dim": 8, "linear_conv_kernel_dim": 4, "hidden_size": 24}
+    sizes |= {"rms_norm_eps": 1e-6}
+    yield KimiLinearDeltaAttention(transformers.KimiLinearConfig(**sizes), layer_idx=0), sizes, originals.kda
+
+
+def test_gated_delta_net_and_kda():
+    """The linear attention of Qwen3-Next and of Kimi Linear, over several of their chunks."""
+    for module, sizes, imported in blocks_of_delta_rules():
+        redrawn(module.eval())
+        u = np.random.default_rng(1).normal(size=(2, 150, 24)).astype(np.float32)
+        with torch.no_grad():
+            found = module(torch.from_numpy(u))
+        wanted = found[0] if isinstance(found, tuple) else found
+        layer, params = imported({n: p.detach().numpy() for n, p in module.named_parameters()}, sizes)
+        close(layer.apply(params, u), wanted.numpy())

@@ -144,7 +144,7 @@ def test_refusals():
     q, k, v, g, beta = (found[n] for n in ("q", "k", "v", "log_decay", "beta"))
     with pytest.raises(ShapeError, match=r"^gated_delta: q must be \(2, 150, 4, 3\) \(q: \(2, 150, 4, 2\)"):
         gated_delta(q[..., :2], k, v, g)
-    with pytest.raises(ShapeError, match="3 heads of q and k do not divide 4 heads of v"):
+    with pytest.raises(ShapeError, match="3 heads of k do not divide 4 heads of v"):
         gated_delta(q[:, :, :3], k[:, :, :3], v, g)
     with pytest.raises(ShapeError, match=r"log_decay must be \(2, 150, 4\)"):
         gated_delta(q, k, v, g[:, :9])

@@ -120,7 +120,7 @@ def of_options(cases: LayerCases) -> list[Row]:
     rows += refused("output", ("mlp",), "unknown output {value}. Known: 'glu', 'half_glu', 'half_glu2', 'linear', None")
     rows += refused("discretization", ("gbt",), "unknown discretization {value}. Known: 'zoh', 'bilinear'")
     rows += refused("discretization", (None,), "unknown discretization None")
-    rows += refused("n_ssm", (3, 0, 2.0, "a", True), f"n_ssm = {{value}} must divide d_model = {H}")
+    rows += refused("n_ssm", (3, 0, 2.0, "a"), f"n_ssm = {{value}} must divide d_model = {H}")
     return rows
 
 

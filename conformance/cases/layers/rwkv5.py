@@ -33,7 +33,7 @@ def steps(options: Options, params: Params) -> Steps:
 
 
 PLACE = (
-    *(({"layer_idx": x}, r"layer_idx = .* must lie in \[0, num_layers = 1\)") for x in (-1, 1, 0.5, True)),
+    *(({"layer_idx": x}, r"layer_idx = .* must lie in \[0, num_layers = 1\)") for x in (-1, 1, 0.5)),
     ({"num_layers": 0}, "num_layers = 0 must be a whole number"),
 )
 CASES = GatedCases(

@@ -105,8 +105,8 @@ class InputDependent(Mixer):
         x, scale = (s if s is None else entry.xp.astype(s, dtype, copy=False) for s in (entry.x, entry.step_scale))
         signals = {"x": x, "scale": scale}
         signals, first, broken = kept_apart(entry.segments, signals, first, entry.xp, axis=1, scales=("scale",))
-        if signals["scale"] is not None:
-            check_positive(self.name, entry.xp, step_scale=signals["scale"])
+        if scale is not None:  # where sequences are cut, what is not finite stays with its own
+            check_positive(self.name, entry.xp, step_scale=signals["scale"] if entry.segments.cut else scale)
         y, last = entry.segments.run(self.name, run, signals, first, axis=1, apart=return_state)
         y = in_dtype_of(u, broken.marked(y, 1, entry.xp), entry.xp)
         last = broken.marked_state(last, entry.xp)

@@ -178,5 +178,5 @@ def finite_part(x: Any, xp: Namespace, fill: float = 0.0) -> Any:
 def nan_where(flags: Array, like: Array, xp: Namespace) -> Array:
     """NaN where a flag is set and else 0, in the dtype of an array; complex NaN in both parts."""
     zeros = xp.zeros(flags.shape, dtype=like.dtype, device=device(like))
-    nan = complex(np.nan, np.nan) if is_complex(like) else np.nan
-    return xp.where(flags, xp.full_like(zeros, nan), zeros)
+    nan = xp.full_like(zeros, np.nan)
+    return xp.where(flags, nan * (1 + 1j) if is_complex(like) else nan, zeros)

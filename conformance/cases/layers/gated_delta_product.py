@@ -72,7 +72,7 @@ CASES = GatedCases(
             {
                 "d_model": 2,
                 "heads": 1,
-                "head_dim": 2,
+                "head_dim": 4,
                 "expand_v": 1.0,
                 "d_conv": 2,
                 "epsilon": 1e-2,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from array_api_compat import torch as compat
 
 from .chunks import chunks
 from .convolution import convolve, shortest_convolution
 from .duality import ssd
-from .folds import fold
+from .folds import fold, fold_of_chunks
 from .functions import (
     affine,
+    clip,
     devices,
     diagonal_stepper,
     eigvals,
@@ -18,11 +20,13 @@ from .functions import (
     expm,
     gelu,
     glu,
+    is_symbol,
     is_traced,
     rms_norm,
     sigmoid,
     silu,
     softplus,
+    taken_along,
     to_numpy,
 )
 from .pytrees import register
@@ -30,9 +34,11 @@ from .scans import linear_scan
 from .selective import selective_scan
 
 NAMESPACE = compat
+CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
     "chunks",
+    "clip",
     "convolve",
     "diagonal_stepper",
     "eigvals",
@@ -40,6 +46,7 @@ FUSED = (
     "exp",
     "expm",
     "fold",
+    "fold_of_chunks",
     "gelu",
     "glu",
     "linear_scan",
@@ -49,6 +56,7 @@ FUSED = (
     "silu",
     "softplus",
     "ssd",
+    "taken_along",
 )
 
 __all__ = [
@@ -56,6 +64,7 @@ __all__ = [
     "NAMESPACE",
     "affine",
     "chunks",
+    "clip",
     "convolve",
     "devices",
     "diagonal_stepper",
@@ -64,8 +73,10 @@ __all__ = [
     "exp",
     "expm",
     "fold",
+    "fold_of_chunks",
     "gelu",
     "glu",
+    "is_symbol",
     "is_traced",
     "linear_scan",
     "rms_norm",
@@ -75,6 +86,7 @@ __all__ = [
     "silu",
     "softplus",
     "ssd",
+    "taken_along",
     "to_numpy",
 ]
 

@@ -17,6 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssm_core._arrays.sizes import STEPS
+from ssm_core.recurrences.fold import fold
+
+from .functions import is_symbol
 from .gpu_kernels import kernels
 from .transforms import forward_mode, reduced, transformed
 
@@ -32,7 +36,36 @@ def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reve
     if b.shape[0] == 0:
         return b.movedim(0, axis)
     first = b.new_zeros(b.shape[1:]) if initial is None else initial.expand(b.shape[1:])
+    if torch.compiler.is_exporting():
+        return _exported(a, b, first, reverse).movedim(0, axis)
     return _apply(a, b, first, reverse, False).movedim(0, axis)
+
+
+def _exported(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
+    """In PyTorch's own operators, which need nothing of this package to run."""
+    if reverse:
+        return _exported(a if len(a) == 1 else a.flip(0), b.flip(0), first, False).flip(0)
+    if not is_symbol(b.shape[0]):
+        return _by_doubling(a, b, first)
+
+    def body(x: Tensor, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        states = _by_doubling(a, b, x)
+        return states[-1], states
+
+    constant = not is_symbol(a.shape[0])
+    return fold(body, first, (b,) if constant else (b, a), (a,) if constant else None, chunk=STEPS)[0]
+
+
+def _by_doubling(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
+    """After round i every state holds the sum over its last 2^i steps, and every gate their product."""
+    a = a.expand(len(b), *a.shape[1:])
+    x = torch.cat([b[:1] + a[:1] * first, b[1:] + torch.zeros_like(a[:1])])
+    shift = 1
+    while shift < len(b):
+        x = torch.cat([x[:shift], x[shift:] + a[shift:] * x[:-shift]])
+        a = torch.cat([a[:shift], a[shift:] * a[:-shift]])
+        shift *= 2
+    return x
 
 
 def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import dispatched, framework, load
+from .dispatch import dispatched, framework, is_open, is_traced, load
 from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
 
 Array = Any  # an array of any library that follows the array API standard
@@ -23,7 +23,14 @@ _FLOATING = (*_COMPUTED, *_HALF)
 
 def is_array(x: Any) -> bool:
     """Whether x is an array of some library (NumPy's scalars count)."""
-    return x.__class__ in _spaces or framework(x) is not None or hasattr(x, "__array_namespace__")
+    return not _is_number(x) and (
+        x.__class__ in _spaces or framework(x) is not None or hasattr(x, "__array_namespace__")
+    )
+
+
+def _is_number(x: Any) -> bool:
+    """Of Python: by isinstance, for torch.compile makes of numbers what has no class that it could trace."""
+    return isinstance(x, _NUMBERS) and not isinstance(x, np.generic)
 
 
 def namespace(operation: str, **arrays: Any) -> Namespace:
@@ -33,7 +40,7 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
     """
     found = place = None
     for name, x in arrays.items():
-        if x is None or x.__class__ in _NUMBERS:
+        if x is None or _is_number(x):
             continue
         xp, where = _spaces.get(x.__class__), getattr(x, "device", None)
         if xp is None:
@@ -66,7 +73,7 @@ def require_arrays(operation: str, **arrays: Any) -> None:
             )
 
 
-_NUMBERS = (int, float, complex, bool)
+_NUMBERS = (int, float, complex)
 _spaces: dict[type, Namespace] = {}  # the namespaces of the frameworks' classes of arrays that were seen
 
 
@@ -74,7 +81,10 @@ def _namespace_of(x: Array) -> Namespace:
     kind = framework(x)
     if kind is None:
         return x.__array_namespace__()
-    return _spaces.setdefault(x.__class__, load(kind).NAMESPACE)
+    space = load(kind).NAMESPACE
+    if not is_traced(x):  # within a loop of a trace nothing can be noted
+        _spaces[x.__class__] = space
+    return space
 
 
 def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> MixedArraysError:
@@ -240,6 +250,19 @@ def exp(z: Array) -> Array:
     return namespace("exp", z=z).exp(z)
 
 
+@dispatched
+def clip(x: Array, low: float, high: float | None = None) -> Array:
+    """x within bounds, which a trace may not know."""
+    xp = namespace("clip", x=x)
+    return xp.clip(x, low) if high is None else xp.clip(x, low, high)
+
+
+@dispatched
+def taken_along(x: Array, index: Array, axis: int) -> Array:
+    """xp.take_along_axis for an index of the shape of the result."""
+    return namespace("taken_along", x=x).take_along_axis(x, index, axis=axis)
+
+
 def conjugated(x: Array, xp: Namespace) -> Array:
     """The complex conjugate; what is real is passed on."""
     return xp.conj(x) if is_complex(x) else x
@@ -256,7 +279,7 @@ def matmul(x: Array, y: Array, xp: Namespace) -> Array:
 def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     """x (E..., ..., A, K) times a y (..., K, T) that the leading axes E share, as one product of (E A) rows."""
     extra = x.ndim - y.ndim
-    if extra <= 0:
+    if extra <= 0 or is_open(x, x.shape[-2]):
         return matmul(x, y, xp)
     lead, batch = x.shape[:extra], x.ndim - 2 - extra
     order = (*range(extra, extra + batch), *range(extra), x.ndim - 2, x.ndim - 1)

@@ -14,6 +14,7 @@ from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
+    clip,
     compute_dtype,
     device,
     in_dtype_of,
@@ -28,8 +29,8 @@ from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
 from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
 
-CHUNK = 64
 FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
+CHUNK = 64
 
 
 def ssd(
@@ -237,7 +238,7 @@ def one_chunk(
         return xp.reshape(m, (batch, G, J, M, 1))
 
     # Sums of sixteenths are exact, so that small gates keep their digits beside large ones; the rest sums up to little.
-    log_gates = xp.clip(log_gates, FLOOR)
+    log_gates = clip(log_gates, -750.0)  # FLOOR, as a number: torch.compile makes a symbol of the name
     coarse = xp.round(16 * log_gates) / 16
     h, s = (xp.permute_dims(xp.cumulative_sum(m, axis=0), (1, 2, 0)) for m in (coarse, log_gates - coarse))
     k = xp.arange(T, device=device(x))

@@ -12,14 +12,24 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays.dispatch import is_traced
+from .._arrays.dispatch import is_open, is_traced
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, computable, is_array, is_half, namespace, real_floating, require_arrays
+from .._arrays.library import (
+    Array,
+    Namespace,
+    computable,
+    device,
+    is_array,
+    is_half,
+    namespace,
+    real_floating,
+    require_arrays,
+)
 from ..recurrences.segments import Segments, checked_segments
 from .parameters import HostRandom, Parameter, Parameters, Random
 
@@ -150,6 +160,8 @@ class Mixer(Layer):
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
         segments = checked_segments(self.name, given, (B,), L, **masks)
+        if segments.lengths is None and segments.cu_seqlens is None and is_open(u, L):
+            segments = replace(segments, lengths=xp.full((B,), L, dtype=xp.int64, device=device(u)))  # zeros follow
         if step_scale is not None:
             require_arrays(self.name, step_scale=step_scale)
             real_floating(self.name, step_scale=step_scale)

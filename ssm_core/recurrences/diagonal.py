@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .._arrays.dispatch import is_open
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import (
     Array,
@@ -24,6 +25,7 @@ from .._arrays.library import (
     require_arrays,
 )
 from .._arrays.shapes import broadcast
+from .._arrays.sizes import STEPS
 from .fold import in_chunks
 from .linear import linear_scan
 from .pairs import joined, real_rows
@@ -124,7 +126,7 @@ def _diagonal_scan(
         states = gated_scan(x["Ab"], drive, state, x.get("reset"), None, xp)
         return states[-1, ...], observed(x["C"], states, several_outputs, conj_pairs, xp)
 
-    chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
+    chunk = steps_at_once(N * math.prod(batch), L, u) if chunk is None else chunk
     return in_chunks(body, state, signals, constants, axis=-1, chunk=chunk)
 
 
@@ -190,8 +192,10 @@ def _batch(v: dict[str, Array], reset: Array | None, time: int, shapes: object) 
     )
 
 
-def steps_at_once(width: int, length: int) -> int:
-    """Steps of a chunk whose states, `width` numbers a step, stay small."""
+def steps_at_once(width: int, length: int, like: Array) -> int:
+    """Steps of a chunk whose states, `width` numbers a step, stay small; a fixed number where a trace knows neither."""
+    if is_open(like, length) or is_open(like, width):
+        return STEPS
     return max(1, min(length, STATES_AT_ONCE // max(1, width)))
 
 

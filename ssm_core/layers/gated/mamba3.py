@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, namespace
+from ..._arrays.library import Array, Namespace, clip, namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.special import activation
@@ -161,7 +161,7 @@ class Mamba3(InputDependent):
         right = a >= 0
         zero = xp.zeros_like(a)
         rate = xp.where(right, 1 + xp.where(right, a, zero), 1 / (1 - xp.where(right, zero, a)))
-        return -xp.clip(rate, self.A_floor)
+        return -clip(rate, self.A_floor)
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         """A run of one step: its products of matrices have one row."""

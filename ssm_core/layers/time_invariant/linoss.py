@@ -91,7 +91,7 @@ class LinOSS(TimeInvariant):
         """B (2P, H) and Re(C x) = [C_re, -C_im] (H, 2P), or (H, 4P) of both directions."""
         B = xp.concat([params["B_re"], params["B_im"]], axis=0)
         C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
-        return B, xp.concat(xp.unstack(C, axis=0), axis=-1)
+        return B, xp.concat([C[i, ...] for i in range(C.shape[0])], axis=-1)
 
     def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""

@@ -30,7 +30,7 @@ def run_steps(run: Run) -> tuple[Array, Array | None]:
         return steps(run, state, v)
 
     width = math.prod(run.batch) * run.zero_state().shape[-1]
-    chunk = 1 if dense else steps_at_once(width, run.length)
+    chunk = 1 if dense else steps_at_once(width, run.length, run.u)
     y, state = in_chunks(body, run.first_state(), signals, axis=-1, chunk=chunk, recompute=chunk > 1)
     return y, state if run.want_state else None
 

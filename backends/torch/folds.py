@@ -63,8 +63,7 @@ def fold_of_chunks(
         after, y = body(state, *_complex(pieces, kinds), *_complex(held, fixed))
         return _real(tree_flatten(after)[0]), [y.real.clone(), y.imag.clone()] if y.is_complex() else [y.clone()]
 
-    with torch.no_grad() if torch.compiler.is_exporting() else nullcontext():  # no slopes of complex slices there
-        last, parts = scan(own, _real(leaves), _real(pieces))
+    last, parts = scan(own, _real(leaves), _real(pieces))
     y = parts[0] if len(parts) == 1 else torch.complex(*parts)
     return y, tree_unflatten(_complex(last, paired), structure)
 

@@ -35,7 +35,7 @@ class Run:
 
     @property
     def length(self) -> int:
-        return self.u.shape[-1]  # type: ignore[no-any-return]
+        return self.u.shape[-1]
 
     @property
     def reset(self) -> Array | None:

@@ -43,7 +43,7 @@ class Powers:
             w, rest = w[..., None], None if rest is None else rest[..., None]
         power = exp(w * k)
         short = rest is None or (not is_open(w, longest) and longest < LONG)
-        return power if short else power * (1 + rest * k)  # type: ignore[operator]
+        return power if short else power * (1 + rest * k)
 
     def __call__(self, k: int) -> Array:
         """z^k (..., N)."""

@@ -260,6 +260,9 @@ def test_loads_into_a_dtype(torch: Any, tmp_path: Path):
     torch.testing.assert_close(loaded.log_dt.float(), module.log_dt)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)  # of PyTorch's tracer
 @pytest.mark.parametrize("name", ["S4D", "S4", "Mamba"])
 def test_one_program_for_many_lengths(name: str, torch: Any):
     """Compiled once for lengths that are not known, in whole chunks and in parts of one."""
@@ -270,6 +273,9 @@ def test_one_program_for_many_lengths(name: str, torch: Any):
         torch.testing.assert_close(run(u), module(u), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)  # of PyTorch's tracer
 @pytest.mark.parametrize("name", ["S4", "Mamba"])
 def test_exported_for_any_batch_and_length(name: str, torch: Any):
     """In PyTorch's own operators, so that the program needs nothing of this package."""

@@ -167,6 +167,16 @@ def onnx(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Strange inputs for every function and layer on NumPy, PyTorch and JAX: right, refused, or a bug, which fails.
+
+    `nox -s fuzz -- --minutes 30 --seed 1 --only kernel` tries operations of that name for half an hour.
+    """
+    install(session, "-e", f".[{FRAMEWORKS},test]")
+    session.run("python", "tests/fuzzing.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train an S4D classifier of handwritten digits in PyTorch and in Flax, and run it in plain NumPy.
 

@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from ssm_core._arrays.errors import MissingAttributeError, MissingPackageError
+
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -18,7 +20,10 @@ __all__ = ["flax", "torch"]
 def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         # Not `from . import ...`, which asks this very function first, for ever.
-        return importlib.import_module(f"ssm_core.adapters.{name}")
+        try:
+            return importlib.import_module(f"ssm_core.adapters.{name}")
+        except MissingPackageError as error:
+            raise MissingAttributeError(str(error)) from error
     raise AttributeError(f"module 'ssm_core.adapters' has no attribute {name!r}")
 
 

@@ -62,6 +62,7 @@ EXAMPLE = (  # `layer = ...Definition(options)` and, further on, `layer.apply(pa
     r">>> (\w+) = \S*\b{name}\((.*)\)\n(?s:.*?)"
     r"\.apply\(.*, numpy\.(\w+)\((.+?)(?:, numpy\.\w+)?\)\)\.shape\n\((.*)\)"
 )
+WRITTEN = "one class a definition; written by `adapters/generate.py`"
 IMPORT = r"^from \.([\w.]+) import (?:\(([^)]*)\)|(.*))$"
 
 
@@ -127,7 +128,7 @@ def modules_source(framework: str, definitions: Iterable[Definition]) -> str:
         own.setdefault(f"ssm_core.adapters.{framework}.{file}", set()).add(name)
     entries = "".join(f"    {d.__name__}={d.__name__},\n" for d in definitions)
     parts = (
-        f'"""Modules of {FRAMEWORKS[framework].title}, one class a definition; written by `adapters/generate.py`."""',
+        f'"""Modules of {FRAMEWORKS[framework].title}, {WRITTEN}."""',
         "from __future__ import annotations",
         "\n".join(line for word, line in STANDARD.items() if re.search(word, classes)),
         "\n".join(FRAMEWORKS[framework].imports),
@@ -142,25 +143,25 @@ def package_source(path: Path, made: dict[str, set[str]]) -> str:
     start, end = text.index("from ."), text.index("\n]\n", text.index("__all__ = [")) + 3
     found = re.findall(IMPORT, text[start:end], re.MULTILINE)
     names = {file: set(re.findall(r"\w+", several or few)) for file, several, few in found} | made
-    listed = "".join(f'    "{name}",\n' for name in sorted(set().union(*names.values()), key=_place))
-    imports = _imports({f".{file}": name for file, name in names.items()})
-    return f"{text[:start]}{imports}\n\n__all__ = [\n{listed}]\n{text[end:]}"
+    return f"{text[:start]}{_exports(names)}{text[end:]}"
 
 
-def files() -> dict[Path, str]:
-    """Every file that is written, and its text."""
-    found = definitions()
-    modules = {"modules": {definition.__name__ for definition in found}}
-    layer_files: dict[str, set[str]] = {}
-    for definition in found:
-        room, _, file = definition.__module__.removeprefix("ssm_core.").partition(".")
-        if room == "layers":
-            layer_files.setdefault(file, set()).add(definition.__name__)
+def files() -> dict[Path, str | None]:
+    """Every file that is written, and its text; None for one of a definition that is no more."""
+    rooms: dict[str, list[Definition]] = {}
+    for definition in definitions():
+        rooms.setdefault(definition.__module__.removeprefix("ssm_core."), []).append(definition)
+    made = {room: {definition.__name__ for definition in found} for room, found in rooms.items()}
+    layer_files = {room.removeprefix("layers."): names for room, names in made.items() if room.startswith("layers.")}
     path = Path(layers.__file__)
-    written = {path: package_source(path, layer_files)}
-    for name in FRAMEWORKS:
-        written[HERE / name / "modules.py"] = modules_source(name, found)
-        written[HERE / name / "__init__.py"] = package_source(HERE / name / "__init__.py", modules)
+    written: dict[Path, str | None] = {path: package_source(path, layer_files)}
+    for name, framework in FRAMEWORKS.items():
+        folder, package = HERE / name / "modules", HERE / name / "__init__.py"
+        written |= dict.fromkeys(sorted(folder.glob("*.py")))
+        written |= {folder / f"{_file(room)}.py": modules_source(name, found) for room, found in rooms.items()}
+        exported = _exports({_file(room): names for room, names in made.items()})
+        written[folder / "__init__.py"] = f'"""Modules of {framework.title}, {WRITTEN}."""\n\n{exported}'
+        written[package] = package_source(package, {"modules": set().union(*made.values())})
     return written
 
 
@@ -170,9 +171,12 @@ def main() -> int:
     check = parser.parse_args().check
     changed = {p: text for p, text in files().items() if not p.exists() or p.read_text(encoding="utf-8") != text}
     for path, text in changed.items():
-        if not check:
-            path.write_text(text, encoding="utf-8", newline="\n")
-        print(f"{'stale' if check else 'written'}: {path}")
+        if text is None and not check:
+            path.unlink()
+        elif not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text or "", encoding="utf-8", newline="\n")
+        print(f"{'stale' if check else 'written' if text else 'removed'}: {path}")
     return 1 if check and changed else 0
 
 
@@ -215,6 +219,18 @@ def _example(framework: str, definition: Definition) -> str:
         return ""
     it, *rest = found.groups()
     return "\n" + "".join(f">>> {line}\n" for line in f.imports) + f.example.format(it, name, *rest)
+
+
+def _file(room: str) -> str:
+    """Where the modules of the definitions in a file are: `layers.gated.mamba` in `mamba`."""
+    return room.rpartition(".")[2]
+
+
+def _exports(names: dict[str, set[str]]) -> str:
+    """Imports from a package's files, and `__all__`."""
+    listed = "".join(f'    "{name}",\n' for name in sorted(set().union(*names.values()), key=_place))
+    imports = _imports({f".{file}": name for file, name in names.items()})
+    return f"{imports}\n\n__all__ = [\n{listed}]\n"
 
 
 def _imports(names: dict[str, set[str]]) -> str:

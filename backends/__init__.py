@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from ssm_core._arrays.errors import MissingAttributeError, MissingPackageError, absent
+
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -18,7 +20,13 @@ __all__ = ["cupy", "jax", "numpy", "torch"]
 def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         # Not `from . import ...`, which asks this very function first, for ever.
-        return importlib.import_module(f"ssm_core.backends.{name}")
+        try:
+            return importlib.import_module(f"ssm_core.backends.{name}")
+        except ImportError as error:
+            found = absent(f"backends.{name}", error, name, f"{name}lib", extra=name)
+            if isinstance(found, MissingPackageError):
+                raise MissingAttributeError(str(found)) from error
+            raise
     raise AttributeError(f"module 'ssm_core.backends' has no attribute {name!r}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,13 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
-FUSED = ("linear_scan", "diagonal_stepper", "fold", "fold_of_chunks", "expm", "erf", "sigmoid", "softplus", "gelu")
+FUSED = (
+    "linear_scan",
+    "diagonal_stepper",
+    "fold",
+    "fold_of_chunks",
+    "either",
+    "expm",
+    "erf",
+    "sigmoid",
+    "softplus",
+    "gelu",
+    "fft_pair",
+)
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
 SHORTEST = 64  # steps that are split into blocks
-SQUARINGS = 20  # at most, of the matrix exponential
+SQUARINGS = 20  # of the matrix exponential that are always run
 NAMESPACE = jnp
 
 
@@ -36,23 +50,82 @@ def is_symbol(size: Any) -> bool:
     return not isinstance(size, int)
 
 
+def _readable(x: Any) -> bool:
+    """Whether the host has the numbers at hand."""
+    if not isinstance(x, jax.Array) or is_traced(x):
+        return False
+    return x.is_fully_addressable and all(d.platform == "cpu" for d in x.devices())
+
+
+def bounds(x: Any) -> tuple[int, int] | None:
+    if not _readable(x):
+        return None
+    x = np.asarray(x)
+    return int(x.min()), int(x.max())
+
+
+def all_finite(x: Any) -> bool | None:
+    if not _readable(x):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.asarray(x).sum()))  # where a function around is traced, a sum of JAX would be too
+
+
+def owned(x: Any) -> Any:
+    """JAX has no views."""
+    return x
+
+
 def to_numpy(x: Any) -> Any:
     return np.asarray(x)
 
 
+def either(condition: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """lax.cond, which runs one of the two, but both under vmap."""
+    return lax.cond(condition, one, other) if is_traced(condition) else NotImplemented
+
+
+def from_numpy(x: np.ndarray) -> Any:
+    """A batch of the host as JAX's own functions take it; of a dtype that JAX has not, as it is."""
+    try:
+        return jnp.asarray(x)
+    except TypeError:
+        return x
+
+
+def fft_pair(u: Any, xp: Any) -> Any:
+    """On a CPU with all leading axes as one: XLA's FFT there fails on what it has laid out otherwise for devices that
+    share the channels, as it does a product of two spectra."""
+    if jax.default_backend() != "cpu":
+        return NotImplemented
+    real = not jnp.iscomplexobj(u)
+    return (_rows(jnp.fft.rfft), _rows(jnp.fft.irfft)) if real else (_rows(jnp.fft.fft), _rows(jnp.fft.ifft))
+
+
+def _rows(transform: Any) -> Any:
+    def of_rows(x: Any, n: int) -> Any:
+        y = transform(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), n=n)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    return of_rows
+
+
 def expm(A: Any) -> Any:
-    """JAX's Pade approximant of A / 2^s, squared s times. Its own s is rounded down, which loses half of the digits."""
-    radius = 5.37 if A.dtype in (jnp.float64, jnp.complex128) else 3.92  # norms up to which the approximant is exact
-    norm = jnp.max(jnp.sum(jnp.abs(lax.stop_gradient(A)), axis=-2, keepdims=True), axis=-1, keepdims=True, initial=0.0)
-    s = jnp.maximum(jnp.ceil(jnp.log2(jnp.maximum(norm, radius) / radius)), 0)
-    E = jax.scipy.linalg.expm(A * 2.0**-s, max_squarings=1)
+    """The generic approximant and squarings; those of very large norms are taken only where there are any."""
+    if A.size == 0:
+        return jnp.exp(A)
+    s = matrix_exponential.squarings(lax.stop_gradient(A), jnp)
+    E = matrix_exponential.start(A * 2.0**-s, s, jnp)
 
-    def square(E: Any, k: Any) -> Any:
-        root = jnp.where(k < s, E, 0)  # no squares, and no overflow in derivatives, of what is finished
-        return jnp.where(k < s, root @ root, E), None
+    def squarings(E: Any, first: int, last: int) -> Any:
+        def one(E: Any, k: Any) -> Any:
+            return matrix_exponential.squared(E, s, k, jnp), None
 
-    E, _ = lax.scan(square, E, jnp.arange(SQUARINGS, dtype=s.dtype))
-    return jnp.where(s > SQUARINGS, jnp.nan, E)
+        return lax.scan(one, E, jnp.arange(first, last, dtype=s.dtype))[0]
+
+    E = squarings(E, 0, SQUARINGS)
+    more = jax.checkpoint(lambda E: squarings(E, SQUARINGS, jnp.finfo(A.dtype).maxexp))
+    return lax.cond(jnp.any(s > SQUARINGS), more, lambda E: E, E)
 
 
 def shortest_convolution(u: Any) -> int:

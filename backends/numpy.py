@@ -40,6 +40,19 @@ def shortest_convolution(u: Any) -> int:
     return SHORTEST_CONVOLUTION
 
 
+def all_finite(x: Any) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(x.sum()))
+
+
+def bounds(x: Any) -> tuple[int, int]:
+    return int(x.min()), int(x.max())
+
+
+def owned(x: Any) -> Any:
+    return x if x.base is None or getattr(x.base, "nbytes", x.nbytes) <= x.nbytes else x.copy()
+
+
 def erf(x: Any) -> Any:
     """Of the C library, for arrays so small that the passes of the generic body cost more."""
     if x.size > SMALL:

@@ -34,6 +34,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "diagonal_stepper",
         "fold",
         "expm",
+        "readable",
         "eigvals",
         "erf",
         "exp",
@@ -47,7 +48,18 @@ TWINS: dict[str, tuple[str, ...]] = {
         "selective_scan",
         "ssd",
     ),
-    "jax": ("linear_scan", "diagonal_stepper", "fold", "expm", "erf", "sigmoid", "softplus", "gelu"),
+    "jax": (
+        "linear_scan",
+        "diagonal_stepper",
+        "fold",
+        "either",
+        "expm",
+        "erf",
+        "sigmoid",
+        "softplus",
+        "gelu",
+        "fft_pair",
+    ),
     "cupy": ("linear_scan", "erf"),
 }
 FAMILIES = (*TWINS, "other")  # "other": any library that follows the array API standard

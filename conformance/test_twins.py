@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ssm_core
+from ssm_core.functions.affine import glu
 from ssm_core.recurrences.linear import LONGEST_TRACED_LOOP
 
 from . import examples, truth
@@ -180,3 +181,13 @@ def long_recurrence(system: truth.Plain, u: np.ndarray, x: Any) -> tuple[np.ndar
     a, B, C = np.diag(system.A), system.B[:, 0], system.C[0]
     states = truth.linear_scan(a[None, :], B * u[:, None], 0, x)
     return (states @ C).real + system.D * u, states[-1]
+
+
+@pytest.mark.backends("numpy", "torch", "jax", "cupy")
+@pytest.mark.dtypes("float32", "float64")
+def test_glu_is_its_formula(backend: Backend, dtype: str):
+    """a sigmoid(b), by logaddexp in double precision: also where e^-b overflows."""
+    b = np.asarray([-800.0, -100.0, -20.0, -1.0, 0.0, 1.0, 20.0, 100.0, 800.0])
+    a = np.linspace(-2.0, 2.0, 9)
+    v = examples.as_arrays(backend, dtype, {"x": np.concatenate([a, b])})
+    assert_close(glu(v.x), a * np.exp(-np.logaddexp(0, -b)), backend, dtype, function="glu", terms=1)

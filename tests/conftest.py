@@ -35,6 +35,13 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
     return read
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a model's directory may be made, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "model"
+
+
 @pytest.fixture(scope="module")
 def quick_compilation() -> Iterator[None]:
     """JAX without most optimizations, which take longer than what they speed up on small arrays."""

@@ -81,3 +81,12 @@ def sharded(folder: Path, change: Callable[[dict[str, str]], dict[str, str]] = l
         save_file({name: tensors[name] for name in tensors if listed[name] == file}, folder / file)
     index = {"metadata": {"total_size": 1}, "weight_map": change(listed)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def refused(folder: Path, error: type, message: str, *loaders: Callable[[Path], Any]) -> None:
+    """By every loader, with the same message, which starts with the operation and ends as a sentence."""
+    for load in loaders or (ssm_core.from_pretrained,):
+        with pytest.raises(error, match=f"(?s)^from_pretrained: .*{message}") as caught:
+            load(folder)
+        assert isinstance(caught.value, ssm_core.SSMError)
+        assert str(caught.value).endswith((".", ")")), str(caught.value)

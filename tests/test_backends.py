@@ -228,7 +228,7 @@ def test_torch_scan_under_vmap_and_jvp():
 def test_torch_scan_step_by_step(monkeypatch: pytest.MonkeyPatch):
     """Where PyTorch would not run through its lists in order, the steps are launched one by one."""
     torch = pytest.importorskip("torch")
-    from ssm_core.backends.torch import scans
+    from ssm_core.backends.torch.scans import body as scans
 
     for constant in (False, True):
         a = torch.as_tensor(draw(1 if constant else 9, 2), dtype=torch.complex128).requires_grad_()

@@ -16,9 +16,9 @@ import pytest
 
 import ssm_core
 from ssm_core import OptionError, adapters, layers, models
+from ssm_core.layers.options import Options
 from ssm_core.layers.real_steps import real_state, real_stepper
 from ssm_core.models import Block, LanguageModel, Mamba2LM, MambaLM, SequenceModel
-from ssm_core.models.options import Options
 from ssm_core.models.pooling import pooled
 
 B, L, H, V = 2, 9, 4, 11

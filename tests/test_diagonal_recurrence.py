@@ -61,7 +61,6 @@ def check(xp: Any, *arrays: np.ndarray, **options: Any) -> None:
             np.testing.assert_allclose(np.asarray(x), wanted, rtol=1e-11, atol=1e-13, err_msg=f"chunk={chunk}")
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("conj_pairs", [False, True])
 @pytest.mark.parametrize("complex_", [False, True])
 @pytest.mark.parametrize(("P", "M"), [(None, None), (2, None), (None, 4), (2, 4)])
@@ -76,7 +75,6 @@ def test_constant_gates(
     check(xp, u, Ab, Bb, C, conj_pairs=conj_pairs, initial=draw(*batch, N, complex_=complex_, seed=5))
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("moving", [("Ab",), ("Bb",), ("C",), ("Ab", "Bb", "C")])
 @pytest.mark.parametrize(("P", "M"), [(None, None), (2, 4)])
 @pytest.mark.parametrize("batch", [(), (2,)])

@@ -211,6 +211,7 @@ def test_show_backends_gives_the_reason_of_absence(
     assert rows["numpy"].endswith("not active: libsomething.so: cannot open shared object file")
 
 
-def test_the_package_runs_as_a_program(capsys: pytest.CaptureFixture[str]):
+def test_the_package_runs_as_a_program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", ["ssm_core"])
     runpy.run_module("ssm_core", run_name="__main__")
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:5]] == list(_dispatch.FRAMEWORKS)

@@ -16,7 +16,6 @@ OMEGA = np.linspace(-3.0, 3.0, 8)
 PORTS = [(None, None), (2, None), (None, 3), (2, 3)]
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.parametrize("kind", [reference.diagonal, reference.dense])
 @pytest.mark.parametrize(("P", "M"), PORTS)

@@ -143,6 +143,20 @@ def test_a_stale_file_is_found_and_written(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["stale", "written"]
 
 
+def test_the_file_of_a_definition_that_is_no_more_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any):
+    (tmp_path / "torch" / "modules").mkdir(parents=True)
+    path = tmp_path / "torch" / "modules" / "gone.py"
+    path.write_text("old = 1\n")
+    for name in FRAMEWORKS:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "__init__.py").write_text((generate.HERE / name / "__init__.py").read_text())
+    monkeypatch.setattr(generate, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    assert (generate.main(), path.exists()) == (0, False)
+    assert f"removed: {path}\n" in capsys.readouterr().out
+    assert (generate.main(), capsys.readouterr().out) == (0, "")
+
+
 def test_a_package_keeps_what_is_written_by_hand(tmp_path: Path):
     path = tmp_path / "__init__.py"
     path.write_text(

@@ -10,7 +10,7 @@ import pytest
 from wrong import check_refused, rows
 
 from ssm_core import OptionError
-from ssm_core.models.generation import generate, sampled
+from ssm_core.models.generation import Choice, Stream, generate, penalized, sampled, tokens_of
 
 LOGITS = np.log(np.asarray([0.05, 0.3, 0.2, 0.3, 0.05, 0.1]))
 V = len(LOGITS)
@@ -239,6 +239,51 @@ def test_eos_among_draws():
         assert (row[end:] == 2).all()
 
 
+@pytest.mark.parametrize("eos", [[4, 0], (0, 4), np.asarray([4, 0]), [np.int64(4), np.int32(0)]])
+def test_a_sequence_ends_with_any_of_several_tokens_and_keeps_it(eos: Any, xp: Any):
+    chain = Chain(xp, CYCLE)
+    tokens, _ = generate(chain.start(2, 5, 3), 0, chain, 9, eos=eos)
+    np.testing.assert_array_equal(np.asarray(tokens), [[3, 4], [0, 0], [4, 4]])
+
+
+# What is left out, and what is repeated ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("min_p", "kept"), [(0.0, 6), (0.3, 4), (0.6, 3), (0.7, 2), (1.0, 2)])
+def test_min_p_keeps_what_is_likely_beside_the_likeliest(min_p: float, kept: int):
+    p = np.exp(LOGITS) * (np.exp(LOGITS) >= min_p * 0.3 - 1e-12)
+    assert (p > 0).sum() == kept
+    batch = np.broadcast_to(LOGITS, (N, V))
+    tokens = sampled(batch, 1.0, None, None, np.random.default_rng(0), min_p=min_p)
+    np.testing.assert_allclose(np.bincount(tokens, minlength=V) / N, p / p.sum(), atol=0.015)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-3])
+def test_a_penalty_of_repetitions_lowers_what_was_drawn(temperature: float, xp: Any):
+    """Logits 3, 2, -1: with a penalty of 2 the first is worth 1.5 once drawn, so the second follows, then worth 1."""
+    chain = Chain(xp, np.asarray([[3.0, 2.0, -1.0]] * 3))
+    tokens, _ = generate(chain.start(0), 0, chain, 3, repetition_penalty=2.0, temperature=temperature)
+    np.testing.assert_array_equal(np.asarray(tokens), [[0, 1, 0]])
+    np.testing.assert_array_equal(penalized(np.asarray([3.0, -1.0, 2.0]), np.asarray([1, 1, 0]) > 0, 2.0), [1.5, -2, 2])
+
+
+def test_tokens_of_a_prompt_are_those_without_its_padding():
+    ids, lengths = np.asarray([[1, 2, 0], [3, 3, 3]]), np.asarray([2, 1])
+    right, left = (tokens_of(ids, lengths, padding, 4) for padding in ("right", "left"))
+    np.testing.assert_array_equal(right, [[False, True, True, False], [False, False, False, True]])
+    np.testing.assert_array_equal(left, [[True, False, True, False], [False, False, False, True]])
+
+
+def test_a_stream_is_generation_one_by_one():
+    chain = Chain()
+    wanted, _ = generate(chain.start(1, 4), 0, Chain(), 6, temperature=1.0, seed=3)
+    stream = Stream(chain.start(1, 4), 0, chain, Choice(temperature=1.0), seed=3)
+    for k in range(6):
+        np.testing.assert_array_equal(next(stream), wanted[:, k])
+        assert stream.state == k
+    assert len(list(Stream(chain.start(3, 3), 0, Chain(table=CYCLE), Choice(eos=(4,))))) == 2
+
+
 # Wrong options -------------------------------------------------------------------------------------------------------
 
 
@@ -261,7 +306,14 @@ WRONG = {
         *((drawing(top_p=p), OptionError, r"top_p = .* must lie in \(0, 1\]") for p in (True, [0.5])),
         (call(top_k=2), OptionError, "need a temperature above 0"),
         (call(top_p=0.5), OptionError, "need a temperature above 0"),
-        *((call(eos=e), OptionError, r"eos = .* must be a token in \[0, 6\)") for e in (-1, 6, 1.0, "1", True, [1])),
+        *((call(eos=e), OptionError, r"eos = .* must be a token in \[0, 6\)") for e in (-1, 6, 1.0, "1", True, [])),
+        *((call(eos=e), OptionError, r"eos = .* several") for e in ([6], (1, -1), [1.0], [True], [[1]], np.ones(2))),
+        *((drawing(min_p=p), OptionError, r"min_p = .* must lie in \[0, 1\]") for p in (-0.1, 1.1, np.nan, "1", True)),
+        *(
+            (call(repetition_penalty=p), OptionError, "must be positive")
+            for p in (0, -1, np.inf, np.nan, None, "2", True)
+        ),
+        (call(min_p=0.5), OptionError, "need a temperature above 0"),
         *((drawing(seed=s), OptionError, "seed = .* seeds no generator") for s in (-1, "one", 1.5, object())),
     ]
 }

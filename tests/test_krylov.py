@@ -47,7 +47,6 @@ def test_real_matrices_need_no_complex_arithmetic(xp: Any):
     assert krylov.krylov(A, B, 5, xp).dtype == xp.float32
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize(("P", "M"), [(None, None), (2, None), (None, 3), (2, 3)])
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_propagation(batch: tuple[int, ...], P: int | None, M: int | None, xp: Any):

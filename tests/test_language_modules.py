@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,11 @@ def test_generation_is_that_of_the_definition(name: str, framework: Torch):
     ids, lengths = framework.xp.asarray(IDS), framework.xp.asarray(LENGTHS)
     drawn: dict[str, Any] = {"temperature": 1.2, "top_k": 9, "top_p": 0.95, "seed": 5}
     left = np.stack([np.concatenate([np.zeros(L - n, int), row[:n]]) for row, n in zip(IDS, LENGTHS, strict=True)])
-    for options in ({}, drawn, {**drawn, "eos": 3}):
-        np.testing.assert_array_equal(
-            np.asarray(module.generate(ids, 8, **options)), definition.generate(params, IDS, 8, **options)
-        )
+    for options in ({}, drawn, {**drawn, "eos": [3, 5], "min_p": 0.05, "repetition_penalty": 1.3}):
+        wanted = definition.generate(params, IDS, 8, **options)
+        np.testing.assert_array_equal(np.asarray(module.generate(ids, 8, **options)), wanted)
+        streamed = np.stack([np.asarray(token) for token in islice(module.stream(ids, **options), 8)], axis=1)
+        np.testing.assert_array_equal(streamed, wanted)
     wanted = definition.generate(params, IDS, 6, lengths=LENGTHS)
     np.testing.assert_array_equal(np.asarray(module.generate(ids, 6, lengths=lengths)), wanted)
     found = module.generate(framework.xp.asarray(left), 6, lengths=lengths, padding="left")

@@ -151,7 +151,6 @@ def test_definition_by_the_public_functions(name: str):
     close(definition.apply(params, u), x)
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("name", ["default", "channels", "real", "copies"])
 def test_modes_chunks_and_steps_are_one_function(name: str, xp: Any):
     definition = layer(name)

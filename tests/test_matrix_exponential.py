@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import array_api_strict
 import mpmath
 import numpy as np
 import pytest
@@ -86,7 +87,9 @@ def test_any_shape(shape: tuple[int, ...], xp: Any):
 
 
 def test_nan_stays_in_its_matrix():
-    E = expm(np.stack([np.eye(2), np.full((2, 2), np.nan)]))
+    """On a device; on the host it is refused."""
+    A = array_api_strict.asarray(np.stack([np.eye(2), np.full((2, 2), np.nan)]))
+    E = np.asarray(expm(A))
     np.testing.assert_allclose(E[0], np.e * np.eye(2))
     assert np.isnan(E[1]).all()
 
@@ -134,6 +137,36 @@ def test_jax_beyond_the_squarings_of_a_trace():
     A = np.diag(np.asarray([-1e12, 0.0], dtype=np.float32))
     with ssm_core.use_backend("generic"):
         assert np.isnan(np.asarray(jax.jit(lambda a: expm(a))(A))).all()
+
+
+STIFF = {"alike": -1e7 * np.eye(2), "apart": np.diag([-1e7, -1.0]), "beyond": np.diag([-1e30, -1.0]),
+         "coupled": np.asarray([[-1e7, 1e7], [0, -1.0]])}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STIFF)
+def test_large_norms_in_single_precision(name: str, xp: Any):
+    """Squares of what is near 1 would lose a digit each."""
+    jax = pytest.importorskip("jax")
+    A, wanted = STIFF[name].astype(np.float32), scipy.linalg.expm(STIFF[name])
+    for found in (expm(xp.asarray(A)), expm(jax.numpy.asarray(A)), jax.jit(lambda A: expm(A))(A)):
+        np.testing.assert_allclose(np.asarray(found), wanted, atol=1e-6 * max(np.max(wanted), 1))
+
+
+def test_jax_in_double_precision():
+    jax = pytest.importorskip("jax")
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        for size in (0.1, 1, 5, 30):
+            A = size * (rng.normal(size=(6, 6)) - 3 * np.eye(6))
+            assert error(jax.jit(lambda A: expm(A))(A), truth(A)) < 1e-14
+
+
+def test_units_do_not_matter(xp: Any):
+    """States in other units, by powers of two: the same digits."""
+    A = np.random.default_rng(0).normal(size=(4, 4))
+    d = 2.0 ** np.asarray([0, 30, -30, 12])
+    found = np.asarray(expm(xp.asarray(A * d[:, None] / d)))
+    np.testing.assert_allclose(found / d[:, None] * d, scipy.linalg.expm(A), rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4), (2, 3, 1)])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ssm_core
 from ssm_core import (
     DomainError,
     DTypeError,
@@ -146,3 +147,14 @@ def test_refused(call: Any, error: type, message: str):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "nplr" in str(caught.value) or "hippo" in str(caught.value)
+
+
+def test_a_bound_on_B():
+    """Of its imaginary part, as the code of S4 has it."""
+    exact, bounded = (nplr("legs", 64, B_clip=bound)[0] for bound in (None, 2.0))
+    assert np.abs(exact.B.imag).max() > 2
+    np.testing.assert_array_equal(bounded.B, exact.B.real + 1j * np.clip(exact.B.imag, -2, 2))
+    np.testing.assert_array_equal(bounded.B, ssm_core.diagonal_init("legs", 64, B_clip=2.0).B)
+    for bound in (0, -1.0, float("nan"), "2", True):
+        with pytest.raises(ssm_core.DomainError, match="nplr: B_clip"):
+            nplr("legs", 4, B_clip=bound)

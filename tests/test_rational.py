@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import ssm_core
 from ssm_core import DPLR, Dense, Diagonal, Rational, discretize, kernel, to_rational
+from ssm_core.systems.companion import companion
 from ssm_core.time_invariant import rational, realization
 
 SIZES = [(1, 1), (3, 1), (1, 4), (4, 2), (2, 6), (40, 3), (3, 40), (40, 45), (200, 40)]
@@ -69,7 +70,7 @@ def test_a_first_coefficient_that_is_not_one(xp: Any):
     b, a = coefficients(3, 4)
     arrays = xp.asarray(2.5 * b), xp.asarray(2.5 * a)
     np.testing.assert_allclose(np.asarray(rational.impulse_response(*arrays, 9, xp)), quotient(b, a, 9), atol=1e-13)
-    np.testing.assert_allclose(np.asarray(rational.companion(Rational(*arrays)).A)[0], -a[1:], atol=1e-14)
+    np.testing.assert_allclose(np.asarray(companion(Rational(*arrays)).A)[0], -a[1:], atol=1e-14)
 
 
 @pytest.mark.parametrize("order", [1, 8, 40])
@@ -140,7 +141,7 @@ def test_the_aliased_response_is_the_sum_over_periods(n: int, m: int, xp: Any):
 @pytest.mark.parametrize(("n", "m"), SIZES)
 def test_companion_form(n: int, m: int, batch: Any, xp: Any):
     b, a = coefficients(n, m, batch)
-    system = rational.companion(Rational(xp.asarray(b), xp.asarray(a), 0.5))
+    system = companion(Rational(xp.asarray(b), xp.asarray(a), 0.5))
     assert system.discrete
     assert system.D == 0.5
     assert system.A.shape == (*batch, max(n, m - 1), max(n, m - 1))
@@ -149,7 +150,7 @@ def test_companion_form(n: int, m: int, batch: Any, xp: Any):
 
 def test_companion_states_are_the_last_values():
     b, a = coefficients(2, 4)
-    system = rational.companion(Rational(b, a))
+    system = companion(Rational(b, a))
     u = np.random.default_rng(0).normal(size=9)
     y, state = ssm_core.scan(system, u)
     w = scipy.signal.lfilter([1.0], a, u)
@@ -159,7 +160,7 @@ def test_companion_states_are_the_last_values():
 
 def test_companion_form_of_shared_denominators():
     b, a = coefficients(3, 3, (4, 2))[0], coefficients(3, 3, (2,))[1]
-    system = rational.companion(Rational(b, a))
+    system = companion(Rational(b, a))
     assert (system.A.shape, system.C.shape) == ((1, 2, 3, 3), (4, 2, 3))
     np.testing.assert_allclose(kernel(system, 9), quotient(b, a, 9), atol=1e-13)
 
@@ -215,7 +216,7 @@ def test_the_same_impulse_response(name: str, xp: Any):
     assert (b.shape[-1], a.shape[-1]) == (max(states, 1), states + 1)
     scale = 1e-10 * max(np.max(np.abs(K)), 1)
     np.testing.assert_allclose(quotient(b, a, 40), K, atol=scale)
-    back = rational.companion(found)
+    back = companion(found)
     np.testing.assert_allclose(np.asarray(kernel(back, 40)), K, atol=scale)
 
 

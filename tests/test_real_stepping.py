@@ -52,7 +52,6 @@ def close(x: Any, y: Any, tolerance: float = 1e-12) -> None:
     np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_same_steps(name: str, xp: Any):
     layer = LAYERS[name]

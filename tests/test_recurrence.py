@@ -36,7 +36,6 @@ def kind(request: pytest.FixtureRequest) -> Any:
     return KINDS[request.param]
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("batch", "P", "M"), PORTS)
 def test_definition(batch: tuple[int, ...], P: int | None, M: int | None, mode: str, kind: Any, xp: Any):
@@ -90,7 +89,6 @@ def test_broadcasting(system: Any, u: Any, state: Any, mode: str, kind: Any):
     check(scan(given, signal, initial=initial, mode=mode), wanted)
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("batch", [(), (1,), (0,)])
 def test_empty_batches(batch: tuple[int, ...], mode: str, kind: Any, xp: Any):
@@ -99,7 +97,6 @@ def test_empty_batches(batch: tuple[int, ...], mode: str, kind: Any, xp: Any):
     assert (y.shape, state.shape) == ((2, 0, 5), (2, 0, 3))
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("P", "M"), [(None, None), (2, 3)])
 def test_no_steps(P: int | None, M: int | None, mode: str, kind: Any, xp: Any):
@@ -119,7 +116,6 @@ def test_no_states(mode: str):
         assert state.shape == (2, 0)
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("mode", ["chunk", "scan", "auto"])
 @pytest.mark.parametrize(("P", "M"), [(None, None), (2, 3)])
 @pytest.mark.parametrize("length", [10, 70])
@@ -141,7 +137,6 @@ def test_a_reset_shared_by_the_batch(mode: str):
     check(scan(system, u, reset=reset, mode=mode), reference.run(system, u, reset=reset))
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("P", "M", "dtype"), [(None, None, "int32"), (2, 3, "uint8")])
 def test_lengths(P: int | None, M: int | None, dtype: str, mode: str, kind: Any, xp: Any):
@@ -275,7 +270,6 @@ def test_any_memory_layout(mode: str, kind: Any):
     check(scan(system, view, mode=mode), scan(system, view.copy(), mode=mode))
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize(("batch", "P", "M"), PORTS)
 def test_stepping(batch: tuple[int, ...], P: int | None, M: int | None, kind: Any, xp: Any):
     system = kind(3, P=P, M=M, batch=batch)

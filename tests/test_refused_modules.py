@@ -111,7 +111,7 @@ MODULES: list[tuple[Callable[..., Any], type, str]] = [
     (lambda f, u, z: f.layer.step(u, f.layer.initial_state(2)), ShapeError, r"^S4D\.step: u_t must be \(B, 4\)"),
     (lambda f, u, z: f.layer.stepper(rate=0), SSMError, "^S4D: rate = 0"),
     (lambda f, u, z: f.layer.kernel(0), OptionError, "^S4D: length = 0"),
-    (lambda f, u, z: f.layer.kernel(2.5), OptionError, "^S4D: length is 2.5"),
+    (lambda f, u, z: f.layer.kernel(2.5), OptionError, "^S4D: length = 2.5"),
     (lambda f, u, z: f.both(u, return_state=True), OptionError, "^S4D: a bidirectional layer"),
     (lambda f, u, z: f.both.stepper(), OptionError, "^S4D: a bidirectional layer"),
     (lambda f, u, z: f.both.initial_state(2), OptionError, "^S4D: a bidirectional layer"),
@@ -138,6 +138,8 @@ MODULES: list[tuple[Callable[..., Any], type, str]] = [
 @pytest.mark.parametrize("row", range(len(MODULES)), ids=lambda i: f"{i}-{MODULES[i][2][:40]}")
 def test_refused_by_modules(row: int, framework: Torch):
     call, error, message = MODULES[row]
+    if error is MixedArraysError and "numpy" in message and framework.xp.__name__ == "jax.numpy":
+        pytest.skip("JAX takes NumPy's arrays for its own")
     u, z = (framework.xp.asarray(x) for x in (U, Z))
     with pytest.raises(error, match=f"(?s){message}"):
         call(framework, u, z)

@@ -29,7 +29,6 @@ def check(xp: Any, a: Any, b: np.ndarray, **options: Any) -> None:
         np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("complex_", [False, True])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
@@ -43,7 +42,6 @@ def test_every_axis(axis: int, complex_: bool, reverse: bool, xp: Any):
 GATES = [(5,), (1,), (), (3, 1), (1, 1), (3, 5), (2, 3, 5), (2, 1, 1), (4, 1, 1, 5), (2, 3, 1)]
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("gate", GATES, ids=str)
 def test_gates_broadcast(gate: tuple[int, ...], reverse: bool, xp: Any):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ssm_core import layers
+import ssm_core
+from ssm_core import adapters, layers
 from ssm_core.models import SequenceModel
 
 B, L, H = 2, 37, 4
@@ -71,7 +74,6 @@ def test_pooling_minds_the_lengths(pool: str):
     close(y[:1], definition.apply(params, u[:1, :4]))
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 def test_model_in_chunks_and_steps(pool: str | None, xp: Any):
     definition = model(pool)
@@ -159,3 +161,70 @@ def test_model_of_half_precision_and_empty_batches(pool: str | None):
     assert definition.apply(params, np.ones((0, 5, 3), np.float32)).shape == ((0, 5, 2) if pool is None else (0, 2))
     y, _ = definition.step(params, np.ones((B, 3), np.float16), definition.initial_state(params, B))
     assert y.dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("name", "postnorm", "output"),
+    [
+        ("s5_layer_fullglu_prenorm_H4_P4_L16", False, "glu"),
+        ("s5_layer_gelu_post_H3_P5_L15", True, None),
+        ("s5_layer_halfglu1_post_bidir_H4_P8_L20", True, "half_glu"),
+    ],
+)
+@pytest.mark.parametrize("framework", ["numpy", "torch", "flax"])
+def test_blocks_of_the_original_s5(
+    name: str, postnorm: bool, output: str | None, framework: str, golden: Any, tmp_path: Path
+):
+    """Its norm before or behind the residual, with its epsilon: a model of one block between identities."""
+    pytest.importorskip(framework)
+    numbers = golden(name)
+    t = {n.rpartition("params.")[2].removeprefix("seq."): x for n, x in numbers.items() if n.startswith("params.")}
+    inner, weights = ssm_core.importers.from_s5(
+        {n: x for n, x in t.items() if "." not in n}, conj_sym=True, bidirectional="bidir" in name,
+        discretization="bilinear" if "gelu_post" in name else "zoh",
+    )  # fmt: skip
+    H, norm = inner.d_model, "norm" if "norm.scale" in t else "normalization"
+    options = inner.options() | {"activation": "gelu_tanh", "output": output}
+    options.pop("d_model")
+    model = SequenceModel(
+        H, H, H, 1, "S5", options, pool=None, postnorm=postnorm, epsilon=1e-6
+    )  # fmt: skip
+    maps = {"glu": ("out1", "out2"), "half_glu": ("out2",)}.get(output or "", ())
+    if maps:
+        weights["output_weight"] = np.concatenate([t[f"{m}.kernel"].T for m in maps])
+        weights["output_bias"] = np.concatenate([t[f"{m}.bias"] for m in maps])
+    params = {f"blocks.0.layer.{n}": x for n, x in weights.items()}
+    params |= {"blocks.0.norm.weight": t[f"{norm}.scale"], "blocks.0.norm.bias": t[f"{norm}.bias"]}
+    params |= {f"{end}.weight": np.eye(H) for end in ("encoder", "head")}
+    params |= {f"{end}.bias": np.zeros(H) for end in ("encoder", "head")}
+    u, wanted = numbers["u"][None], numbers["y"][None]
+    if framework == "numpy":
+        found, allowed = model.apply(params, u), 1e-9
+        if not inner.bidirectional:
+            step, state = model.stepper(params), model.initial_state(params, 1)
+            for k in range(u.shape[1]):
+                y, state = step(u[:, k], state)
+                np.testing.assert_allclose(y, wanted[:, k], atol=1e-9 * np.abs(wanted).max())
+    else:
+        adapter = getattr(adapters, framework)
+        path = tmp_path / "s5.safetensors"
+        ssm_core.save(model, {n: x.astype(np.float32) for n, x in params.items()}, path)
+        convert = importlib.import_module({"torch": "torch", "flax": "jax.numpy"}[framework]).asarray
+        y = adapter.load(path)(convert(u.astype(np.float32)))
+        found, allowed = np.asarray(y.detach() if framework == "torch" else y), 1e-5
+    np.testing.assert_allclose(found, wanted, atol=allowed * np.abs(wanted).max())
+
+
+def test_norms_behind_every_residual():
+    """The channel mix has one too; wrong options are refused."""
+    model = SequenceModel(3, 2, 4, 1, "S4D", {"d_state": 4}, pool=None, channel_mix="mlp", postnorm=True, epsilon=1e-3)
+    params, u = model.initial_parameters(), np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
+    step, state = model.stepper(params), model.initial_state(params, 2)
+    for k in range(7):
+        y, state = step(u[:, k], state)
+        np.testing.assert_allclose(y, model.apply(params, u)[:, k], atol=1e-5)
+    x = model.apply(params | {"head.weight": np.eye(2, 4, dtype=np.float32), "head.bias": np.zeros(2, np.float32)}, u)
+    assert np.abs(x).max() < 2  # normalized
+    for wrong in ({"postnorm": 1}, {"epsilon": 0.0}, {"epsilon": "1e-5"}):
+        with pytest.raises(ssm_core.OptionError, match=next(iter(wrong))):
+            SequenceModel(3, 2, **wrong)

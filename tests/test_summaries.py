@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -288,3 +290,56 @@ def test_a_product_that_overflowed_leaves_zeros():
     chunk = ssm_core.chunk_summary(np.full(400, 10.0), np.zeros(400), axis=0)
     assert np.isinf(chunk.through)
     assert chunk.after(np.zeros(())) == 0
+
+
+SUMMARIES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "chunk_summary": (ssm_core.chunk_summary, {"a": np.ones(3), "b": np.ones(3), "axis": 0}),
+    "diagonal_summary": (ssm_core.diagonal_summary, {"u": np.ones(3), "Ab": np.ones(1), "Bb": np.ones(1)}),
+    "scan_summary": (ssm_core.scan_summary, {"system": Diagonal(*np.ones((3, 1)), discrete=True), "u": np.ones(3)}),
+    "selective_summary": (
+        ssm_core.selective_summary,
+        {"u": np.ones((1, 1, 3)), "dt": np.ones((1, 1, 3)), "A": -np.ones((1, 1)), "B": np.ones((1, 1, 3))},
+    ),
+    "ssd_summary": (
+        ssm_core.ssd_summary,
+        {"x": np.ones((1, 3, 1, 1)), "dt": np.ones((1, 3, 1)), "A": -np.ones(1), "B": np.ones((1, 3, 1, 1))},
+    ),
+    "mamba3_summary": (
+        ssm_core.mamba3_summary,
+        {"x": np.ones((1, 3, 1, 1)), "dt": np.ones((1, 3, 1)), "A": -np.ones(1), "B": np.ones((1, 3, 1, 2)),
+         "trap": np.ones((1, 3, 1)), "angles": np.ones((1, 3, 1, 1))},
+    ),
+}  # fmt: skip
+WRONG = {
+    "no array": 1, "none": None, "list": [1.0], "whole": np.ones(3, int), "text": np.asarray(["a"]),
+    "number": np.asarray(1.0), "axes": np.ones((5, 5, 5, 5, 5, 5)), "library": array_api_strict.ones(3),
+    "half": np.ones((1, 3, 5, 7), np.float16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_refusals_name_the_summary_and_what_was_given(name: str):
+    """And not the operator that it summarizes, nor the outputs that nobody asked for."""
+    function, right = SUMMARIES[name]
+    function(**right)
+    masked = {} if name == "chunk_summary" else {"reset": np.ones(3)}
+    chunked = {"chunk": "all"} if "chunk" in inspect.signature(function).parameters else {}
+    tried = [right | {argument: x} for argument in right for x in WRONG.values()]
+    found = [_refusal(function, options) for options in (*tried, right | masked, right | chunked)]
+    assert len({text for text in found if text}) > 8
+    assert [text for text in found if text and not text.startswith(f"{name}: ")] == []
+    assert [text for text in found if re.search(r"\bC:|scan:|ssd:", text)] == []
+
+
+def _refusal(function: Callable[..., Any], options: dict[str, Any]) -> str:
+    """The message, or nothing where the function has an answer."""
+    try:
+        function(**options)
+    except ssm_core.SSMError as error:
+        return str(error)
+    return ""
+
+
+def test_to_diagonal_speaks_for_itself():
+    with pytest.raises(ssm_core.SSMError, match=r"^to_diagonal: a int is no system"):
+        ssm_core.to_diagonal(1)

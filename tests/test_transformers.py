@@ -135,3 +135,21 @@ def test_files_of_half_precision(dtype: str, folder: Path):
     model = transformers.MambaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     definition, params = ssm_core.from_pretrained(folder)
     close(definition.apply(params, IDS), logits_of(model, IDS))
+
+
+def test_a_head_of_its_own_and_ids_of_tokens(folder: Path, tmp_path: Path):
+    """Both sides keep a head that config.json calls tied; what is saved again has the ids and the same logits."""
+    from safetensors.torch import load_file, save_file
+
+    model = theirs("mamba")
+    model.config.eos_token_id, model.config.bos_token_id = 7, 1
+    model.save_pretrained(folder)
+    head = {"lm_head.weight": torch.randn(43, 32)}
+    save_file(load_file(folder / "model.safetensors") | head, folder / "model.safetensors", metadata={"format": "pt"})
+    wanted = logits_of(transformers.MambaForCausalLM.from_pretrained(folder).eval(), IDS)
+    module = adapters.torch.from_pretrained(folder)
+    close(module(torch.from_numpy(IDS)).detach(), wanted)
+    module.save_pretrained(tmp_path / "back")
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
+    close(logits_of(back, IDS), wanted)
+    assert (back.config.eos_token_id, back.config.bos_token_id) == (7, 1)

@@ -13,7 +13,9 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU: run `nox -s triton`, which uses Triton's interpreter", allow_module_level=True)
 
 import ssm_core  # noqa: E402
-from ssm_core.backends.torch import gpu_kernels, scans, triton_scans  # noqa: E402
+from ssm_core.backends.torch import gpu_kernels  # noqa: E402
+from ssm_core.backends.torch.scans import body as scans  # noqa: E402
+from ssm_core.backends.torch.scans import triton_kernels as triton_scans  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -144,7 +146,7 @@ def test_a_kernel_that_disagrees_is_turned_off_with_a_warning(monkeypatch: pytes
     gpu_kernels._checked.cache_clear()
     try:
         with pytest.warns(UserWarning, match="disagrees with the generic body"):
-            assert gpu_kernels.kernels("triton_scans", DEVICE) is None
+            assert gpu_kernels.kernels("scans", DEVICE) is None
     finally:
         gpu_kernels._checked.cache_clear()
 
@@ -152,7 +154,7 @@ def test_a_kernel_that_disagrees_is_turned_off_with_a_warning(monkeypatch: pytes
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels that have been launched."""
-    assert gpu_kernels.kernels("triton_scans", DEVICE) is triton_scans
+    assert gpu_kernels.kernels("scans", DEVICE) is triton_scans
     names: list[str] = []
 
     def counted(name: str, function: Any) -> Any:

@@ -16,7 +16,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("triton", reason="triton is not installed")
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(path.stem for path in (ROOT / "backends" / "torch").glob("triton_*.py"))
+OPERATORS = sorted(path.parent.name for path in (ROOT / "backends" / "torch").glob("*/triton_kernels.py"))
 SCRIPT = """
 import importlib, sys, torch
 from triton.backends.compiler import GPUTarget
@@ -39,13 +39,13 @@ def compiled(self, *arguments, grid, warmup, **options):
 
 driver.set_active(Hopper())
 jit.JITFunction.run = compiled
-list(importlib.import_module("ssm_core.backends.torch." + sys.argv[1]).probe(torch.device("cpu")))
+list(importlib.import_module(f"ssm_core.backends.torch.{sys.argv[1]}.triton_kernels").probe(torch.device("cpu")))
 assert sizes and min(sizes) > 0
 """
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_kernels_compile(module: str):
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_kernels_compile(operator: str):
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT, module], cwd=ROOT, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, operator], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 import ssm_core  # noqa: E402
 from ssm_core import Diagonal, scan  # noqa: E402
 from ssm_core.adapters.torch import S4D  # noqa: E402
-from ssm_core.backends.torch import gpu_kernels, triton_convolution  # noqa: E402
+from ssm_core.backends.torch import gpu_kernels  # noqa: E402
+from ssm_core.backends.torch.state_passing import triton_kernels as triton_convolution  # noqa: E402
 from ssm_core.time_invariant.modes.state_passing import Maps, state_passing  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,7 +29,7 @@ T = triton_convolution.STEPS
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels that ran, in their order."""
-    assert gpu_kernels.kernels("triton_convolution", DEVICE) is triton_convolution
+    assert gpu_kernels.kernels("state_passing", DEVICE) is triton_convolution
     names: list[str] = []
     for name in ("forward", "adjoint", "slopes"):
         kernel = getattr(triton_convolution, name)
@@ -321,7 +322,7 @@ def test_first_use(place: str):
             f(u, w)
     else:
         checkpoint(f, u.requires_grad_(), w, use_reentrant=False).backward()
-    assert gpu_kernels.kernels("triton_convolution", DEVICE) is triton_convolution
+    assert gpu_kernels.kernels("state_passing", DEVICE) is triton_convolution
 
 
 def test_precision(monkeypatch: pytest.MonkeyPatch):

@@ -15,7 +15,8 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
 
 import ssm_core  # noqa: E402
 from ssm_core.adapters.torch import Mamba2  # noqa: E402
-from ssm_core.backends.torch import gpu_kernels, triton_duality  # noqa: E402
+from ssm_core.backends.torch import gpu_kernels  # noqa: E402
+from ssm_core.backends.torch.duality import triton_kernels as triton_duality  # noqa: E402
 from ssm_core.recurrences.segments import Segments  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -88,7 +89,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def watched(name: str, function: Any) -> Any:
         return lambda *arguments: found.append(name) or function(*arguments)
 
-    gpu_kernels.kernels("triton_duality", DEVICE)  # its probe calls them too
+    gpu_kernels.kernels("duality", DEVICE)  # its probe calls them too
     for name in ("forward", "backward"):
         monkeypatch.setattr(triton_duality, name, watched(name, getattr(triton_duality, name)))
     return found

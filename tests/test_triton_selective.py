@@ -14,7 +14,9 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
 
 import ssm_core  # noqa: E402
 from ssm_core import selective_scan  # noqa: E402
-from ssm_core.backends.torch import gpu_kernels, selective, triton_selective  # noqa: E402
+from ssm_core.backends.torch import gpu_kernels  # noqa: E402
+from ssm_core.backends.torch.selective import body as selective  # noqa: E402
+from ssm_core.backends.torch.selective import triton_kernels as triton_selective  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 T, H, N, L = 4, 5, 3, 6  # of a small tile, and of the inputs
@@ -50,7 +52,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         run = getattr(triton_selective, name)
         return lambda *arguments: found.append(name) or run(*arguments)
 
-    assert gpu_kernels.kernels("triton_selective", DEVICE) is triton_selective
+    assert gpu_kernels.kernels("selective", DEVICE) is triton_selective
     for name in ("forward", "backward"):
         monkeypatch.setattr(triton_selective, name, counted(name))
     return found
@@ -330,7 +332,7 @@ def test_the_first_use_may_be_anywhere(around: str, calls: list[str]):
     else:
         leaves = {n: x.requires_grad_() for n, x in v.items()}
         torch.utils.checkpoint.checkpoint(Whole(), leaves, use_reentrant=False)[0].sum().backward()
-    assert gpu_kernels.kernels("triton_selective", DEVICE) is triton_selective
+    assert gpu_kernels.kernels("selective", DEVICE) is triton_selective
     assert len(calls) > 4
 
 

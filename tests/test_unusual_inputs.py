@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import array_api_strict
 import numpy as np
 import pytest
 from wrong import (
@@ -69,12 +70,26 @@ def test_values_of_device_arrays_are_checked_on_request():
             call()
 
 
-def test_arrays_that_are_not_finite_pass_through_functions_of_arrays():
-    x = np.asarray([1.0, np.nan, 1.0])
-    np.testing.assert_array_equal(np.isnan(linear_scan(0.5, x, axis=0)), [False, True, True])
-    assert np.isnan(convolve(x, x)).all()
-    assert np.isnan(diagonal_scan(x, two / 2, two, two)[0][1:]).all()
-    assert np.isnan(expm(np.full((2, 2), np.nan))).all()
+def test_what_is_not_finite_is_refused_on_the_host_by_functions():
+    """NumPy's arrays are read; those of other libraries, which may be of a device, pass, and layers read nothing."""
+    x, matrix = np.asarray([1.0, np.nan, 1.0]), np.full((2, 2), np.nan)
+    calls: dict[str, Callable[[], Any]] = {
+        "linear_scan": lambda: linear_scan(0.5, x, axis=0),
+        "chunk_summary": lambda: ssm_core.chunk_summary(x, np.ones(3), axis=0),
+        "convolve": lambda: convolve(np.ones(3), x),
+        "diagonal_scan": lambda: diagonal_scan(x, two / 2, two, two),
+        "expm": lambda: expm(matrix),
+        "eigenvector_condition": lambda: ssm_core.eigenvector_condition(matrix),
+        "to_dense": lambda: ssm_core.to_dense(Diagonal(two, two * np.inf)),
+        "to_diagonal": lambda: ssm_core.to_diagonal((matrix, two)),
+        "poles": lambda: ssm_core.poles(ssm_core.Rational(two, np.asarray([1.0, np.nan]))),
+        "hippo_project": lambda: ssm_core.hippo_project(np.ones(3), "legs", 2, start=np.nan),
+    }
+    for name, call in calls.items():
+        with pytest.raises(DomainError, match=f"{name}: .* holds NaN or inf"):
+            call()
+    y = linear_scan(0.5, array_api_strict.asarray(x), axis=0)
+    np.testing.assert_array_equal(np.isnan(np.asarray(y)), [False, True, True])
     assert np.isnan(LAYER.apply(PARAMS, np.full((1, 6, 4), np.nan, np.float32))).all()
 
 

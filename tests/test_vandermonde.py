@@ -106,7 +106,6 @@ def test_long_sums_need_no_tensor_of_all_powers(monkeypatch: pytest.MonkeyPatch)
     assert sum(sizes) < 300
 
 
-@pytest.mark.parametrize("xp", ["numpy", "strictest"], indirect=True)
 @pytest.mark.parametrize(("P", "M"), [(None, None), (2, None), (None, 3), (2, 3)])
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_propagation(batch: tuple[int, ...], P: int | None, M: int | None, xp: Any):

@@ -1,6 +1,7 @@
 """The layers as Flax NNX modules. All arithmetic is in the definitions of `ssm_core.layers`."""
 
 from .base import MODULES, SSMModule, module
+from .blocks import from_pretrained
 from .modules import (
     DSS,
     LMU,
@@ -42,6 +43,7 @@ __all__ = [
     "MambaLM",
     "SSMModule",
     "SequenceModel",
+    "from_pretrained",
     "load",
     "module",
     "param_labels",

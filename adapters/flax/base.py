@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
-
 from ssm_core import layers
+from ssm_core._arrays.errors import absent
+
+try:
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+except ImportError as error:
+    raise absent("adapters.flax", error, "jax", "jaxlib", "flax", extra="flax") from error
 
 
 class _Draws:
@@ -127,7 +131,7 @@ class InputDependentModule(SSMModule):
         )
 
 
-MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules.py
+MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules/
 BASES: dict[type[Any], Any] = {  # by the kind of definition; those of models are entered in blocks.py
     layers.Layer: SSMModule,
     layers.TimeInvariant: TimeInvariantModule,

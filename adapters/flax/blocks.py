@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flax import nnx
 
 from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
-from ssm_core._arrays.library import namespace
+from ssm_core._arrays.library import bringing, namespace
 from ssm_core.files import pretrained
 from ssm_core.models import generation
 from ssm_core.models.blocks import BlockParts
@@ -21,7 +21,7 @@ from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
 from .base import BASES, MODULES, module
-from .file_names import file_arrays, load_arrays
+from .file_names import file_arrays, set_arrays
 
 
 class Block(nnx.Module):
@@ -50,7 +50,8 @@ class Block(nnx.Module):
         return getattr(self, self.definition.mixer_name)
 
     def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+        postnorm = self.definition.postnorm
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
 
 
 class ChannelMix(nnx.Module):
@@ -104,17 +105,19 @@ class ModelModule(nnx.Module):
     ) -> Any:
         """The outputs for u (B, L, d_input), of a language model logits (B, L, V) for tokens (B, L); with return_state
         (outputs, state). Options as the definition's `apply`."""
+        bring = bringing({"any": self.weight()})
+        u, state, rate = bring((u, state, rate))
         self._check(u)
         return self.definition.compose(
             u,
             Parts(*self.ends()),
             state=state,
             return_state=return_state,
-            lengths=lengths,
-            reset=reset,
-            cu_seqlens=cu_seqlens,
+            lengths=bring(lengths),
+            reset=bring(reset),
+            cu_seqlens=bring(cu_seqlens),
             rate=rate,
-            step_scale=step_scale,
+            step_scale=bring(step_scale),
             mode=mode,
             recompute=recompute,
         )
@@ -197,6 +200,39 @@ class LanguageModule(ModelModule):
         head = self.backbone.embeddings.attend if self.lm_head is None else self.lm_head
         return head(self.backbone.norm_f(x))
 
+    def stream(
+        self,
+        ids: jax.Array,
+        *,
+        lengths: jax.Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
+    ) -> generation.Stream:
+        """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
+        definition = self.definition
+        ids, lengths, state = bringing({"any": self.weight()})((ids, lengths, state))
+        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
+        choice = generation.Choice.checked(
+            definition.vocab_size,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+        )
+        params = self.arrays()
+        logits, state = _prefill(definition, padding, params, ids, lengths, state)
+        step = partial(_step, definition, params)
+        return definition.drawn(logits, state, step, choice, seed, ids, lengths=lengths, padding=padding)
+
     def generate(
         self,
         ids: jax.Array,
@@ -206,24 +242,35 @@ class LanguageModule(ModelModule):
         padding: str = "right",
         state: Any = None,
         return_state: bool = False,
-        **options: Any,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
     ) -> Any:
-        """n_tokens tokens (B, n_tokens) that go on from ids (B, L), jitted. Options as the definition's `generate`."""
-        definition, params = self.definition, self.arrays()
-        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        logits, state = _prefill(definition, padding, params, ids, lengths, state)
-        tokens, state = generation.generate(logits, state, partial(_step, definition, params), n_tokens, **options)
-        return (tokens, state) if return_state else tokens
+        """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
+        generation.check_count(n_tokens, return_state)
+        stream = self.stream(
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+            seed=seed,
+        )
+        return generation.taken(stream, n_tokens, return_state)
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> Self:
         """The model of a directory with config.json and safetensors files. As `ssm_core.from_pretrained`."""
-        definition, tensors = pretrained.read(directory)
-        if not issubclass(cls, MODULES[definition.name]):
-            raise OptionError(f"{cls.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}.")
-        loaded = cls(**definition.options(), rngs=nnx.Rngs(0), param_dtype=param_dtype)
-        load_arrays(loaded, tensors, param_dtype)
-        return loaded
+        return loaded(directory, cls, param_dtype=param_dtype)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
@@ -240,6 +287,34 @@ def _prefill(
 @partial(jax.jit, static_argnums=0)
 def _step(definition: models.LanguageModel, params: Any, ids: jax.Array, state: Any) -> Any:
     return definition.stepper(params)(ids, state)
+
+
+def from_pretrained(directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> LanguageModule:
+    """The model of a Hugging Face directory, of the class that its config.json describes.
+
+    Its parameters are read one at a time, in the dtype asked for. As `ssm_core.from_pretrained`.
+    """
+    return loaded(directory, LanguageModule, param_dtype=param_dtype)
+
+
+Loaded = TypeVar("Loaded", bound=LanguageModule)
+
+
+def loaded(directory: str | os.PathLike[str], kind: type[Loaded], *, param_dtype: Any) -> Loaded:
+    """The model of a directory, of a class that is of this kind: made without storage, then read tensor by tensor."""
+    definition, tensors = pretrained.opened(directory)
+    written = MODULES.get(definition.name, LanguageModule)
+    cls = kind if issubclass(kind, written) else written
+    if not issubclass(cls, kind):
+        raise OptionError(
+            f"{kind.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}. Use "
+            "adapters.flax.from_pretrained, which picks the class."
+        )
+    options: Any = definition.options()
+    made: Any = nnx.eval_shape(lambda: cls(**options, rngs=nnx.Rngs(0), param_dtype=param_dtype))
+    made.definition = definition
+    set_arrays(made, lambda name: tensors[name].array(jnp, param_dtype))
+    return made
 
 
 BASES[models.SequenceModel] = SequenceModule

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -24,9 +26,14 @@ def file_arrays(model: Any) -> dict[str, jax.Array]:
 
 
 def load_arrays(model: Any, tensors: dict[str, Any], dtype: Any) -> None:
-    """Set every parameter to the array of its name in weight files."""
-    for name, value, axes in _parameters(model):
-        value[...] = _swapped(jnp.asarray(tensors[name], dtype), axes)  # the swap of axes is its own inverse
+    """Set every parameter to the tensor of its name in weight files."""
+    set_arrays(model, lambda name: jnp.asarray(tensors[name], dtype))
+
+
+def set_arrays(model: Any, array_of: Callable[[str], jax.Array]) -> None:
+    """Set every parameter to the array of its name in weight files, the largest first: its copies need memory too."""
+    for name, value, axes in sorted(_parameters(model), key=lambda found: -math.prod(found[1].shape)):
+        value.set_value(_swapped(array_of(name), axes))  # the swap of axes is its own inverse
 
 
 def _parameters(model: Any) -> list[tuple[str, Any, tuple[int, ...] | None]]:

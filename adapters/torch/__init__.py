@@ -1,6 +1,7 @@
 """The layers as PyTorch modules. All arithmetic is in the definitions of `ssm_core.layers`."""
 
 from .base import MODULES, SSMModule, module
+from .blocks import from_pretrained
 from .exporting import RealStepper, real_stepper
 from .modules import (
     DSS,
@@ -44,6 +45,7 @@ __all__ = [
     "RealStepper",
     "SSMModule",
     "SequenceModel",
+    "from_pretrained",
     "load",
     "module",
     "param_groups",

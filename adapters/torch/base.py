@@ -5,10 +5,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from ssm_core import layers
+from ssm_core._arrays.errors import absent
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    raise absent("adapters.torch", error, "torch", extra="torch") from error
 
 
 class _Draws:
@@ -146,7 +150,7 @@ class InputDependentModule(SSMModule):
             )
 
 
-MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules.py
+MODULES: dict[str, Any] = {}  # by the name of their definition, entered in modules/
 BASES: dict[type[Any], Any] = {  # by the kind of definition; those of models are entered in blocks.py
     layers.Layer: SSMModule,
     layers.TimeInvariant: TimeInvariantModule,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,8 @@ class Block(nn.Module):
         return getattr(self, self.definition.mixer_name)
 
     def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout)
+        postnorm = self.definition.postnorm
+        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
 
 
 class ChannelMix(nn.Module):
@@ -209,7 +210,39 @@ class LanguageModule(ModelModule):
         x = self.backbone.norm_f(x)
         return nn.functional.linear(x, self.weight()) if self.lm_head is None else self.lm_head(x)
 
-    @torch.no_grad()
+    def stream(
+        self,
+        ids: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        padding: str = "right",
+        state: Any = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
+    ) -> generation.Stream:
+        """An iterator over tokens (B,) that go on from ids (B, L), without gradients. Options as the definition's."""
+        definition = self.definition
+        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
+        choice = generation.Choice.checked(
+            definition.vocab_size,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+        )
+        padded: dict[str, Any] = {"lengths": lengths, "padding": padding}
+        with torch.no_grad():
+            logits, state = definition.compose_prefill(ids, Parts(*self.ends()), state=state, **padded)
+            step = torch.no_grad()(self.stepper())
+        return definition.drawn(logits, state, step, choice, seed, ids, **padded)
+
     def generate(
         self,
         ids: Tensor,
@@ -219,30 +252,83 @@ class LanguageModule(ModelModule):
         padding: str = "right",
         state: Any = None,
         return_state: bool = False,
-        **options: Any,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
     ) -> Any:
         """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
-        namespace(self.definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        parts = Parts(*self.ends())
-        prompt = self.definition.compose_prefill(ids, parts, lengths=lengths, padding=padding, state=state)
-        tokens, state = generation.generate(*prompt, self.stepper(), n_tokens, **options)
-        return (tokens, state) if return_state else tokens
+        generation.check_count(n_tokens, return_state)
+        stream = self.stream(
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+            seed=seed,
+        )
+        return generation.taken(stream, n_tokens, return_state)
 
     @classmethod
     def from_pretrained(
         cls, directory: str | os.PathLike[str], *, device: Any = None, dtype: torch.dtype | None = None
     ) -> Self:
         """The model of a directory with config.json and safetensors files. As `ssm_core.from_pretrained`."""
-        definition, tensors = pretrained.read(directory)
-        if not issubclass(cls, MODULES[definition.name]):
-            raise OptionError(f"{cls.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}.")
-        loaded = cls(**definition.options(), device=device, dtype=dtype)
-        loaded.load_state_dict({name: torch.from_numpy(x) for name, x in tensors.items()})
-        return loaded
+        return loaded(directory, cls, device=device, dtype=dtype)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
         pretrained.save_pretrained(self.definition, self.arrays(), directory)
+
+
+def from_pretrained(
+    directory: str | os.PathLike[str], *, device: Any = None, dtype: torch.dtype | None = None
+) -> LanguageModule:
+    """The model of a Hugging Face directory, of the class that its config.json describes.
+
+    Its parameters are read one at a time, in the dtype asked for. As `ssm_core.from_pretrained`.
+
+    >>> import tempfile
+    >>> from ssm_core.adapters.torch import Mamba2LM, from_pretrained
+    >>> directory = tempfile.mkdtemp()
+    >>> Mamba2LM(10, d_model=8, n_layers=1, layer_options={"head_dim": 4}).save_pretrained(directory)
+    >>> type(from_pretrained(directory)).__name__
+    'Mamba2LM'
+    """
+    return loaded(directory, LanguageModule, device=device, dtype=dtype)
+
+
+Loaded = TypeVar("Loaded", bound=LanguageModule)
+
+
+def loaded(directory: str | os.PathLike[str], kind: type[Loaded], *, device: Any, dtype: torch.dtype | None) -> Loaded:
+    """The model of a directory, of a class that is of this kind: made without storage, then read tensor by tensor."""
+    definition, tensors = pretrained.opened(directory)
+    written = MODULES.get(definition.name, LanguageModule)
+    cls = kind if issubclass(kind, written) else written
+    if not issubclass(cls, kind):
+        raise OptionError(
+            f"{kind.__name__}.from_pretrained: {os.fspath(directory)!r} holds a {definition.name}. Use "
+            "adapters.torch.from_pretrained, which picks the class."
+        )
+    made: Any = cls(**definition.options(), device="meta", dtype=dtype)
+    made.definition = definition
+    made.to_empty(device=torch.get_default_device() if device is None else device)
+    with torch.no_grad():
+        for name, p in made.named_parameters():
+            flat, first = p.view(-1), 0
+            for piece in tensors[name].pieces():
+                flat[first : first + len(piece)] = torch.from_numpy(piece)
+                first += len(piece)
+    return made
 
 
 BASES[models.SequenceModel] = SequenceModule

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from array_api_compat import torch as compat
 
-from .chunks import chunks
 from .convolution import convolve, shortest_convolution
-from .duality import ssd
+from .duality.body import ssd
 from .folds import fold, fold_of_chunks
 from .functions import (
     affine,
+    all_finite,
+    bounds,
     clip,
     devices,
     diagonal_stepper,
@@ -22,6 +23,8 @@ from .functions import (
     glu,
     is_symbol,
     is_traced,
+    owned,
+    readable,
     rms_norm,
     sigmoid,
     silu,
@@ -30,8 +33,9 @@ from .functions import (
     to_numpy,
 )
 from .pytrees import register
-from .scans import linear_scan
-from .selective import selective_scan
+from .scans.body import linear_scan
+from .selective.body import selective_scan
+from .state_passing.body import chunks
 
 NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
@@ -50,6 +54,7 @@ FUSED = (
     "gelu",
     "glu",
     "linear_scan",
+    "readable",
     "rms_norm",
     "selective_scan",
     "sigmoid",
@@ -63,6 +68,8 @@ __all__ = [
     "FUSED",
     "NAMESPACE",
     "affine",
+    "all_finite",
+    "bounds",
     "chunks",
     "clip",
     "convolve",
@@ -79,6 +86,8 @@ __all__ = [
     "is_symbol",
     "is_traced",
     "linear_scan",
+    "owned",
+    "readable",
     "rms_norm",
     "selective_scan",
     "shortest_convolution",

@@ -32,6 +32,30 @@ def is_symbol(size: Any) -> bool:
     return not has_static_value(size)
 
 
+def _readable(x: Tensor) -> bool:
+    """Whether the host has the numbers at hand."""
+    if torch.compiler.is_compiling() or x.__class__ not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
+        return False
+    return not transformed(x) and not torch._C._len_torch_dispatch_stack() and not torch.jit.is_tracing()
+
+
+def all_finite(x: Tensor) -> bool | None:
+    return bool(x.detach().sum().isfinite()) if _readable(x) else None
+
+
+def bounds(x: Tensor) -> tuple[int, int] | None:
+    if not _readable(x):
+        return None
+    low, high = x.aminmax()
+    return int(low), int(high)
+
+
+def owned(x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling() or transformed(x) or x.__class__ is not Tensor or x.is_meta:
+        return x.clone()
+    return x if x.untyped_storage().nbytes() <= x.numel() * x.element_size() else x.clone()
+
+
 def to_numpy(x: Tensor) -> Any:
     """x on the host, detached; number by number under torch.func, which gives no memory to read."""
     if transformed(x):
@@ -39,12 +63,23 @@ def to_numpy(x: Tensor) -> Any:
     return x.detach().cpu().resolve_conj().resolve_neg().numpy()
 
 
+def readable(x: Tensor) -> bool:
+    """Whether no compiler traces and no transform of torch.func hides the values."""
+    return not is_traced(x) and not transformed(x)
+
+
 def expm(A: Tensor) -> Tensor:
-    return torch.linalg.matrix_exp(A)
+    """In double precision: every squaring loses a digit of what is near 1."""
+    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}.get(A.dtype, A.dtype)
+    wide = A.dtype if A.device.type == "mps" else wide
+    return torch.linalg.matrix_exp(A.to(wide)).to(A.dtype)
 
 
 def eigvals(A: Tensor) -> Tensor:
-    return torch.linalg.eigvals(A)
+    """NaN of matrices that are not finite, on which LAPACK in PyTorch gives wrong numbers or crashes."""
+    finite = A.isfinite().all(-1).all(-1)
+    found = torch.linalg.eigvals(torch.where(finite[..., None, None], A, 0))
+    return torch.where(finite[..., None], found, torch.nan)
 
 
 def exp(z: Tensor) -> Any:

@@ -1,8 +1,8 @@
 """Which Triton kernels run, and the check that each of them passes before its first use.
 
-A module of kernels has `probe(device)`, which yields pairs of tensors: what a kernel computes of a small problem, and
-what the generic body does. Kernels are taken on a GPU; with TRITON_INTERPRET=1 Triton's interpreter runs them on the
-CPU too, which is how they are tested where there is none.
+The kernels of an operator are the file `<operator>/triton_kernels.py`. Its `probe(device)` yields pairs of tensors:
+what a kernel computes of a small problem, and what the generic body does. Kernels are taken on a GPU; with
+TRITON_INTERPRET=1 Triton's interpreter runs them on the CPU too, which is how they are tested where there is none.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from torch import Tensor
 
 
 @torch.compiler.assume_constant_result
-def kernels(name: str, device: torch.device) -> Any:
-    """The module of kernels of that name, or None where they do not run or disagree with the generic body."""
+def kernels(operator: str, device: torch.device) -> Any:
+    """The module of the kernels of an operator, or None where they do not run or disagree with the generic body."""
     if torch.compiler.is_exporting():
         return None  # an exported program holds no operators of this package
     interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
     if device.type != "cuda" and not interpreted:
         return None
-    return _checked(name, device)
+    return _checked(operator, device)
 
 
 @cache
-def _checked(name: str, device: torch.device) -> Any:
+def _checked(operator: str, device: torch.device) -> Any:
     """Tried once a process and device."""
     try:
-        module = importlib.import_module(f"{__package__}.{name}")
+        module = importlib.import_module(f"{__package__}.{operator}.triton_kernels")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "triton":
             raise
@@ -42,7 +42,7 @@ def _checked(name: str, device: torch.device) -> Any:
         problem = alone.submit(disagreement, module.probe, device).result()
     if problem is None:
         return module
-    warnings.warn(f"{name}: on {device} {problem}. The generic body is used instead.", stacklevel=2)
+    warnings.warn(f"{operator}: on {device} {problem}. The generic body is used instead.", stacklevel=2)
     return None
 
 

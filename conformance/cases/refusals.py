@@ -231,10 +231,10 @@ def of_time_invariant(cases: TimeInvariantCases) -> list[Row]:
         (lambda: t.step(state=state.real.astype(int)), DTypeError, "state has dtype int64"),
         (lambda: t.step(state=array_api_strict.asarray(state)), MixedArraysError, "state: array_api_strict"),
         (lambda: t.apply(reset=RESET, mode="conv"), OptionError, "'conv' cannot .* resets. Use mode='chunk'"),
-        (lambda: t.layer.kernel(t.params, 0), OptionError, "length = 0 must be at least 1"),
+        (lambda: t.layer.kernel(t.params, 0), OptionError, "length = 0 must be a whole number of at least 1"),
         (lambda: t.layer.kernel(t.params, -1), OptionError, "length = -1"),
-        (lambda: t.layer.kernel(t.params, 2.5), OptionError, "length is 2.5"),
-        (lambda: t.layer.kernel(t.params, True), OptionError, "length is True"),
+        (lambda: t.layer.kernel(t.params, 2.5), OptionError, "length = 2.5"),
+        (lambda: t.layer.kernel(t.params, True), OptionError, "length = True"),
         (lambda: t.layer.kernel({}, 3), SSMError, ""),
         (lambda: t.layer.kernel([], 2), DTypeError, "params is a list"),
         *[

@@ -33,6 +33,14 @@ class MissingPackageError(SSMError, ImportError):
     """An optional package that a feature needs is not installed."""
 
 
+class MissingAttributeError(SSMError, AttributeError):
+    """An attribute that there would be with another package: `hasattr` answers False."""
+
+
+class MissingFileError(SSMError, FileNotFoundError):
+    """A file or directory that is not there."""
+
+
 class Described:
     """Shapes and values in words, written only when they are read: torch.compile cannot write sizes that vary."""
 
@@ -56,6 +64,21 @@ def describe(**arrays: Any) -> Described:
 def _shape_or_value(x: Any) -> str:
     shape = getattr(x, "shape", None)
     return repr(x) if shape is None else str(tuple(shape))
+
+
+def is_absent(error: ImportError, *packages: str) -> bool:
+    """Whether an import failed because one of these packages is not installed, and for no other cause."""
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in packages
+
+
+def absent(operation: str, error: ImportError, *packages: str, extra: str) -> ImportError:
+    """The error for an import that failed: what to install, where one of these packages is absent; else itself."""
+    if not is_absent(error, *packages):
+        return error
+    return MissingPackageError(
+        f"{operation}: {(error.name or '').partition('.')[0]} is not installed. "
+        f"Install it: pip install 'ssm-core[{extra}]'."
+    )
 
 
 def unknown(operation: str, what: str, given: object, known: Any) -> OptionError:

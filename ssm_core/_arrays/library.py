@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .dispatch import dispatched, framework, is_open, is_traced, load
 from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
+from .foreign import advice
 
 Array = Any  # an array of any library that follows the array API standard
 Namespace = Any  # the module of its functions
@@ -23,9 +26,11 @@ _FLOATING = (*_COMPUTED, *_HALF)
 
 def is_array(x: Any) -> bool:
     """Whether x is an array of some library (NumPy's scalars count)."""
-    return not _is_number(x) and (
-        x.__class__ in _spaces or framework(x) is not None or hasattr(x, "__array_namespace__")
-    )
+    if _is_number(x):
+        return False
+    if x.__class__ in _spaces:
+        return True
+    return (framework(x) is not None or hasattr(x, "__array_namespace__")) and advice(x.__class__) is None
 
 
 def _is_number(x: Any) -> bool:
@@ -38,19 +43,21 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
 
     Raises MixedArraysError for several frameworks or devices, DTypeError for what is no array.
     """
-    found = place = None
+    found = first = None
     for name, x in arrays.items():
         if x is None or _is_number(x):
             continue
-        xp, where = _spaces.get(x.__class__), getattr(x, "device", None)
+        xp, where = _spaces.get(x.__class__), place(x)
         if xp is None:
             require_arrays(operation, **{name: x})
             xp = _namespace_of(x)
+        if x.__class__ in _with_layouts:
+            _require_dense(operation, name, x)
         if found is not None and xp is not found:
             raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
-        if place is not None and where is not None and where != place:
-            raise _mixed(operation, "devices", arrays, device)
-        found, place = xp, where if place is None else place
+        if first is not None and where is not None and where != first:
+            raise _mixed(operation, "devices", arrays, lambda x: getattr(x, "device", None))
+        found, first = xp, where if first is None else first
     if found is None:
         raise DTypeError(f"{operation}: no array given, so no array library to compute with.")
     return found
@@ -59,8 +66,11 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
 def require_arrays(operation: str, **arrays: Any) -> None:
     """Raise DTypeError for the first that is no array, or an array of a library that does not follow the standard."""
     for name, x in arrays.items():
+        if x.__class__ in _with_layouts:
+            _require_dense(operation, name, x)
         if x.__class__ not in _spaces and not is_array(x):
             kind = type(x)
+            refuse_foreign(operation, name, kind)
             if isinstance(getattr(x, "shape", None), tuple):
                 raise DTypeError(
                     f"{operation}: {name} is a {kind.__module__}.{kind.__qualname__}, which has a shape but no "
@@ -73,8 +83,51 @@ def require_arrays(operation: str, **arrays: Any) -> None:
             )
 
 
-_NUMBERS = (int, float, complex)
+def bringing(params: Any) -> Callable[[Any], Any]:
+    """A function that brings NumPy's arrays, in tuples and lists too, to the library of the parameters.
+
+    Only where that takes them for its own, as JAX does; elsewhere everything stays as it is, and mixing is an error.
+    """
+    kind = framework(next(iter(params.values()), None)) if isinstance(params, dict) else None
+    take = None if kind is None else getattr(load(kind), "from_numpy", None)
+    return _unchanged if take is None else partial(_mapped, take)
+
+
+def _unchanged(x: Any) -> Any:
+    return x
+
+
+def _mapped(take: Callable[[Any], Array], x: Any) -> Any:
+    if type(x) in (tuple, list):
+        return type(x)(_mapped(take, one) for one in x)
+    return take(x) if isinstance(x, np.ndarray) and is_array(x) else x
+
+
+def refuse_foreign(operation: str, name: str, kind: type) -> None:
+    """Raise for an array of a class that looks like ours but computes otherwise."""
+    found = advice(kind)
+    if found is not None:
+        cause, instead = found
+        raise DTypeError(
+            f"{operation}: {name} is a {kind.__module__}.{kind.__qualname__}, which {cause}. "
+            f"Convert it first: {name} = {instead.format(name)}."
+        )
+
+
+def _require_dense(operation: str, name: str, x: Array) -> None:
+    """Raise for PyTorch's sparse and nested tensors, which have the class of dense ones."""
+    layout = str(x.layout)
+    if layout != "torch.strided" or x.is_nested:
+        to, kind = ("to_padded_tensor(0.0)", "nested") if x.is_nested else ("to_dense()", "sparse")
+        raise DTypeError(
+            f"{operation}: {name} is a {kind} tensor ({layout}), and recurrences fill every entry. "
+            f"Convert it first: {name} = {name}.{to}."
+        )
+
+
+_NUMBERS = (int, float, complex)  # and bool, which is an int
 _spaces: dict[type, Namespace] = {}  # the namespaces of the frameworks' classes of arrays that were seen
+_with_layouts: set[type] = set()  # of them those of PyTorch, whose instances may be sparse
 
 
 def _namespace_of(x: Array) -> Namespace:
@@ -84,6 +137,8 @@ def _namespace_of(x: Array) -> Namespace:
     space = load(kind).NAMESPACE
     if not is_traced(x):  # within a loop of a trace nothing can be noted
         _spaces[x.__class__] = space
+        if kind == "torch":
+            _with_layouts.add(x.__class__)
     return space
 
 
@@ -93,8 +148,15 @@ def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> Mixe
 
 
 def device(x: Array) -> Any:
-    """The device of an array; None under a trace that has no device (jax.jit)."""
-    return getattr(x, "device", None)
+    """The device of an array; None under a trace that has none (jax.jit), and of an array that lies on several."""
+    found = getattr(x, "device", None)
+    return None if hasattr(found, "device_set") else found
+
+
+def place(x: Array) -> Any:
+    """Where an array lies, to compare: its device, or the devices among which JAX has split it."""
+    found = getattr(x, "device", None)
+    return getattr(found, "device_set", found)
 
 
 _NAMES: dict[Any, str] = {}  # of dtypes, with their class: NumPy needs microseconds to make a name
@@ -127,6 +189,10 @@ def real_floating(operation: str, **arrays: Any) -> None:
         floating(operation, **{name: x})
         if is_complex(x):
             raise DTypeError(f"{operation}: {name} has dtype {dtype_name(x)}, but must be real.")
+
+
+def is_floating(x: Array) -> bool:
+    return dtype_name(x) in _FLOATING
 
 
 def is_complex(x: Array) -> bool:
@@ -205,6 +271,7 @@ def convert(
             return x
         x = to_numpy(x)
     else:
+        refuse_foreign(operation, name, type(x))
         try:
             x = np.asarray(x)
         except ValueError as error:
@@ -242,6 +309,12 @@ def _to_numpy(x: Array) -> Any:
         return np.asarray(x)
     except (TypeError, RuntimeError):  # an array of another device
         return np.from_dlpack(x)
+
+
+@dispatched
+def readable(x: Array) -> bool:
+    """Whether the values of x are known and can decide what to do: not under a trace."""
+    return not is_traced(x)
 
 
 @dispatched
@@ -289,6 +362,18 @@ def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     product = xp.reshape(product, (*product.shape[:batch], *lead, x.shape[-2], product.shape[-1]))
     back = (*range(batch, batch + extra), *range(batch), x.ndim - 2, x.ndim - 1)
     return xp.permute_dims(product, back)
+
+
+def owned(x: Any) -> Any:
+    """Arrays, in nested tuples as they are, that hold their numbers alone: of a view into a larger one a copy."""
+    if isinstance(x, tuple | list):
+        return tuple(owned(part) for part in x)
+    return x if x is None else _owned(x)
+
+
+@dispatched
+def _owned(x: Array) -> Array:
+    return namespace("owned", x=x).asarray(x, copy=True)
 
 
 def padded(x: Array, n: int, xp: Namespace) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .dispatch import FRAMEWORKS, load
+from .errors import is_absent
 
 
 def backend_table() -> list[tuple[str, str, str, str]]:
@@ -26,11 +27,7 @@ def _row(name: str) -> tuple[str, str, str, str]:
     try:
         module = load(name)
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in (
-            name,
-            f"{name}lib",
-        )
-        reason = "not installed" if missing else f"not active: {error}"
+        reason = "not installed" if is_absent(error, name, f"{name}lib") else f"not active: {error}"
         return name, _version(name), "-", reason
     return name, _version(name), ", ".join(module.FUSED), module.devices()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .dispatch import dispatched
 from .errors import DomainError
 from .library import Array, Namespace, is_array
 
@@ -32,6 +33,17 @@ def check_positive(operation: str, xp: Namespace, always: bool = False, **arrays
         if not _holds(x, xp, lambda v, xp: xp.isfinite(v) & (v > 0), lambda v: math.isfinite(v) and v > 0):
             value = f" = {x!r}" if not is_array(x) else _shape(x)
             raise DomainError(f"{operation}: {name}{value} must be positive and finite.")
+
+
+def bounds(x: Array) -> tuple[int, int] | None:
+    """The smallest and the largest of integers, None where there are none or to read them would stall a device."""
+    found: tuple[int, int] | None = None if 0 in x.shape else _bounds(x)
+    return found
+
+
+@dispatched
+def _bounds(x: Array) -> tuple[int, int] | None:
+    return None
 
 
 def _readable(x: Any, always: bool) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.errors import DTypeError, MissingPackageError, OptionError, ShapeError
+from .._arrays.errors import DTypeError, MissingFileError, MissingPackageError, OptionError, ShapeError
 from .._arrays.library import computable, convert, is_array, namespace, real_floating, resolve, to_numpy
 from ..layers import Layer, Parameters, make
 
@@ -35,6 +35,9 @@ def save(layer: Layer, params: Parameters, path: str | os.PathLike[str]) -> None
     # A transposed view would be written with the wrong layout.
     tensors = {name: np.ascontiguousarray(to_numpy(computable(p, xp))) for name, p in params.items()}
     metadata = {KEY: json.dumps({"layer": layer.name, "options": layer.options()})}
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise MissingFileError(f"save: the folder {folder!r} is not there. Make it first: os.makedirs({folder!r}).")
     _safetensors().save_file(tensors, os.fspath(path), metadata=metadata)
 
 
@@ -42,7 +45,7 @@ def load(path: str | os.PathLike[str], *, xp: Any = None) -> tuple[Layer, Parame
     """The layer and the parameters of a file, as arrays of xp (a namespace or its name; NumPy if None).
 
     Raises OptionError where the file is not one of `save`, or holds missing or surplus parameters; ShapeError for a
-    wrong shape; MissingPackageError without safetensors. For an example see `save`.
+    wrong shape; MissingFileError for no file; MissingPackageError without safetensors. For an example see `save`.
     """
     library = resolve(xp, "load")
     layer, tensors = read(path)
@@ -50,8 +53,11 @@ def load(path: str | os.PathLike[str], *, xp: Any = None) -> tuple[Layer, Parame
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, np.ndarray]]:
-    """The layer and its checked parameters, in NumPy."""
+    """The layer and its checked parameters, in NumPy, at least float32."""
     safetensors = _safetensors()
+    if not os.path.isfile(path):
+        found = "is a folder, which from_pretrained reads" if os.path.isdir(path) else "is not there"
+        raise MissingFileError(f"load: the file {os.fspath(path)!r} {found} (looked in {os.getcwd()!r}).")
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -67,7 +73,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, np.ndarray]]:
     layer = _stored_layer(os.fspath(path), metadata[KEY])
     tensors = safetensors.load_file(os.fspath(path))
     check_parameters("load", layer, tensors)
-    return layer, tensors
+    return layer, {name: x if x.dtype == np.float64 else np.asarray(x, np.float32) for name, x in tensors.items()}
 
 
 def _stored_layer(path: str, entry: str) -> Layer:

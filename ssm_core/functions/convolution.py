@@ -21,6 +21,7 @@ from .._arrays.library import (
     to_complex,
 )
 from .._arrays.shapes import broadcast
+from .._arrays.values import check_finite
 
 
 def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Array:
@@ -33,13 +34,20 @@ def convolve(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Arra
     kernel_reverse  like k
     returns         (..., L) with leading axes broadcast; dtype what they promote to, half precision as u's
 
-    Computed by FFTs padded to a fast length, so nothing wraps around. Raises ShapeError, DTypeError,
-    MixedArraysError.
+    Computed by FFTs padded to a fast length, so nothing wraps around. Raises ShapeError, DTypeError, DomainError (host
+    values: NaN and inf, which an FFT spreads over all steps), MixedArraysError.
 
     >>> import numpy, ssm_core
     >>> ssm_core.convolve(numpy.asarray([1.0, 0.0, 2.0]), numpy.asarray([1.0, 0.5, 0.25])).round(12) + 0
     array([1.  , 0.5 , 2.25])
     """
+    y = convolved(u, k, kernel_reverse=kernel_reverse)
+    check_finite("convolve", namespace("convolve", u=u), u=u, k=k, kernel_reverse=kernel_reverse)
+    return y
+
+
+def convolved(u: Array, k: Array, *, kernel_reverse: Array | None = None) -> Array:
+    """`convolve` without a check of values."""
     signals = {"u": u, "k": k} | ({} if kernel_reverse is None else {"kernel_reverse": kernel_reverse})
     require_arrays("convolve", **signals)
     xp = namespace("convolve", **signals)

@@ -15,6 +15,7 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, plain
 from .special import activation
 
 
@@ -58,6 +59,7 @@ def rms_norm(
         raise ShapeError(f"rms_norm: weight must be ({H},) ({shapes}).")
     if gate is not None and tuple(gate.shape) != tuple(x.shape):
         raise ShapeError(f"rms_norm: gate must have x's shape ({shapes}).")
+    groups, epsilon, gate_first = plain(groups), plain(epsilon), flag("rms_norm", gate_first=gate_first)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1 or H % groups:
         raise OptionError(f"rms_norm: groups = {groups!r} must divide the {H} features ({shapes}).")
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < math.inf:

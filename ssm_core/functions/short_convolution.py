@@ -14,11 +14,14 @@ from .._arrays.library import (
     device,
     in_dtype_of,
     namespace,
+    owned,
     real_floating,
     require_arrays,
     taken_along,
 )
+from .._arrays.numbers import flag
 from .._arrays.values import check_finite
+from ..recurrences.broken import finite_part, known_finite, nan_where
 from ..recurrences.segments import Segments, Signals, checked_segments
 
 
@@ -59,6 +62,7 @@ def causal_conv1d(
     require_arrays(operation, u=u, weight=weight, **given)
     xp = namespace(operation, u=u, weight=weight, **given)
     real_floating(operation, u=u, weight=weight, bias=bias, initial=initial)
+    return_state = flag(operation, return_state=return_state)
     shapes = describe(u=u, weight=weight, **given)
     if u.ndim != 3:
         raise ShapeError(f"{operation}: u must be (batch, H, L) ({shapes}).")
@@ -70,6 +74,8 @@ def causal_conv1d(
     for name, shape in wanted.items():
         if name in given and tuple(given[name].shape) != shape:
             raise ShapeError(f"{operation}: {name} must be {shape} ({shapes}).")
+    signal, u = u, segments.masked(u, -1, xp)
+    u, initial, unknown = _finite_inputs(segments, u, initial, xp)
     check_finite(operation, xp, u=u, weight=weight, bias=bias, initial=initial)
     dtype = compute_dtype(xp, u, weight, bias, initial)
     x, w, b, before = (None if v is None else xp.astype(v, dtype, copy=False) for v in (u, weight, bias, initial))
@@ -77,10 +83,25 @@ def causal_conv1d(
     def run(signals: Signals, before: Array | None, segments: Segments) -> tuple[Array, Array]:
         return short_convolution(segments.masked(signals["u"], 1, xp), w, b, before, segments, xp)
 
-    signals = {"u": xp.permute_dims(x, (0, 2, 1))}
-    y, state = segments.run(operation, run, signals, before, axis=1, apart=return_state)
-    y = in_dtype_of(u, xp.permute_dims(y, (0, 2, 1)), xp)
+    y, state = segments.run(operation, run, {"u": xp.permute_dims(x, (0, 2, 1))}, before, axis=1, apart=return_state)
+    if unknown is not None:  # an output is, with any of the inputs it sees
+        w, b = xp.ones_like(w), None
+        x, before = (None if v is None else xp.astype(v, dtype) for v in unknown)
+        seen = segments.run(operation, run, {"u": xp.permute_dims(x, (0, 2, 1))}, before, axis=1, apart=return_state)
+        y, state = (v + nan_where(n > 0, v, xp) for v, n in zip((y, state), seen, strict=True))
+    y = in_dtype_of(signal, xp.permute_dims(y, (0, 2, 1)), xp)
     return (y, state) if return_state else y
+
+
+def _finite_inputs(segments: Segments, u: Array, initial: Array | None, xp: Namespace) -> Any:
+    """u and initial, finite where something keeps sequences apart; and where they were not, None if they were.
+
+    Of other inputs no output sees what it is not made of.
+    """
+    if not segments.cut or known_finite(u, initial):
+        return u, initial, None
+    where = tuple(None if x is None else ~xp.isfinite(x) for x in (u, initial))
+    return finite_part(u, xp), finite_part(initial, xp), where
 
 
 def short_convolution(
@@ -149,6 +170,6 @@ def short_stepper(weight: Array, bias: Array | None, xp: Namespace) -> Callable[
     def step(u: Array, before: Array) -> tuple[Array, Array]:
         window = xp.concat([before, u[..., None]], axis=-1)
         y = xp.sum(weight * window, axis=-1)
-        return (y if bias is None else y + bias), window[..., 1:]
+        return (y if bias is None else y + bias), owned(window[..., 1:])
 
     return step

@@ -9,7 +9,10 @@ import numpy as np
 
 from .._arrays.errors import DomainError, OptionError, ShapeError
 from .._arrays.library import Array, Namespace
+from .._arrays.numbers import is_number, plain
+from .._arrays.values import check_finite
 from ..functions.special import softplus
+from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments
 
 
@@ -32,23 +35,23 @@ def steps_of(
     return dt if tuple(limit) == (0.0, math.inf) else xp.clip(dt, limit[0], limit[1])
 
 
-def check_limit(operation: str, limit: Any) -> None:
-    """Raise unless dt_limit is a pair of numbers."""
-    pair = isinstance(limit, tuple | list) and len(limit) == 2
-    if not pair or not all(isinstance(d, int | float) for d in limit) or not 0 <= limit[0] <= limit[1]:
+def check_limit(operation: str, limit: Any) -> tuple[float, float]:
+    """dt_limit as a pair of Python's numbers; raises for anything else."""
+    found = tuple(map(plain, limit)) if isinstance(limit, tuple | list) else ()
+    if len(found) != 2 or not all(map(is_number, found)) or not 0 <= found[0] <= found[1]:
         raise OptionError(f"{operation}: dt_limit = {limit!r} must be two numbers, 0 <= low <= high.")
+    return float(found[0]), float(found[1])
 
 
 def check_rows(operation: str, rows: dict[str, Array], lead: tuple[int, ...], H: int, shapes: object) -> None:
-    """Raise unless B and C are (*lead, G, N), with G dividing H heads."""
-    B, C = rows.values()
+    """Raise unless B, and C where there is one, are (*lead, G, N), with G dividing H heads."""
     want = len(lead) + 2
     for name, m in rows.items():
         if m.ndim != want or tuple(m.shape[:-2]) != lead or m.shape[-2] < 1:
             raise ShapeError(f"{operation}: {name} must be {(*lead, 'G', 'N')} ({shapes}).".replace("'", ""))
         if H % m.shape[-2]:
             raise ShapeError(f"{operation}: {m.shape[-2]} groups of {name} do not divide {H} heads ({shapes}).")
-    if tuple(B.shape) != tuple(C.shape):
+    if len({tuple(m.shape) for m in rows.values()}) > 1:
         raise ShapeError(f"{operation}: B and C must have the same groups and states ({shapes}).")
 
 
@@ -60,10 +63,32 @@ def check_given(operation: str, given: dict[str, Any], wanted: dict[str, Any], s
             raise ShapeError(f"{operation}: {name} must be {known} ({shapes}).")
 
 
-def check_chunk(operation: str, chunk: Any, option: str = "chunk") -> None:
-    """Raise unless an option that counts steps is a whole number."""
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise OptionError(f"{operation}: {option} = {chunk!r} must be a whole number of at least 1.")
+def kept_finite(
+    operation: str,
+    arrays: dict[str, Array],
+    segments: Segments,
+    xp: Namespace,
+    *,
+    axis: int,
+    kept: tuple[int, int],
+    signals: tuple[str, ...],
+    state: tuple[str, ...] = ("initial",),
+) -> tuple[dict[str, Array], Broken]:
+    """The arrays with zero for what lies beyond the lengths and what is not finite beside others, and what that breaks.
+
+    Signals have time on `axis`, batch and heads on the axes `kept`. Where nothing is cut, or what is not finite is no
+    signal, it is refused on the host.
+    """
+    timed = {name: arrays[name] for name in signals if name in arrays}
+    entering = {name: arrays[name] for name in state if name in arrays}
+    timed = segments.all_masked(timed, axis, xp)
+    if not segments.cut:
+        check_finite(operation, xp, **timed, **entering)
+    first = tuple(entering.values()) or None
+    rows: dict[str, Any] = {"shared": ("B", "C"), "passing": ("C", "z")}
+    timed, first, broken = kept_apart(segments, timed, first, xp, axis=axis, kept=kept, **rows)
+    check_finite(operation, xp, **{name: x for name, x in arrays.items() if name not in timed and name not in entering})
+    return arrays | timed | dict(zip(entering, first or (), strict=True)), broken
 
 
 def check_no_overflow(operation: str, y: Array, axis: int, lengths: Any, shapes: object) -> None:
@@ -87,16 +112,16 @@ def check_tuples(operation: str, given: dict[str, tuple[Any, int]]) -> None:
             raise ShapeError(f"{operation}: {name} must be a tuple of {n} arrays, not {what}.")
 
 
-def check_rank(operation: str, several: bool, rank_maps: Any, z: Any, shapes: object) -> None:
-    if several != (rank_maps is not None):
+def check_rank(operation: str, several: bool, maps: dict[str, Any], z: Any, shapes: object, option: str) -> None:
+    """Raise unless there are maps exactly where there are several inputs a step, one for z exactly where z is."""
+    if several != bool(maps):
         raise OptionError(
-            f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with rank_maps, and without them they "
-            f"are (batch, L, G, N) ({shapes})."
+            f"{operation}: B and C (batch, L, R, G, N) of R inputs a step go with {option}, and without them they are "
+            f"(batch, L, G, N) ({shapes})."
         )
-    if rank_maps is not None and (
-        rank_maps[0] is None or rank_maps[2] is None or (rank_maps[1] is None) != (z is None)
-    ):
-        raise OptionError(f"{operation}: rank_maps are arrays, the second one None exactly where z is ({shapes}).")
+    absent = {name for name, found in maps.items() if found is None}
+    if absent != ({"z_map"} if "z_map" in maps and z is None else set()):
+        raise OptionError(f"{operation}: {option} are arrays, the second one None exactly where z is ({shapes}).")
 
 
 def shapes_of_mamba3(x: Array, B: Array, angles: Array, segments: Segments) -> dict[str, Any]:

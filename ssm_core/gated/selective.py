@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import DTypeError, ShapeError, describe, unknown
@@ -22,13 +23,15 @@ from .._arrays.library import (
     require_arrays,
     to_complex,
 )
-from .._arrays.values import check_finite, overflow_ignored
+from .._arrays.numbers import flag, whole
+from .._arrays.values import overflow_ignored
 from ..functions.special import phi1, silu
+from ..recurrences.broken import Broken
 from ..recurrences.diagonal import gated_scan, steps_at_once
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Carried, Elementwise, through_segments, without_steps
-from .checks import check_chunk, check_no_overflow, steps_of
+from .checks import check_given, check_no_overflow, kept_finite, steps_of
 
 DISCRETIZATIONS = ("mamba", "zoh", "trapezoidal")
 
@@ -82,47 +85,78 @@ def selective_scan(
     >>> ssm_core.selective_scan(ones, ones, numpy.asarray([[-1.0]]), ones, ones).round(3)
     array([[[1.   , 1.368, 1.503]]])
     """
-    name = "selective_scan"
-    require_arrays(name, u=u, dt=dt, A=A, B=B, C=C)
+    required = {"u": u, "dt": dt, "A": A, "B": B, "C": C}
+    optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial}
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial, **masks}
-    given = {n: x for n, x in optional.items() if x is not None}
-    require_arrays(name, **given)
-    xp = namespace(name, u=u, dt=dt, A=A, B=B, C=C, **given)
-    real_floating(name, u=u, dt=dt, **{n: x for n, x in given.items() if n in ("D", "z", "dt_bias")})
-    floating(name, A=A, B=B, C=C, initial=initial)
-    shapes = describe(u=u, dt=dt, A=A, B=B, C=C, **given)
-    if discretization not in DISCRETIZATIONS:
-        raise unknown(name, "discretization", discretization, DISCRETIZATIONS)
-    _check_shapes(u, A, {"dt": dt, "z": z}, {"B": B, "C": C}, {"D": D, "dt_bias": dt_bias}, shapes)
-    segments = checked_segments(name, shapes, tuple(u.shape[:1]), u.shape[-1], **masks)
-    _check_initial(u, A, initial, segments, discretization, shapes)
-    for row, x in (("B", B), ("C", C)):
-        if is_complex(x) and not is_complex(A):
-            raise DTypeError(f"{name}: {row} is complex but A is real ({shapes}). A complex A makes complex states.")
-    if chunk is not None:
-        check_chunk(name, chunk)
-    check_finite(name, xp, u=u, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial=initial)
+    operation = "selective_scan"
+    chunk = None if chunk is None else whole(operation, chunk=chunk)
+    dt_softplus, return_state = flag(operation, dt_softplus=dt_softplus), flag(operation, return_state=return_state)
+    options: dict[str, Any] = {"softplus": dt_softplus, "discretization": discretization}
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
+    options = {"discretization": discretization, "chunk": chunk, "want_state": return_state}
+    y, state = _outputs(operation, v, segments, shapes, **options)
+    y = y if D is None else y + v["D"][:, None] * v["u"]
+    y = y if z is None else y * silu(v["z"])
+    xp = namespace(operation, u=u)
+    y = in_dtype_of(u, broken.marked(y, -1, xp), xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
 
-    signal, dtype = u, real_dtype(compute_dtype(xp, u, dt, A, B, C), xp)
-    u, dt, A, B, C, D, z, dt_bias, initial = (
-        _as_precise(x, dtype, xp) for x in (u, dt, A, B, C, D, z, dt_bias, initial)
-    )
-    bias = None if dt_bias is None else dt_bias[:, None]
-    dt = steps_of(name, dt, shapes, xp, bias=bias, with_softplus=dt_softplus)
-    if initial is not None:
-        state_dtype = xp.result_type(A.dtype, dtype)
-        initial = initial if initial.dtype == state_dtype else xp.astype(initial, state_dtype)
-    with overflow_ignored(u):
+
+def _checked(
+    operation: str,
+    required: dict[str, Array],
+    optional: dict[str, Array | None],
+    masks: dict[str, Array | None],
+    *,
+    softplus: bool,
+    discretization: str,
+) -> tuple[dict[str, Array], Segments, Broken, object]:
+    """The arrays that are given, in the precision of the states, dt as the steps that it means; and their shapes."""
+    require_arrays(operation, **required)
+    given = {name: x for name, x in optional.items() if x is not None}
+    cuts = {name: x for name, x in masks.items() if x is not None}
+    require_arrays(operation, **given, **cuts)
+    arrays = required | given
+    xp = namespace(operation, **arrays, **cuts)
+    real_floating(operation, **{name: x for name, x in arrays.items() if name in ("u", "dt", "D", "z", "dt_bias")})
+    floating(operation, **{name: x for name, x in arrays.items() if name in ("A", "B", "C", "initial")})
+    shapes, A = describe(**arrays, **cuts), required["A"]
+    if not isinstance(discretization, str) or discretization not in DISCRETIZATIONS:
+        raise unknown(operation, "discretization", discretization, DISCRETIZATIONS)
+    _check_shapes(operation, arrays, shapes)
+    u = required["u"]
+    segments = checked_segments(operation, shapes, tuple(u.shape[:1]), u.shape[-1], **masks)
+    width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)
+    check_given(operation, given, {"initial": ((segments.count(u.shape[0]), u.shape[1], width),)}, shapes)
+    for name in ("B", "C"):
+        if name in arrays and is_complex(arrays[name]) and not is_complex(A):
+            raise DTypeError(
+                f"{operation}: {name} is complex but A is real ({shapes}). A complex A makes complex states."
+            )
+    if "initial" in given and is_complex(given["initial"]) and not is_complex(A):
+        raise DTypeError(f"{operation}: initial is complex, but the states of a real A are real ({shapes}).")
+    signals = ("u", "dt", "z", *(name for name in ("B", "C") if name in arrays and arrays[name].ndim > 2))
+    arrays, broken = kept_finite(operation, arrays, segments, xp, axis=-1, kept=(0, 1), signals=signals)
+    dtype = real_dtype(compute_dtype(xp, *required.values()), xp)
+    v = {name: _as_precise(x, dtype, xp) for name, x in arrays.items()}
+    if "initial" in v:
+        v["initial"] = xp.astype(v["initial"], xp.result_type(v["A"].dtype, dtype), copy=False)
+    bias = v["dt_bias"][:, None] if "dt_bias" in v else None
+    v["dt"] = steps_of(operation, v["dt"], shapes, xp, bias=bias, with_softplus=softplus)
+    return v, segments, broken, shapes
+
+
+def _outputs(
+    operation: str, v: dict[str, Array], segments: Segments, shapes: object, **options: Any
+) -> tuple[Array, Array]:
+    """C x for all steps and the last state, refused where they overflow."""
+    initial = v.get("initial")
+    with overflow_ignored(v["u"]):
         y, state = run_selective(
-            u, dt, A, B, C, segments=segments, initial=initial, discretization=discretization, chunk=chunk,
-            want_state=return_state,
-        )  # fmt: skip
-    check_no_overflow(name, y, -1, lengths, shapes)
-    y = y if D is None else y + D[:, None] * u
-    y = y if z is None else y * silu(z)
-    y = in_dtype_of(signal, y, xp)
-    return (y, state) if return_state else y
+            v["u"], v["dt"], v["A"], v["B"], v.get("C", v["B"]), segments=segments, initial=initial, **options
+        )
+    check_no_overflow(operation, y, -1, segments.lengths, shapes)
+    return y, state
 
 
 def run_selective(
@@ -175,23 +209,30 @@ def selective_summary(
     """What these steps of `selective_scan` do to the state before them: (P, s) of x -> P x + s.
 
     P = exp(A sum_k dt_k) (batch, H, N), or zero with a reset among them, and s the last state from zero; for the
-    trapezoidal rule, whose state holds B u of the step before, a `Carried` summary. Arguments and errors are those of
+    trapezoidal rule, whose state holds B u of the step before, a `Carried` summary. Arguments are those of
     `selective_scan`; composition as in `chunk_summary`.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps, an overflow) and
+    MixedArraysError.
+    Source: Gu and Dao, Mamba: linear-time sequence modeling with selective state spaces, 2023,
+    https://arxiv.org/abs/2312.00752, section 3.3.
 
     >>> import numpy, ssm_core
     >>> ones = numpy.ones((1, 1, 3))
     >>> ssm_core.selective_summary(ones, ones, numpy.asarray([[-1.0]]), ones).through.round(3)
     array([[[0.05]]])
     """
-    options = {"dt_bias": dt_bias, "dt_softplus": dt_softplus, "discretization": discretization, "chunk": chunk}
-    _, state = selective_scan(u, dt, A, B, B, reset=reset, lengths=lengths, return_state=True, **options)  # type: ignore[arg-type]
-    xp, dtype = namespace("selective_summary", state=state), real_dtype(state.dtype, namespace("s", state=state))
-    dt, A, bias = (_as_precise(x, dtype, xp) for x in (dt, A, dt_bias))
-    bias = None if bias is None else bias[:, None]
-    dt = steps_of("selective_summary", dt, "", xp, bias=bias, with_softplus=dt_softplus)
-    segments = checked_segments("selective_summary", "", tuple(u.shape[:1]), u.shape[-1], reset=reset, lengths=lengths)
-    dt = segments.masked(dt, -1, xp)
-    P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * A), segments, 2, xp)
+    operation, required = "selective_summary", {"u": u, "dt": dt, "A": A, "B": B}
+    masks, optional = {"reset": reset, "lengths": lengths}, {"dt_bias": dt_bias}
+    dt_softplus = flag(operation, dt_softplus=dt_softplus)
+    chunk = None if chunk is None else whole(operation, chunk=chunk)
+    options: dict[str, Any] = {"discretization": discretization}
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, softplus=dt_softplus, **options)
+    options["chunk"] = chunk
+    xp = namespace(operation, u=u)
+    state = broken.marked_state(_outputs(operation, v, segments, shapes, **options)[1], xp)
+    dt = segments.masked(v["dt"], -1, xp)
+    P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * v["A"]), segments, 2, xp)
     if discretization != "trapezoidal":
         return Elementwise(P, state)
     first = dt[..., :1] if segments.length else xp.zeros_like(dt[:, :, :0].sum(-1)[..., None])
@@ -277,55 +318,31 @@ def _read(states: Array, rows: Array, xp: Namespace) -> Array:
     return 2 * xp.real(y) if is_complex(y) else y
 
 
-def _as_precise(x: Array | None, dtype: object, xp: Namespace) -> Array | None:
+def _as_precise(x: Array, dtype: object, xp: Namespace) -> Array:
     """x in the precision of a real dtype."""
-    if x is None:
-        return None
     x = computable(x, xp)
     wide = (xp.complex128 if dtype == xp.float64 else xp.complex64) if is_complex(x) else dtype
     return xp.astype(x, wide, copy=False)
 
 
-def _check_shapes(
-    u: Array,
-    A: Array,
-    signals: dict[str, Array | None],
-    rows: dict[str, Array],
-    vectors: dict[str, Array | None],
-    shapes: object,
-) -> None:
+def _check_shapes(operation: str, v: dict[str, Array], shapes: object) -> None:
+    """Raise for arrays by name that do not fit each other; the first state apart."""
+    u, A = v["u"], v["A"]
     if u.ndim != 3:
-        raise ShapeError(f"selective_scan: u must be (batch, H, L) ({shapes}).")
+        raise ShapeError(f"{operation}: u must be (batch, H, L) ({shapes}).")
     batch, H, L = u.shape
     if A.ndim != 2 or A.shape[0] != H:
-        raise ShapeError(f"selective_scan: A must be ({H}, N), a row of poles for each channel of u ({shapes}).")
-    N = A.shape[1]
-    for name, x in signals.items():
-        if x is not None and tuple(x.shape) != (batch, H, L):
-            raise ShapeError(f"selective_scan: {name} must be ({batch}, {H}, {L}) as u is ({shapes}).")
-    for name, x in vectors.items():
-        if x is not None and tuple(x.shape) != (H,):
-            raise ShapeError(f"selective_scan: {name} must be ({H},) ({shapes}).")
-    for name, x in rows.items():
-        fits = tuple(x.shape) in ((H, N), (batch, N, L)) or (
-            x.ndim == 4 and (x.shape[0], *x.shape[2:]) == (batch, N, L) and x.shape[1] >= 1
-        )
-        if not fits:
+        raise ShapeError(f"{operation}: A must be ({H}, N), a row of poles for each channel of u ({shapes}).")
+    N, signal, vector = A.shape[1], ((batch, H, L),), ((H,),)
+    check_given(operation, v, {"dt": signal, "z": signal, "D": vector, "dt_bias": vector}, shapes)
+    for name, x in v.items():
+        if name not in ("B", "C"):
+            continue
+        grouped = x.ndim == 4 and (x.shape[0], *x.shape[2:]) == (batch, N, L) and x.shape[1] >= 1
+        if not grouped and tuple(x.shape) not in ((H, N), (batch, N, L)):
             raise ShapeError(
-                f"selective_scan: {name} must be ({H}, {N}), ({batch}, {N}, {L}) or ({batch}, groups, {N}, {L}) "
+                f"{operation}: {name} must be ({H}, {N}), ({batch}, {N}, {L}) or ({batch}, groups, {N}, {L}) "
                 f"({shapes})."
             )
-        if x.ndim == 4 and H % x.shape[1]:
-            raise ShapeError(f"selective_scan: {x.shape[1]} groups of {name} do not divide {H} channels ({shapes}).")
-
-
-def _check_initial(
-    u: Array, A: Array, initial: Array | None, segments: Segments, discretization: str, shapes: object
-) -> None:
-    if initial is None:
-        return
-    shape = (segments.count(u.shape[0]), u.shape[1], A.shape[1] * (2 if discretization == "trapezoidal" else 1))
-    if tuple(initial.shape) != shape:
-        raise ShapeError(f"selective_scan: initial must be {shape} ({shapes}).")
-    if is_complex(initial) and not is_complex(A):
-        raise DTypeError(f"selective_scan: initial is complex, but the states of a real A are real ({shapes}).")
+        if grouped and H % x.shape[1]:
+            raise ShapeError(f"{operation}: {x.shape[1]} groups of {name} do not divide {H} channels ({shapes}).")

@@ -22,12 +22,14 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
-from .._arrays.values import check_finite, overflow_ignored
+from .._arrays.numbers import flag, whole
+from .._arrays.values import overflow_ignored
 from ..functions.special import silu
+from ..recurrences.broken import Broken
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
-from .checks import check_chunk, check_given, check_limit, check_no_overflow, check_rows, steps_of
+from .checks import check_given, check_limit, check_no_overflow, check_rows, kept_finite, steps_of
 
 FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
 CHUNK = 64
@@ -80,20 +82,45 @@ def ssd(
     >>> ssm_core.ssd(x, dt, numpy.asarray([-1.0]), ones, ones)[0, :, 0, 0].round(3)
     array([1.   , 1.368, 1.503])
     """
-    operation = "ssd"
-    require_arrays(operation, x=x, dt=dt, A=A, B=B, C=C)
-    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    required = {"x": x, "dt": dt, "A": A, "B": B, "C": C}
     optional = {"D": D, "z": z, "dt_bias": dt_bias, "initial": initial}
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    operation, chunk = "ssd", whole("ssd", chunk=chunk)
+    return_state = flag(operation, return_state=return_state)
+    options = {"softplus": flag(operation, dt_softplus=dt_softplus), "limit": check_limit(operation, dt_limit)}
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
+    xp = namespace(operation, x=x)
+    y, state = _outputs(operation, v, segments, shapes, chunk=chunk, want_state=return_state)
+    if D is not None:
+        y = y + (v["D"] if D.ndim == 2 else v["D"][:, None]) * v["x"]
+    y = broken.marked(y if z is None else y * silu(v["z"]), 1, xp)
+    y = in_dtype_of(x, y, xp)
+    return (y, broken.marked_state(state, xp)) if return_state else y
+
+
+def _checked(
+    operation: str,
+    required: dict[str, Array],
+    optional: dict[str, Array | None],
+    masks: dict[str, Array | None],
+    *,
+    softplus: Any,
+    limit: Any,
+) -> tuple[dict[str, Array], Segments, Broken, object]:
+    """The arrays that are given, in the precision of the states, dt as the steps that it means; and their shapes."""
+    require_arrays(operation, **required)
     given = {name: v for name, v in optional.items() if v is not None}
     cuts = {name: v for name, v in masks.items() if v is not None}
     require_arrays(operation, **given, **cuts)
-    xp = namespace(operation, x=x, dt=dt, A=A, B=B, C=C, **given, **cuts)
-    real_floating(operation, x=x, dt=dt, A=A, B=B, C=C, **given)
-    shapes = describe(x=x, dt=dt, A=A, B=B, C=C, **given, **cuts)
+    arrays = required | given
+    xp = namespace(operation, **arrays, **cuts)
+    real_floating(operation, **arrays)
+    shapes = describe(**arrays, **cuts)
+    x, B = required["x"], required["B"]
     if x.ndim != 4:
         raise ShapeError(f"{operation}: x must be (batch, L, H, P) ({shapes}).")
     batch, L, H, P = x.shape
-    check_rows(operation, {"B": B, "C": C}, (batch, L), H, shapes)
+    check_rows(operation, {name: required[name] for name in ("B", "C") if name in required}, (batch, L), H, shapes)
     segments = checked_segments(operation, shapes, (batch,), L, **masks)
     wanted: dict[str, tuple[tuple[int, ...], ...]] = {
         "dt": ((batch, L, H),),
@@ -103,25 +130,26 @@ def ssd(
         "dt_bias": ((H,),),
         "initial": ((segments.count(batch), H, P, B.shape[-1]),),
     }
-    check_given(operation, {"dt": dt, "A": A, **given}, wanted, shapes)
-    check_chunk(operation, chunk)
-    check_limit(operation, dt_limit)
-    check_finite(operation, xp, x=x, dt=dt, A=A, B=B, C=C, **given)
+    check_given(operation, {name: v for name, v in arrays.items() if name in wanted}, wanted, shapes)
+    signals = ("x", "dt", "B", "C", "z", *(("A",) if required["A"].ndim == 3 else ()))
+    arrays, broken = kept_finite(operation, arrays, segments, xp, axis=1, kept=(0, 2), signals=signals)
+    dtype = compute_dtype(xp, *arrays.values())
+    v = {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
+    v["dt"] = steps_of(operation, v["dt"], shapes, xp, bias=v.get("dt_bias"), with_softplus=softplus, limit=limit)
+    return v, segments, broken, shapes
 
-    dtype = compute_dtype(xp, x, dt, A, B, C, D, z, dt_bias, initial)
-    wide = [None if v is None else xp.astype(v, dtype, copy=False) for v in (x, dt, A, B, C, D, z, dt_bias, initial)]
-    x_, dt_, A_, B_, C_, D_, z_, dt_bias_, initial_ = wide
-    dt_ = steps_of(operation, dt_, shapes, xp, bias=dt_bias_, with_softplus=dt_softplus, limit=dt_limit)
-    with overflow_ignored(x):
+
+def _outputs(
+    operation: str, v: dict[str, Array], segments: Segments, shapes: object, *, chunk: int, want_state: bool
+) -> tuple[Array, Array]:
+    """S C for all steps and the last state, refused where they overflow."""
+    with overflow_ignored(v["x"]):
         y, state = run_ssd(
-            dt_[..., None] * x_, dt_ * A_, B_, C_, segments=segments, initial=initial_, chunk=chunk,
-            want_state=return_state,
+            v["dt"][..., None] * v["x"], v["dt"] * v["A"], v["B"], v.get("C", v["B"]), segments=segments,
+            initial=v.get("initial"), chunk=chunk, want_state=want_state,
         )  # fmt: skip
-    check_no_overflow(operation, y, 1, lengths, shapes)
-    if D_ is not None:
-        y = y + (D_ if D_.ndim == 2 else D_[:, None]) * x_
-    y = in_dtype_of(x, y if z_ is None else y * silu(z_), xp)
-    return (y, state) if return_state else y
+    check_no_overflow(operation, y, 1, segments.lengths, shapes)
+    return y, state
 
 
 def ssd_summary(
@@ -140,20 +168,25 @@ def ssd_summary(
     """What these steps of `ssd` do to the state before them: (P, s) of S -> P S + s.
 
     P = exp(sum_k dt_k A_k) (batch, H, 1, 1), or zero with a reset among them, and s (batch, H, P, N) the last state
-    from zero. Arguments and errors are those of `ssd`; composition as in `chunk_summary`.
+    from zero. Arguments are those of `ssd`; composition as in `chunk_summary`.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps, an overflow) and
+    MixedArraysError.
+    Source: Dao and Gu, Transformers are SSMs, ICML 2024, https://arxiv.org/abs/2405.21060, section 6.
 
     >>> import numpy, ssm_core
     >>> x, dt, B = numpy.ones((1, 3, 1, 1)), numpy.ones((1, 3, 1)), numpy.ones((1, 3, 1, 1))
     >>> ssm_core.ssd_summary(x, dt, numpy.asarray([-1.0]), B).through.round(3)
     array([[[[0.05]]]])
     """
-    steps: dict[str, Any] = {"dt_bias": dt_bias, "dt_softplus": dt_softplus, "dt_limit": dt_limit}
-    _, state = ssd(x, dt, A, B, B, reset=reset, lengths=lengths, return_state=True, chunk=chunk, **steps)
-    xp = namespace("ssd_summary", state=state)
-    dt, A, bias = (v if v is None else xp.astype(v, state.dtype, copy=False) for v in (dt, A, dt_bias))
-    dt = steps_of("ssd_summary", dt, "", xp, bias=bias, with_softplus=dt_softplus, limit=dt_limit)
-    segments = checked_segments("ssd_summary", "", tuple(x.shape[:1]), x.shape[1], reset=reset, lengths=lengths)
-    P = xp.exp(xp.sum(segments.masked(dt * A, 1, xp), axis=1))[..., None, None]
+    operation, required = "ssd_summary", {"x": x, "dt": dt, "A": A, "B": B}
+    masks, optional = {"reset": reset, "lengths": lengths}, {"dt_bias": dt_bias}
+    chunk = whole(operation, chunk=chunk)
+    options = {"softplus": flag(operation, dt_softplus=dt_softplus), "limit": check_limit(operation, dt_limit)}
+    v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
+    xp = namespace(operation, x=x)
+    state = broken.marked_state(_outputs(operation, v, segments, shapes, chunk=chunk, want_state=True)[1], xp)
+    P = xp.exp(xp.sum(segments.masked(v["dt"] * v["A"], 1, xp), axis=1))[..., None, None]
     return Elementwise(through_segments(P, segments, 3, xp), state)
 
 

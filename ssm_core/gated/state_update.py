@@ -6,6 +6,7 @@ from typing import Any
 
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import Array, compute_dtype, in_dtype_of, namespace, real_floating, require_arrays
+from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..functions.special import silu
 from .checks import check_given, check_rows, steps_of
@@ -51,6 +52,7 @@ def selective_state_update(
     require_arrays(operation, **given)
     xp = namespace(operation, state=state, x=x, dt=dt, A=A, B=B, C=C, **given)
     real_floating(operation, state=state, x=x, dt=dt, A=A, B=B, C=C, **given)
+    dt_softplus = flag(operation, dt_softplus=dt_softplus)
     shapes = describe(state=state, x=x, dt=dt, A=A, B=B, C=C, **given)
     if x.ndim != 3:
         raise ShapeError(f"{operation}: x must be (batch, H, P) ({shapes}).")

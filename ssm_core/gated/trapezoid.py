@@ -24,19 +24,21 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
-from .._arrays.values import check_finite, overflow_ignored
+from .._arrays.numbers import flag, whole
+from .._arrays.values import overflow_ignored
 from ..functions.special import sigmoid, silu
+from ..recurrences.broken import Broken
 from ..recurrences.fold import in_chunks
-from ..recurrences.linear import linear_scan
+from ..recurrences.linear import checked_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import through_segments, without_steps
 from .checks import (
-    check_chunk,
     check_given,
     check_no_overflow,
     check_rank,
     check_rows,
     check_tuples,
+    kept_finite,
     shapes_of_mamba3,
     steps_of,
 )
@@ -101,27 +103,47 @@ def mamba3_scan(
     >>> y[0, :, 0, 0].round(3)  # half of an input enters at once, half with the next
     array([1.   , 1.736, 2.006])
     """
-    operation = "mamba3_scan"
-    require_arrays(operation, x=x, dt=dt, A=A, B=B, C=C, trap=trap, angles=angles)
+    operation, chunk = "mamba3_scan", whole("mamba3_scan", chunk=chunk)
+    return_state = flag(operation, return_state=return_state)
+    required = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "trap": trap, "angles": angles}
+    require_arrays(operation, **required)
     check_tuples(operation, {"rank_maps": (rank_maps, 3), "initial": (initial, 4)})
     entering = dict(zip(("t", "S", "K", "before"), initial or (), strict=False))
     require_arrays(operation, **entering)
     maps = dict(zip(("x_map", "z_map", "out_map"), rank_maps or (), strict=False))
     masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-    optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **maps, **entering}
-    given = {name: v for name, v in optional.items() if v is not None}
+    optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **entering}
+    v, segments, broken, shapes = _checked(operation, required, optional, maps, masks)
+    xp, several = namespace(operation, x=x), B.ndim == 5
+    first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
+    options: dict[str, Any] = {"segments": segments, "initial": first, "chunk": chunk, "want_state": return_state}
+    y, state = _outputs(operation, v, shapes, several, **options)
+    y = in_dtype_of(x, broken.marked(y, 1, xp), xp)
+    return (y, broken.marked_state(_outer(state, several, xp), xp)) if return_state else y
+
+
+def _checked(
+    operation: str,
+    required: dict[str, Array],
+    optional: dict[str, Array | None],
+    maps: dict[str, Any],
+    masks: dict[str, Array | None],
+) -> tuple[dict[str, Array], Segments, Broken, object]:
+    """The arrays that are given, in the precision of the states, with the log gates dt A; and their shapes."""
+    given = {name: v for name, v in (optional | maps).items() if v is not None}
     cuts = {name: v for name, v in masks.items() if v is not None}
-    require_arrays(operation, **given, **cuts)
-    arrays = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "trap": trap, "angles": angles, **given}
+    require_arrays(operation, **required, **given, **cuts)
+    arrays = required | given
     xp = namespace(operation, **arrays, **cuts)
     real_floating(operation, **arrays)
     shapes = describe(**arrays, **cuts)
+    x, B, angles = (required[name] for name in ("x", "B", "angles"))
     if x.ndim != 4:
         raise ShapeError(f"{operation}: x must be (batch, L, H, P) ({shapes}).")
     several = B.ndim == 5
     lead = (*x.shape[:2], B.shape[2]) if several else tuple(x.shape[:2])
-    check_rows(operation, {"B": B, "C": C}, lead, x.shape[2], shapes)
-    check_rank(operation, several, rank_maps, z, shapes)
+    check_rows(operation, {name: v for name, v in required.items() if name in ("B", "C")}, lead, x.shape[2], shapes)
+    check_rank(operation, several, maps, optional.get("z"), shapes, "rank_maps" if "C" in required else "x_map")
     segments = checked_segments(operation, shapes, tuple(x.shape[:1]), x.shape[1], **masks)
     check_given(operation, arrays, shapes_of_mamba3(x, B, angles, segments), shapes)
     if 2 * angles.shape[-1] > B.shape[-1]:
@@ -129,24 +151,30 @@ def mamba3_scan(
             f"{operation}: {angles.shape[-1]} angles turn {2 * angles.shape[-1]} features, but there are "
             f"{B.shape[-1]} states ({shapes})."
         )
-    check_chunk(operation, chunk)
-    check_finite(operation, xp, **arrays)
-
     dtype = compute_dtype(xp, *arrays.values())
+    signals = ("x", "dt", "B", "C", "trap", "angles", "z", *(("A",) if required["A"].ndim == 3 else ()))
+    rows: dict[str, Any] = {"axis": 1, "kept": (0, 2), "signals": signals, "state": ("t", "S", "K", "before")}
+    arrays, broken = kept_finite(operation, arrays, segments, xp, **rows)
     v = {name: xp.astype(a, dtype, copy=False) for name, a in arrays.items()}
     v["dt"] = steps_of(operation, v["dt"], shapes, xp, advice="Use ssm_core.special.softplus(dt).")
     v["log_gates"] = v["dt"] * v["A"]
+    return v, segments, broken, shapes
+
+
+def _outputs(
+    operation: str, v: dict[str, Array], shapes: object, several: bool, **options: Any
+) -> tuple[Array, Mamba3State]:
+    """`run_trapezoid` of one or several inputs a step, refused where it overflows; without C some outputs."""
+    v = {"C": v["B"], **({"out_map": v["x_map"]} if "x_map" in v else {}), **v}
     for name in ("B", "C"):
         v[name] = v[name] if several else v[name][:, :, None, ...]
     for name in ("B_bias", "C_bias"):
         if name in v:
             v[name] = v[name] if several else v[name][:, None, :]
-    first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
-    with overflow_ignored(x):
-        y, state = run_trapezoid(v, segments=segments, initial=first, chunk=chunk, want_state=return_state)
-    check_no_overflow(operation, y, 1, lengths, shapes)
-    y = in_dtype_of(x, y, xp)
-    return (y, _outer(state, several, xp)) if return_state else y
+    with overflow_ignored(v["x"]):
+        y, state = run_trapezoid(v, **options)
+    check_no_overflow(operation, y, 1, options["segments"].lengths, shapes)
+    return y, state
 
 
 def mamba3_summary(
@@ -168,7 +196,11 @@ def mamba3_summary(
     S -> P (S + w x K^T) + rot(t) s,   P = exp(sum_k dt_k A_k), w = (1 - l_0) dt_0
 
     with the last K and input of the state before, (t, S, K, x), and the last state from zero, which turns by the angles
-    that came before it. Arguments and errors are those of `mamba3_scan`; composition as in `chunk_summary`.
+    that came before it. Arguments are those of `mamba3_scan`; composition as in `chunk_summary`.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, negative steps, an overflow) and
+    MixedArraysError.
+    Source: Lahoti et al., Mamba-3: improved sequence modeling using state space principles, ICLR 2026.
 
     >>> import numpy, ssm_core
     >>> x, dt = numpy.ones((1, 3, 1, 1)), numpy.ones((1, 3, 1))
@@ -176,17 +208,16 @@ def mamba3_summary(
     >>> ssm_core.mamba3_summary(x, dt, numpy.asarray([-1.0]), B, trap=0 * dt, angles=zero).through.round(3)
     array([[[[0.05]]]])
     """
-    maps = None if x_map is None else (x_map, None, x_map)
-    cuts: dict[str, Any] = {"reset": reset, "lengths": lengths}
-    options: dict[str, Any] = {"trap": trap, "angles": angles, "B_bias": B_bias, "rank_maps": maps, "chunk": chunk}
-    _, state = mamba3_scan(x, dt, A, B, B, return_state=True, **cuts, **options)
-    S = state[1]
-    xp = namespace("mamba3_summary", S=S)
-    dt, A, trap = (xp.astype(v, S.dtype, copy=False) for v in (dt, A, trap))
-    segments = checked_segments("mamba3_summary", "", tuple(x.shape[:1]), x.shape[1], **cuts)
+    operation, required = "mamba3_summary", {"x": x, "dt": dt, "A": A, "B": B, "trap": trap, "angles": angles}
+    maps, masks = {} if x_map is None else {"x_map": x_map}, {"reset": reset, "lengths": lengths}
+    v, segments, broken, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks)
+    xp, several = namespace(operation, x=x), B.ndim == 5
+    _, state = _outputs(operation, v, shapes, several, segments=segments, chunk=whole(operation, chunk=chunk))
+    state = broken.marked_state(_outer(state, several, xp), xp)
+    S, dt = state[1], v["dt"]
     empty = without_steps(segments, S, xp)
-    P = xp.exp(xp.sum(segments.masked(dt * A, 1, xp), axis=1))[..., None, None]
-    late = segments.masked((1 - sigmoid(trap)) * dt, 1, xp)
+    P = xp.exp(xp.sum(segments.masked(v["log_gates"], 1, xp), axis=1))[..., None, None]
+    late = segments.masked((1 - sigmoid(v["trap"])) * dt, 1, xp)
     late = late[:, 0, :] if segments.length else xp.zeros_like(S[..., 0, 0])
     kept = through_segments(xp.ones_like(S[..., :1, :1]), segments, 3, xp)
     return Turning(through_segments(P, segments, 3, xp), late[..., None, None], kept, empty, state)
@@ -314,7 +345,7 @@ def _one_chunk(state: Mamba3State, v: Signals, xp: Namespace) -> tuple[Mamba3Sta
 
 def _held(start: Array, reset: Array, xp: Namespace) -> Array:
     """The value of `start` (T, batch, ...) at the last reset up to every step."""
-    return linear_scan(xp.astype(~reset, start.dtype)[..., None, None], start, axis=0)
+    return checked_scan("linear_scan", xp.astype(~reset, start.dtype)[..., None, None], start, axis=0)
 
 
 def _rotated(rows: Array, bias: Array | None, theta: Array, H: int, xp: Namespace) -> Array:

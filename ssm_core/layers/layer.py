@@ -22,14 +22,18 @@ from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
+    bringing,
     computable,
     device,
+    dtype_name,
     is_array,
+    is_complex,
     is_half,
     namespace,
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from ..recurrences.segments import Segments, checked_segments
 from .parameters import HostRandom, Parameter, Parameters, Random
 
@@ -135,6 +139,7 @@ class Entry:
     xp: Namespace
     params: Parameters
     x: Array
+    state: Any
     segments: Segments
     rate: Any
     step_scale: Array | None
@@ -151,12 +156,17 @@ class Mixer(Layer):
 
     def check_rate(self, rate: Any) -> Any:
         """The rate, a plain number where it is one; raises unless it is a positive number or an array ()."""
-        check_rate(self.name, rate, None)
-        return rate.item() if isinstance(rate, np.generic) else rate
+        return check_rate(self.name, rate, None)
 
-    def entry(self, params: Parameters, u: Array, state: Any, *, rate: Any, step_scale: Any, **masks: Any) -> Entry:
+    def entry(
+        self, params: Parameters, u: Array, state: Any, *, return_state: Any, rate: Any, step_scale: Any, **masks: Any
+    ) -> Entry:
         """The arguments of `apply`, checked; what lies beyond the lengths is zero from here on."""
+        bring = bringing(params)
+        u, state, rate, step_scale = bring((u, state, rate, step_scale))
+        masks = {name: bring(mask) for name, mask in masks.items()}
         xp = check_signal(self.name, u, self.d_model)
+        flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
         segments = checked_segments(self.name, given, (B,), L, **masks)
@@ -170,7 +180,9 @@ class Mixer(Layer):
         if state is not None:
             self.check_state(self.name, state, segments.count(B), u)
         params = self.prepared(params, u=u, step_scale=step_scale, rate=rate, **masks)
-        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), segments, rate, computable(step_scale, xp))
+        scale = computable(step_scale, xp)
+        scale = scale if scale is None else segments.masked(scale, 1, xp, fill=1.0)
+        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), state, segments, rate, scale)
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:
@@ -184,17 +196,18 @@ def check_signal(operation: str, u: Array, width: int, *, step: bool = False) ->
     return xp
 
 
-def check_rate(operation: str, rate: Any, width: int | None) -> None:
-    """Raise unless rate is a positive number, or a real array () or (with a width) (H,)."""
-    rate = rate.item() if isinstance(rate, np.generic) else rate
+def check_rate(operation: str, rate: Any, width: int | None) -> Any:
+    """The rate, a plain number where it is one; raises unless it is positive, or a real array () or (width,)."""
+    rate = rate.item() if isinstance(rate, np.generic | np.ndarray) and rate.shape == () else rate
     if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")
-        return
+        return rate
     real_floating(operation, rate=rate)
     if tuple(rate.shape) not in ((), (width,)):
         wanted = "a number or ()" if width is None else f"a number, () or ({width},)"
         raise ShapeError(f"{operation}: rate must be {wanted} ({describe(rate=rate)}).")
+    return rate
 
 
 def once_per_kind(check: Callable[[Array, Any], None]) -> Callable[[Array, Any], None]:
@@ -211,12 +224,21 @@ def once_per_kind(check: Callable[[Array, Any], None]) -> Callable[[Array, Any],
 
 
 def _kind(x: Any) -> tuple[Any, ...]:
-    if isinstance(x, tuple):
-        return tuple(map(_kind, x))
+    if isinstance(x, tuple | list):
+        return (x.__class__, *map(_kind, x))
     return x.__class__, getattr(x, "shape", None), getattr(x, "dtype", None), getattr(x, "device", None)
 
 
-def check_batch(operation: str, batch: Any) -> None:
-    """Raise unless batch is a whole number of at least 0."""
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 0:
-        raise OptionError(f"{operation}: batch = {batch!r} must be a whole number of at least 0.")
+def as_precise(u: Array, state: Any, xp: Namespace) -> tuple[Array, Any]:
+    """The input and the state of a step, both in double precision where one of them has it."""
+    several = isinstance(state, tuple | list)
+    parts = tuple(state) if several else (state,)
+    if not any(dtype_name(x) in ("float64", "complex128") for x in (u, *parts)):
+        return u, state
+    wide = [xp.astype(x, xp.complex128 if is_complex(x) else xp.float64, copy=False) for x in (u, *parts)]
+    return wide[0], tuple(wide[1:]) if several else wide[1]
+
+
+def check_batch(operation: str, batch: Any) -> int:
+    """The batch as Python's number; raises unless it is a whole number of at least 0."""
+    return whole(operation, 0, batch=batch)

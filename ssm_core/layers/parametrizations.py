@@ -7,15 +7,9 @@ from typing import Any
 
 from .._arrays.errors import OptionError, unknown
 from .._arrays.library import Array, Namespace, widest
+from .._arrays.numbers import whole as whole  # with the other checks of options
 from ..systems.methods import METHODS
 from .parameters import Parameter, Parameters, normal, uniform
-
-
-def whole(layer: str, **options: Any) -> None:
-    """Raise unless the options are whole numbers of at least 1."""
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"{layer}: {name} = {value!r} must be a whole number of at least 1.")
 
 
 def pairs(layer: str, d_state: int, instead: str = "") -> None:
@@ -30,7 +24,7 @@ def pairs(layer: str, d_state: int, instead: str = "") -> None:
 
 def check_discretization(layer: str, method: Any) -> None:
     known = [name for name, record in METHODS.items() if record.for_layers]
-    if method not in known:
+    if not isinstance(method, str) or method not in known:
         raise unknown(layer, "discretization", method, known)
 
 
@@ -46,9 +40,10 @@ def check_copies(layer: str, n_ssm: Any, d_model: int) -> None:
         raise OptionError(f"{layer}: n_ssm = {n_ssm!r} must divide d_model = {d_model}.")
 
 
-def log_steps(n: int, dt_min: float, dt_max: float) -> Parameter:
-    """log_dt (n,), of steps that are log-uniform between the two."""
-    return uniform("log_dt", (n,), math.log(dt_min), math.log(dt_max), no_weight_decay=True)
+def log_steps(shape: int | tuple[int, ...], dt_min: float, dt_max: float) -> Parameter:
+    """log_dt (n,) or of another shape, of steps that are log-uniform between the two."""
+    shape = shape if isinstance(shape, tuple) else (shape,)
+    return uniform("log_dt", shape, math.log(dt_min), math.log(dt_max), no_weight_decay=True)
 
 
 def steps(params: Parameters, xp: Namespace) -> Array:

@@ -23,6 +23,7 @@ import numpy as np
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, unknown
 from .._arrays.library import convert, resolve
+from .._arrays.numbers import plain
 from ..systems.records import Diagonal
 from .matrices import Pair, state_size
 from .nplr import nplr
@@ -99,10 +100,8 @@ def diagonal_init(
 
 
 def _legs(N: int, real_scale: float, imag_scale: float, clip: float | None) -> Pair:
-    system, _ = nplr("legs", N)
+    system, _ = nplr("legs", N, B_clip=clip)
     poles, B = system.poles, system.B
-    if clip is not None:
-        B = B.real + 1j * np.clip(B.imag, -clip, clip)
     return real_scale * poles.real + 1j * imag_scale * poles.imag, B
 
 
@@ -137,9 +136,10 @@ def _check_names(name: Any, B_init: Any) -> None:
 
 def _check_scales(**scales: Any) -> None:
     for name, value in scales.items():
-        if value is None:
+        value = plain(value)
+        if value is None and name == "B_clip":
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise DTypeError(f"diagonal_init: {name} = {value!r} is a {type(value).__name__}, not a number.")
         if not math.isfinite(value) or (name in _SIGNS and not _SIGNS[name][1](value)):
             wanted = f"{_SIGNS[name][0]} and finite" if name in _SIGNS else "finite"

@@ -35,6 +35,7 @@ import numpy as np
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, unknown
 from .._arrays.library import Array, convert, resolve
+from .._arrays.numbers import plain
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -91,13 +92,14 @@ def hippo(
 
 def state_size(operation: str, N: Any, *, even: bool, owner: str) -> int:
     """N as a positive int, even where conjugate pairs or pairs of sine and cosine need it."""
-    if isinstance(N, bool) or not isinstance(N, int | np.integer):
+    N = plain(N)
+    if isinstance(N, bool) or not isinstance(N, int):
         raise DTypeError(f"{operation}: N = {N!r} is a {type(N).__name__}, but must be an integer (int).")
     if N < 1:
         raise ShapeError(f"{operation}: N = {N} is no number of states. The least is N={2 if even else 1}.")
     if even and N % 2:
         raise ShapeError(f"{operation}: N = {N} is odd, but {owner} has its states in pairs. Use N={N + 1}.")
-    return int(N)
+    return N
 
 
 def _options(measure: str, chosen: _Measure, **given: float | None) -> dict[str, float]:
@@ -113,7 +115,8 @@ def _options(measure: str, chosen: _Measure, **given: float | None) -> dict[str,
 
 
 def _in_domain(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise DTypeError(f"hippo: {name} = {value!r} is a {type(value).__name__}, but must be a number.")
     low, high = _DOMAIN[name]
     if not low < value < high:

@@ -36,6 +36,7 @@ from .._arrays.library import (
     require_arrays,
     widest,
 )
+from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite, check_positive
 from ..systems import methods
@@ -99,7 +100,7 @@ def hippo_project(
     ((1001, 4), array([0.5 , 0.29, 0.  , 0.  ]))
     """
     operation = "hippo_project"
-    N = check_measure(operation, measure, N)
+    N, check_values = check_measure(operation, measure, N), flag(operation, check_values=check_values)
     matrices = checked_matrices(operation, measure, N, alpha, beta, needed=measure != "legs")
     if not isinstance(method, str) or method not in METHODS:
         raise unknown(operation, "method", method, METHODS)
@@ -113,6 +114,9 @@ def hippo_project(
     _check_clock(operation, measure, dt, times)
     check_finite(operation, xp, check_values, **{name: x for name, x in arrays.items() if x is not None})
     check_positive(operation, xp, check_values, **({} if dt is None else {"dt": dt}))
+    check_finite(operation, xp, check_values, start=0.0 if start is None else start)
+    if measure == "legs":
+        _check_start(start, check_values)
     batch = _batch(operation, u, times, initial, N, held=method == "zoh")
 
     dtype = compute_dtype(xp, u, initial)
@@ -210,6 +214,7 @@ def _one_number(operation: str, like: Array, xp: Namespace, name: str, value: An
     """A number as a float, an array without axes as one to compute with."""
     if value is None:
         return None
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool | complex | str) or not (isinstance(value, int | float | np.number) or is_array(value)):
         raise DTypeError(f"{operation}: {name} = {value!r} is a {type(value).__name__}, but must be a number.")
     if isinstance(value, int | float | np.number):
@@ -297,11 +302,15 @@ def _check_points(operation: str, measure: str, points: Array, window: Any, *, a
 # When steps begin and end --------------------------------------------------------------------------------------------
 
 
+def _check_start(start: Any, always: bool) -> None:
+    """Raise for a time before the memory of legs, where its value may be read."""
+    if (isinstance(start, float | np.ndarray) or (start is not None and always)) and start < 0:
+        raise DomainError(f"hippo_project: the memory of 'legs' begins at time 0, but start = {start} is negative.")
+
+
 def _equal_edges(start: Any, dt: Any, signal: Array, held: bool, xp: Namespace) -> Array:
     """Those of legs, in units of dt: start + 0..L, a step later for what is held."""
     start = 0.0 if start is None else start
-    if isinstance(start, float) and start < 0:
-        raise DomainError(f"hippo_project: the memory of 'legs' begins at time 0, but start = {start!r} is negative.")
     steps = widest(xp.arange(signal.shape[-1] + 1, dtype=real_dtype(signal.dtype, xp), device=device(signal)), xp)
     first = start if dt is None else start / dt
     first = xp.astype(first, steps.dtype, copy=False) if is_array(first) else first

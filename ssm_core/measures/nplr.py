@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.errors import OptionError, ShapeError, unknown
+from .._arrays.errors import DomainError, OptionError, ShapeError, unknown
 from .._arrays.library import Array, convert, resolve
+from .._arrays.numbers import plain
 from ..systems.records import DPLR
 from .matrices import MEASURES, hippo, state_size
 
@@ -40,6 +41,7 @@ def nplr(
     rank: int | None = None,
     alpha: float | None = None,
     beta: float | None = None,
+    B_clip: float | None = None,
     xp: Any = None,
     dtype: Any = None,
     device: Any = None,
@@ -52,6 +54,7 @@ def nplr(
     N        number of real states, even
     rank     R, at least that of the measure (legt 2, legsd and foud 0, others 1), which is the default
     options  alpha, beta as in `hippo`
+    B_clip   bound on |Im B|; None leaves B exact (the code of S4 has 2.0)
     xp       namespace of the result or its name; numpy if None
     dtype    complex floating dtype of the result; complex128 if None
     returns  DPLR with conj_pairs: poles (N/2,) with Im <= 0 in ascending order, P = Q (R, N/2), B (N/2,), no C;
@@ -80,13 +83,23 @@ def nplr(
     p = _widened(_FACTORS[measure](np.arange(N), b), rank, measure)
     poles, V = normal_modes(A + p.T @ p)
     to = V.conj().T
+    if B_clip is not None and (
+        isinstance(B_clip, bool) or not isinstance(B_clip, int | float | np.number) or not B_clip > 0
+    ):
+        raise DomainError(f"nplr: B_clip = {B_clip!r} must be positive, or None.")
+    B = clipped(to @ b, B_clip)
     xp = resolve(xp, "nplr")
     dtype = xp.complex128 if dtype is None else dtype
     if not xp.isdtype(dtype, "complex floating"):
         raise OptionError(f"nplr: dtype = {dtype!r} is not complex. Use its complex64 or complex128.")
-    P, B = convert(p @ V.conj(), xp, dtype, device), convert(to @ b, xp, dtype, device)
+    P, B = convert(p @ V.conj(), xp, dtype, device), convert(B, xp, dtype, device)
     system = DPLR(convert(poles, xp, dtype, device), P, P, B, conj_pairs=True)
     return system, convert(V, xp, dtype, device)
+
+
+def clipped(B: np.ndarray, bound: float | None) -> np.ndarray:
+    """B with its imaginary parts within the bound."""
+    return B if bound is None else B.real + 1j * np.clip(B.imag, -bound, bound)
 
 
 def normal_modes(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,6 +142,7 @@ def _widened(p: np.ndarray, rank: int | None, measure: str) -> np.ndarray:
     """p (R, N) with rows of zeros up to the rank asked for."""
     if rank is None:
         return p
+    rank = plain(rank)
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < len(p):
         raise ShapeError(f"nplr: rank = {rank!r}, but measure {measure!r} needs rank {len(p)}. Use rank={len(p)}.")
     return np.concatenate([p, np.zeros((rank - len(p), p.shape[1]))])

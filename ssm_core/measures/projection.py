@@ -21,7 +21,7 @@ import numpy as np
 
 from .._arrays.library import Array, Namespace, convert, device, is_array, matmul, moved, real_dtype, resolve
 from ..recurrences.fold import fold
-from ..recurrences.linear import linear_scan
+from ..recurrences.linear import checked_scan
 from ..systems.discretization import discretized
 from ..systems.records import Dense
 from ..time_invariant.simulation import scan
@@ -44,7 +44,7 @@ def legs(u: Array, edges: Array, a: float, first: Array, xp: Namespace) -> Array
         b = xp.sqrt(2 * n + 1)
         below = t + a * d * (n + 1)
         drive = b * d / below * (u - a * sums[1:, ...] - (1 - a) * sums[:-1, ...])
-        c = linear_scan((t - (1 - a) * d * (n + 1)) / below, drive, axis=0, initial=start[0, ...])
+        c = checked_scan("linear_scan", (t - (1 - a) * d * (n + 1)) / below, drive, axis=0, initial=start[0, ...])
         return sums + b * xp.concat([start, c], axis=0), c[None, ...]
 
     n = xp.arange(N, dtype=real, device=device(u))

@@ -3,6 +3,8 @@
     x = x + dropout(mixer(norm(x)))
     x = x + dropout(channel_mix(channel_norm(x)))      where there is a channel mix
 
+or with the norms behind the residuals, x = norm(x + dropout(mixer(x))).
+
 x (B, L, H), or (B, H) at one step.
 """
 
@@ -14,14 +16,16 @@ from typing import Any
 
 from .._arrays.errors import OptionError, unknown
 from .._arrays.library import Array, Namespace
+from .._arrays.numbers import flag
 from ..functions.affine import affine
 from ..functions.norms import EPSILON, layer_norm, normed
 from ..functions.special import activation
 from ..layers import parametrizations as common
+from ..layers.gated.base import check_epsilon
 from ..layers.layer import Layer
+from ..layers.options import settle, thawed
 from ..layers.parameters import Parameter, Parameters, constant, linear
 from ..layers.registry import make
-from .options import freeze, plain
 
 Function = Callable[[Array], Array]  # of features, the same at every step
 
@@ -120,6 +124,7 @@ class Block:
     mix_width      hidden features of the channel mix, see `ChannelMix`
     dropout        rate, in training only; it lives in the frameworks' modules; None without any
     mixer_name     of the mixer among the parameters
+    postnorm       the norms are behind the residuals
     """
 
     d_model: int
@@ -131,13 +136,14 @@ class Block:
     mix_width: int | None = None
     dropout: float | None = None
     mixer_name: str = "mixer"
+    postnorm: bool = False
 
     def __post_init__(self) -> None:
-        freeze(self)
+        settle(self)
 
     def mixer(self) -> Layer:
         """The layer along time."""
-        return make(self.layer, {"d_model": self.d_model, **plain(self.layer_options)})
+        return make(self.layer, {"d_model": self.d_model, **thawed(self.layer_options)})
 
     def norms(self) -> dict[str, Norm]:
         """Of the mixer, and of the channel mix if there is one."""
@@ -165,7 +171,7 @@ class Block:
         norms, mix = self.norms(), self.mix()
         functions = {name: norm.function(under(params, f"{name}."), xp) for name, norm in norms.items()}
         mixing = None if mix is None else mix.function(under(params, "channel_mix."))
-        return BlockParts(functions["norm"], mixer, functions.get("channel_norm"), mixing)
+        return BlockParts(functions["norm"], mixer, functions.get("channel_norm"), mixing, postnorm=self.postnorm)
 
     def check(self, operation: str) -> None:
         """Raise for options that no block can have."""
@@ -173,6 +179,8 @@ class Block:
             raise unknown(operation, "norm", self.norm, NORMS)
         if self.channel_mix not in CHANNEL_MIXES:
             raise unknown(operation, "channel_mix", self.channel_mix, CHANNEL_MIXES)
+        flag(operation, postnorm=self.postnorm)
+        check_epsilon(operation, epsilon=self.epsilon)
         if self.mix_width is not None:
             common.whole(operation, mix_width=self.mix_width)
             if self.channel_mix is None:
@@ -193,12 +201,13 @@ class Block:
 class BlockParts:
     """A block as functions of arrays, whichever framework they are of.
 
-    norm          of the features before the mixer
+    norm          of the features before the mixer, or behind its residual
     mixer         of a run: (z, **options of a layer) -> y, and with return_state (y, state); of a step:
                   (z, state) -> (y, state)
-    channel_norm  before the channel mix
+    channel_norm  before the channel mix, or behind its residual
     channel_mix   None without one
     dropout       of what is added
+    postnorm      whether the norms are behind the residuals
     """
 
     norm: Function
@@ -206,25 +215,30 @@ class BlockParts:
     channel_norm: Function | None = None
     channel_mix: Function | None = None
     dropout: Function | None = None
+    postnorm: bool = False
 
     def run(self, x: Array, *, return_state: bool = False, **options: Any) -> Any:
         """x (B, L, H) through the block, and with return_state the mixer's last state."""
-        y = self.mixer(self.norm(x), return_state=return_state, **options)
+        y = self.mixer(x if self.postnorm else self.norm(x), return_state=return_state, **options)
         y, state = y if return_state else (y, None)
-        x = self._added(x, y)
+        x = self._mixed(self._added(x, y, self.norm))
         return (x, state) if return_state else x
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """x (B, H) through the block, and the mixer's state after it."""
-        y, state = self.mixer(self.norm(x), state)
-        return self._added(x, y), state
+        y, state = self.mixer(x if self.postnorm else self.norm(x), state)
+        return self._mixed(self._added(x, y, self.norm)), state
 
-    def _added(self, x: Array, y: Array) -> Array:
-        dropped = unchanged if self.dropout is None else self.dropout
-        x = x + dropped(y)
+    def _mixed(self, x: Array) -> Array:
+        """x and the channel mix of it."""
         if self.channel_mix is None or self.channel_norm is None:
             return x
-        return x + dropped(self.channel_mix(self.channel_norm(x)))
+        y = self.channel_mix(x if self.postnorm else self.channel_norm(x))
+        return self._added(x, y, self.channel_norm)
+
+    def _added(self, x: Array, y: Array, norm: Function) -> Array:
+        x = x + (y if self.dropout is None else self.dropout(y))
+        return norm(x) if self.postnorm else x
 
 
 def unchanged(x: Array) -> Array:

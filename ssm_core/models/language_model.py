@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
-
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
-from .._arrays.library import Array, Namespace, device, dtype_name, namespace, require_arrays
+from .._arrays.library import Array, Namespace, bringing, device, dtype_name, namespace, require_arrays, to_numpy
+from .._arrays.values import bounds
 from ..layers import parametrizations as common
-from ..layers.gated.base import check_bools, check_epsilon
+from ..layers.gated.base import check_epsilon
+from ..layers.layer import Stepper
 from ..layers.parameters import Parameter, Parameters, normal
 from ..layers.registry import registered
 from . import generation
@@ -24,7 +24,7 @@ TABLE, NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.w
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanguageModel(Model):
     """A language model around any layer.
 
@@ -64,13 +64,13 @@ class LanguageModel(Model):
     mix_width: int | None = None
 
     positional: ClassVar[int] = 3  # options that modules take by position
+    origin: ClassVar[Mapping[str, Any]] = {}  # of one that was loaded: what its directory said beyond it, by file
     signal: ClassVar[str] = "ids"
     prefix: ClassVar[str] = "backbone.layers."
 
     def __post_init__(self) -> None:
         super().__post_init__()
         common.whole(self.name, vocab_size=self.vocab_size)
-        check_bools(self.name, tied=self.tied)
         check_epsilon(self.name, epsilon=self.epsilon)
 
     def repeated(self) -> Block:
@@ -121,6 +121,7 @@ class LanguageModel(Model):
 
         lengths (B,) are those of prompts that are padded on the right or on the left.
         """
+        ids, lengths, state = bringing(params)((ids, lengths, state))
         params = self.prepared(params, ids=ids)
         parts = self.parts(params, namespace(self.name, **params))
         return self.compose_prefill(ids, parts, lengths=lengths, padding=padding, state=state)
@@ -131,25 +132,85 @@ class LanguageModel(Model):
         """`prefill` from the parts of the model; the head sees the last step alone."""
         operation = f"{self.name}.prefill"
         self.check_signal(ids)
-        if padding not in PADDINGS:
+        if not isinstance(padding, str) or padding not in PADDINGS:
             raise unknown(operation, "padding", padding, PADDINGS)
         if ids.shape[1] == 0:
             raise ShapeError(f"{operation}: a prompt needs at least one token ({describe(ids=ids)}).")
         self.segments(ids, lengths=lengths)
-        if isinstance(lengths, np.ndarray) and lengths.size and lengths.min() < 1:
-            raise DomainError(f"{operation}: every prompt needs at least one token (lengths: {lengths}).")
+        shortest = None if lengths is None else bounds(lengths)
+        if shortest is not None and shortest[0] < 1:
+            raise DomainError(f"{operation}: every prompt needs at least one token (lengths: {to_numpy(lengths)}).")
         xp, reset = namespace(self.name, ids=ids), None
+        lengths = None if lengths is None else xp.clip(lengths, 1, ids.shape[1])
         if lengths is not None and padding == "left":
             if state is not None:
                 raise OptionError(f"{operation}: left-padded prompts begin anew. Leave out state.")
             k = xp.arange(ids.shape[1], device=device(lengths))
             reset, lengths = k == (ids.shape[1] - xp.astype(lengths, k.dtype))[:, None], None
-        x, last = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths, reset=reset)
+        x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths, reset=reset)
         if lengths is None:
-            return parts.leave(x[:, -1, :]), last
+            return broken.marked_state(parts.leave(x[:, -1, :]), xp), last
         index = xp.astype(lengths, xp.arange(1).dtype)[:, None, None] - 1
         index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
-        return parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :]), last
+        logits = parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :])
+        return broken.marked_state(logits, xp), last
+
+    def stream(
+        self,
+        params: Parameters,
+        ids: Array,
+        *,
+        lengths: Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
+    ) -> generation.Stream:
+        """An iterator over tokens (B,) that go on from ids (B, L), each drawn when it is asked for.
+
+        lengths, padding and state as in `prefill`, the options of the draw as in `models.generation.Choice`, seed that
+        of NumPy's generator or one. It ends when all sequences have drawn an eos.
+
+        >>> import itertools, numpy, ssm_core
+        >>> model = ssm_core.models.MambaLM(vocab_size=10, d_model=8, n_layers=1)
+        >>> tokens = model.stream(model.initial_parameters(), numpy.asarray([[1, 2, 3]]), temperature=1.0)
+        >>> [token.shape for token in itertools.islice(tokens, 2)]
+        [(1,), (1,)]
+        """
+        ids, lengths, state = bringing(params)((ids, lengths, state))
+        choice = generation.Choice.checked(
+            self.vocab_size,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+        )
+        logits, state = self.prefill(params, ids, lengths=lengths, padding=padding, state=state)
+        return self.drawn(logits, state, self.stepper(params), choice, seed, ids, lengths=lengths, padding=padding)
+
+    def drawn(
+        self,
+        logits: Array,
+        state: Any,
+        step: Stepper,
+        choice: generation.Choice,
+        seed: Any,
+        ids: Array,
+        *,
+        lengths: Array | None = None,
+        padding: str = "right",
+    ) -> generation.Stream:
+        """`stream` from what `prefill` of the prompts ids gives, around any step."""
+        penalized = choice.repetition_penalty != 1
+        seen = generation.tokens_of(ids, lengths, padding, self.vocab_size) if penalized else None
+        return generation.Stream(logits, state, step, choice, seed=seed, seen=seen)
 
     def generate(
         self,
@@ -164,28 +225,32 @@ class LanguageModel(Model):
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        eos: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
         seed: Any = 0,
     ) -> Any:
         """n_tokens tokens (B, n_tokens) that go on from ids (B, L): the prompt at once, then step by step.
 
-        lengths, padding and state as in `prefill`, the options of the draw as in `models.generation.generate`. With
-        return_state (tokens, the state that all but the last of them have entered).
+        Options as in `stream`. When all sequences have drawn an eos there are fewer tokens. With return_state (tokens,
+        the state that all but the last of them have entered).
         """
-        generation.check_options(n_tokens, temperature, top_k, top_p, eos, self.vocab_size)
-        logits, state = self.prefill(params, ids, lengths=lengths, padding=padding, state=state)
-        tokens, state = generation.generate(
-            logits,
-            state,
-            self.stepper(params),
-            n_tokens,
+        generation.check_count(n_tokens, return_state)
+        stream = self.stream(
+            params,
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
             eos=eos,
             seed=seed,
         )
-        return (tokens, state) if return_state else tokens
+        return generation.taken(stream, n_tokens, return_state)
 
     def check_signal(self, u: Array, *, step: bool = False) -> None:
         operation = f"{self.name}.step" if step else self.name
@@ -196,15 +261,25 @@ class LanguageModel(Model):
         if u.ndim != (1 if step else 2):
             raise ShapeError(f"{operation}: ids must be {'(B,)' if step else '(B, L)'} ({describe(ids=u)}).")
 
+    def entered(self, u: Array, enter: Function) -> Array:
+        """The rows of the tokens; zeros for what is none, where it cannot be read and refused."""
+        if 0 in u.shape or bounds(u) is not None:
+            return enter(u)
+        xp = namespace(self.name, ids=u)
+        known = (u >= 0) & (u < self.vocab_size)
+        x = enter(xp.where(known, u, xp.zeros_like(u)))
+        return xp.where(known[..., None], x, xp.zeros_like(x))
+
     def check_values(self, operation: str, u: Array) -> None:
-        if isinstance(u, np.ndarray) and u.size and not 0 <= u.min() <= u.max() < self.vocab_size:
+        found = bounds(u)
+        if found is not None and not 0 <= found[0] <= found[1] < self.vocab_size:
             raise DomainError(
-                f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {u.min()}, largest: {u.max()})."
+                f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {found[0]}, largest: {found[1]})."
             )
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MambaLM(LanguageModel):
     """The language model of Mamba: `LanguageModel` with blocks of `Mamba`.
 
@@ -224,7 +299,7 @@ class MambaLM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba2LM(LanguageModel):
     """The language model of Mamba-2: `LanguageModel` with blocks of `Mamba2`.
 
@@ -240,7 +315,7 @@ class Mamba2LM(LanguageModel):
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mamba3LM(LanguageModel):
     """The language model of Mamba-3: `LanguageModel` with blocks of `Mamba3`.
 

@@ -13,13 +13,14 @@ from functools import partial
 from typing import Any, ClassVar
 
 from .._arrays.errors import OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, in_dtype_of, namespace
+from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace
 from ..layers import parametrizations as common
 from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
+from ..layers.options import settle, thawed
 from ..layers.parameters import Parameter, Parameters
+from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
 from .blocks import Block, Function, under
-from .options import freeze, plain
 
 StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
 
@@ -39,7 +40,11 @@ class Parts:
 
 
 class Model(Layer):
-    """What all models share. Subclasses are frozen dataclasses: a pattern, the ends, and the names of parameters."""
+    """What all models share. Subclasses are frozen dataclasses: a pattern, the ends, and the names of parameters.
+
+    Models are equal where they are the same function of the same parameters: an option of their layers that is given
+    equals one that is left at its default. Subclasses leave this alone: `@dataclass(frozen=True, eq=False)`.
+    """
 
     d_model: int
     n_layers: int
@@ -77,6 +82,10 @@ class Model(Layer):
     def check_values(self, operation: str, u: Array) -> None:
         """Raise for inputs that may be read and have no meaning."""
 
+    def entered(self, u: Array, enter: Function) -> Array:
+        """The features of the inputs."""
+        return enter(u)
+
     def outputs(self, x: Array, leave: Function, state: Any, **options: Any) -> tuple[Array, tuple[Any, ...]]:
         """Outputs of the features behind the blocks, and the states that they need."""
         return leave(x), ()
@@ -92,15 +101,26 @@ class Model(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.layer_options, Mapping):
             raise OptionError(f"{self.name}: layer_options = {self.layer_options!r} must be a dict of options.")
-        freeze(self)
+        settle(self)
         common.whole(self.name, d_model=self.d_model, n_layers=self.n_layers)
         if "d_model" in self.layer_options:
             raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
         self.repeated().check(self.name)
 
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self is other or (
+            all(getattr(self, name) == getattr(other, name) for name in _compared(self))
+            and (self.layer_options == other.layer_options or self.block() == other.block())
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, name) for name in _compared(self))))
+
     def options(self) -> dict[str, Any]:
         definition: Any = self
-        return {f.name: plain(getattr(self, f.name)) for f in fields(definition) if f.init}
+        return {f.name: thawed(getattr(self, f.name)) for f in fields(definition) if f.init}
 
     def block(self) -> Layer:
         """The layer of every block."""
@@ -150,6 +170,8 @@ class Model(Layer):
         cu_seqlens  integer (n + 1,) with B = 1: n sequences packed one after another; states have batch n
         rate, step_scale, mode, recompute  as in the layers
         """
+        bring = bringing(params)
+        u, state, rate = bring((u, state, rate))
         params = self.prepared(params, **{self.signal: u})
         xp = namespace(self.name, **params)
         y = self.compose(
@@ -157,11 +179,11 @@ class Model(Layer):
             self.parts(params, xp),
             state=state,
             return_state=return_state,
-            lengths=lengths,
-            reset=reset,
-            cu_seqlens=cu_seqlens,
+            lengths=bring(lengths),
+            reset=bring(reset),
+            cu_seqlens=bring(cu_seqlens),
             rate=rate,
-            step_scale=step_scale,
+            step_scale=bring(step_scale),
             mode=mode,
             recompute=recompute,
         )
@@ -177,30 +199,47 @@ class Model(Layer):
 
     def compose(self, u: Array, parts: Parts, *, state: Any = None, return_state: bool = False, **options: Any) -> Any:
         """`apply` of the model's parts, whichever framework they are of."""
-        x, states = self.hidden(u, parts, state=state, return_state=return_state, **options)
+        x, states, broken = self.hidden(u, parts, state=state, return_state=return_state, **options)
         before = None if state is None else state[self.n_layers :]
         y, outer = self.outputs(x, parts.leave, before, **options)
+        y = self.marked(y, broken, **options)
         return (y, (*states, *outer)) if return_state else y
 
     def hidden(
         self, u: Array, parts: Parts, *, state: Any = None, return_state: bool = False, **options: Any
-    ) -> tuple[Array, tuple[Any, ...]]:
-        """What stands behind the blocks (B, L, H), and with return_state the states of the blocks."""
+    ) -> tuple[Array, tuple[Any, ...], Broken]:
+        """What stands behind the blocks (B, L, H), with return_state the states of the blocks, and what is NaN of them.
+
+        The features themselves are finite, for the sake of gradients: outputs are marked at last.
+        """
         self.check_signal(u)
         segments = self.segments(u, **options)
         if state is not None:
             self.check_state(self.name, state)
-        u = segments.masked(u, 1, namespace(self.name, **{self.signal: u}))
+        xp = namespace(self.name, **{self.signal: u})
+        both_ways, before = bool(self.layer_options.get("bidirectional")), state and tuple(state[: self.n_layers])
+        signals = {"u": segments.masked(u, 1, xp)}
+        scale = options.get("step_scale")
+        if tuple(getattr(scale, "shape", ())) == tuple(u.shape[:2]):  # of others the layers complain
+            signals["step_scale"] = segments.masked(scale, 1, xp, fill=1.0)
+        signals, before, broken = kept_apart(
+            segments, signals, before, xp, axis=1, scales=("step_scale",), both_ways=both_ways
+        )
+        u, options = signals.pop("u"), options | signals
         self.check_values(self.name, u)
-        x, states = parts.enter(u), []
+        x, states = self.entered(u, parts.enter), []
         # What is not given is not handed on: not every layer has every option.
         options = {name: option for name, option in options.items() if option is not None}
         for i, block in enumerate(parts.blocks):
-            x = block(x, state=None if state is None else state[i], return_state=return_state, **options)
+            x = block(x, state=None if before is None else before[i], return_state=return_state, **options)
             if return_state:
                 x, after = x
                 states.append(after)
-        return x, tuple(states)
+        return x, broken.marked_state(tuple(states), xp), broken
+
+    def marked(self, y: Array, broken: Broken, **options: Any) -> Array:
+        """The outputs with NaN where they are made of what is not finite."""
+        return broken.marked(y, 1, namespace(self.name, y=y))
 
     def segments(
         self,
@@ -224,7 +263,7 @@ class Model(Layer):
 
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """The states of the blocks, then what the outputs need."""
-        check_batch(self.name, batch)
+        batch = check_batch(self.name, batch)
         params = self.prepared(params)
         states = [layer.initial_state(inner, batch) for _, _, layer, inner in self._mixers(params)]
         return (*states, *self.outer_state(params, batch))
@@ -256,11 +295,13 @@ class Model(Layer):
     def compose_stepper(self, parts: Parts, like: Array) -> Stepper:
         """`stepper` of the model's parts, whichever framework they are of; like is any parameter."""
         n, check = self.n_layers, once_per_kind(partial(self._check_step, like))
+        bring = bringing({"any": like})
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
+            u_t, state = bring((u_t, state))
             check(u_t, state)
             self.check_values(f"{self.name}.step", u_t)
-            x, states = parts.enter(u_t), []
+            x, states = self.entered(u_t, parts.enter), []
             for block, before in zip(parts.blocks, state[:n], strict=True):
                 x, after = block(x, before)
                 states.append(after)
@@ -285,6 +326,11 @@ class Model(Layer):
                 f"{len(state) if hasattr(state, '__len__') else 0}. "
                 "Start from initial_state(batch)."
             )
+
+
+def _compared(definition: Any) -> tuple[str, ...]:
+    """The fields that say what a model is, but for the options of its layers, which their defaults complete."""
+    return tuple(f.name for f in fields(definition) if f.name != "layer_options")
 
 
 def _of_blocks(params: Parameters, prefix: str, n: int) -> list[Parameters]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, Namespace, device, matmul, namespace
+from .._arrays.library import Array, Namespace, device, matmul, namespace, owned
 from ..recurrences.segments import steps_within
 
 POOLS = ("mean", "last", None)
@@ -43,7 +43,7 @@ def pooled(
     lengths = None if lengths is None else xp.clip(lengths, 0, x.shape[1])
     if pool == "last":
         last = _last(x, lengths, cu_seqlens, None if state is None else state[0], xp)
-        return last, (last,)
+        return last, (owned(last),)
     summed, count = _sums(x, lengths, cu_seqlens, xp)
     if state is not None:
         summed, count = summed + state[0], count + state[1]

@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .._arrays.errors import unknown
-from .._arrays.library import Array, Namespace, computable
+from .._arrays.library import Array, Namespace, computable, namespace
+from ..functions.norms import EPSILON
 from ..layers import parametrizations as common
 from ..layers.layer import check_signal
 from ..layers.parameters import Parameter, Parameters, linear
 from ..layers.registry import registered
+from ..recurrences.broken import Broken, nan_where
 from .blocks import Block, Function, linear_map
 from .model import Model
 from .pooling import POOLS, first_state, pooled
 
 
 @registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SequenceModel(Model):
     """Encoder, residual blocks of norm, layer and dropout, pooling, head.
 
@@ -36,6 +38,8 @@ class SequenceModel(Model):
     pool           "mean" over time, "last" step, or None
     channel_mix    "mlp" or "gated_mlp" after every layer, with a norm and a residual of its own, or None
     mix_width      hidden features of the channel mix; None takes 4 d_model, or 8 d_model / 3 of a gated one
+    postnorm       the norms are behind the residuals, x = norm(x + dropout(layer(x)))
+    epsilon        of the norms
 
     Stepping gives the output that the sequence up to now would have, so the last step equals `apply`. Of n sequences
     that are packed into one (cu_seqlens) a pool gives n rows.
@@ -56,6 +60,8 @@ class SequenceModel(Model):
     pool: str | None = "mean"
     channel_mix: str | None = None
     mix_width: int | None = None
+    postnorm: bool = False
+    epsilon: float = EPSILON
 
     positional: ClassVar[int] = 4  # options that modules take by position
     signal: ClassVar[str] = "u"
@@ -77,6 +83,8 @@ class SequenceModel(Model):
             mix_width=self.mix_width,
             dropout=self.dropout,
             mixer_name="layer",
+            postnorm=self.postnorm,
+            epsilon=self.epsilon,
         )
 
     def first_parameters(self) -> tuple[Parameter, ...]:
@@ -95,6 +103,14 @@ class SequenceModel(Model):
         before = None if state is None else state[0]
         x, after = pooled(self.name, self.pool, x, before, lengths=lengths, cu_seqlens=cu_seqlens)
         return leave(x), (after,)
+
+    def marked(self, y: Array, broken: Broken, *, lengths: Any = None, cu_seqlens: Any = None, **others: Any) -> Array:
+        if self.pool is None or broken.steps is None:
+            return super().marked(y, broken)
+        xp = namespace(self.name, y=y)
+        steps = xp.astype(broken.steps, y.dtype)[..., None]
+        rows, _ = pooled(self.name, self.pool, steps, None, lengths=lengths, cu_seqlens=cu_seqlens)
+        return y + nan_where(rows > 0, y, xp)
 
     def step_outputs(self, x: Array, leave: Function, state: Any) -> tuple[Array, tuple[Any, ...]]:
         return (leave(x), ((),)) if self.pool is None else self.outputs(x[:, None, :], leave, state)

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from .._arrays.dispatch import is_open
-from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
+from .._arrays.errors import DTypeError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
@@ -21,13 +21,16 @@ from .._arrays.library import (
     matmul_shared,
     moved,
     namespace,
+    owned,
     real_dtype,
     require_arrays,
 )
+from .._arrays.numbers import flag, whole
 from .._arrays.shapes import broadcast
 from .._arrays.sizes import STEPS
+from .._arrays.values import check_finite
 from .fold import in_chunks
-from .linear import linear_scan
+from .linear import checked_scan
 from .pairs import joined, real_rows
 from .segments import Segments, checked_segments
 from .summaries import Elementwise, through_segments
@@ -61,26 +64,45 @@ def diagonal_scan(
 
     Memory is that of the inputs, the outputs and one chunk of states; the backward computes a chunk again. Whether
     there are several inputs or outputs is told by Bb and C having one axis more than Ab.
-    Raises ShapeError, DTypeError, MixedArraysError.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN and inf), MixedArraysError.
 
     >>> import numpy, ssm_core
     >>> ssm_core.diagonal_scan(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1))[0]
     array([1.  , 1.5 , 1.75])
     """
-    arrays = {"u": u, "Ab": Ab, "Bb": Bb, "C": C, "initial": initial, "reset": reset}
-    require_arrays(
-        "diagonal_scan", **{n: x for n, x in arrays.items() if x is not None or n not in ("initial", "reset")}
-    )
-    xp = namespace("diagonal_scan", **arrays)
-    floating("diagonal_scan", u=u, Ab=Ab, Bb=Bb, C=C, initial=initial)
+    arrays = {"u": u, "Ab": Ab, "Bb": Bb, "C": C}
+    options: dict[str, Any] = {"reset": reset, "conj_pairs": conj_pairs, "per_step": per_step, "chunk": chunk}
+    y, state = _checked_scan("diagonal_scan", arrays, initial=initial, **options)
+    return in_dtype_of(u, y, namespace("diagonal_scan", u=u)), state
+
+
+def _checked_scan(
+    operation: str,
+    required: dict[str, Array],
+    *,
+    initial: Array | None = None,
+    reset: Array | None = None,
+    conj_pairs: bool = False,
+    per_step: bool = False,
+    chunk: int | None = None,
+) -> tuple[Array, Array]:
+    """`diagonal_scan` in the name of the operation that it is part of; without C, of one output that is not meant."""
+    arrays = required | {"initial": initial, "reset": reset}
+    require_arrays(operation, **{n: x for n, x in arrays.items() if x is not None or n in required})
+    xp = namespace(operation, **arrays)
+    floating(operation, **required, initial=initial)
     v = {name: computable(x, xp) for name, x in arrays.items() if x is not None and name != "reset"}
     shapes = describe(**v, reset=reset)
-    _check(v, conj_pairs, per_step, chunk, shapes)
-    L = u.shape[-1]
-    segments = checked_segments("diagonal_scan", shapes, None, L, reset=reset)
-    batch = _batch(v, segments.reset, int(per_step), shapes)
+    v.setdefault("C", v["Ab"])
+    conj_pairs, per_step = flag(operation, conj_pairs=conj_pairs), flag(operation, per_step=per_step)
+    chunk = None if chunk is None else whole(operation, chunk=chunk)
+    _check(operation, v, conj_pairs, per_step, shapes)
+    signals = ("u", "initial") if reset is None else ()  # which may hold anything before a reset
+    check_finite(operation, xp, **{n: x for n, x in v.items() if n in ("Ab", "Bb", "C", *signals)})
+    segments = checked_segments(operation, shapes, None, v["u"].shape[-1], reset=reset)
+    batch = _batch(operation, v, segments.reset, int(per_step))
     y, state = _diagonal_scan(v, segments.reset, batch, conj_pairs=conj_pairs, per_step=per_step, chunk=chunk)
-    return in_dtype_of(u, y, xp), state
+    return y, owned(state)
 
 
 def _diagonal_scan(
@@ -135,15 +157,19 @@ def diagonal_summary(
 ) -> Elementwise:
     """What these steps of `diagonal_scan` do to the state before them: (P, s) of x -> P x + s.
 
-    P = Ab_{T-1} ... Ab_0, or zero with a reset among them, and s (..., N) the last state from zero. Arguments and
-    errors are those of `diagonal_scan`; composition as in `chunk_summary`.
+    P = Ab_{T-1} ... Ab_0, or zero with a reset among them, and s (..., N) the last state from zero. Arguments are those
+    of `diagonal_scan`; composition as in `chunk_summary`.
+
+    Raises ShapeError, DTypeError, OptionError (chunk), MixedArraysError.
+    Source: Blelloch, Prefix sums and their applications, 1990, section 1.4.
 
     >>> import numpy, ssm_core
     >>> half = ssm_core.diagonal_summary(numpy.ones(3), numpy.asarray([0.5]), numpy.ones(1))
     >>> half.through, half.state
     (array([0.125]), array([1.75]))
     """
-    _, state = diagonal_scan(u, Ab, Bb, Ab, reset=reset, per_step=per_step, chunk=chunk)
+    arrays = {"u": u, "Ab": Ab, "Bb": Bb}
+    _, state = _checked_scan("diagonal_summary", arrays, reset=reset, per_step=per_step, chunk=chunk)
     xp, L = namespace("diagonal_summary", u=u), u.shape[-1]
     P = computable(Ab, xp)
     if per_step:
@@ -152,39 +178,37 @@ def diagonal_summary(
     return Elementwise(through_segments(P, Segments(L, reset), 1, xp), state)
 
 
-def _check(v: dict[str, Array], conj_pairs: bool, per_step: bool, chunk: Any, shapes: object) -> None:
+def _check(operation: str, v: dict[str, Array], conj_pairs: bool, per_step: bool, shapes: object) -> None:
     """Raise for arrays by name that do not fit each other, batch axes apart."""
     u, gate, B, C = v["u"], v["Ab"], v["Bb"], v["C"]
     for name, x in (("Bb", B), ("C", C)):
         if x.ndim - gate.ndim not in (0, 1):
-            raise ShapeError(f"diagonal_scan: {name} needs the {gate.ndim} axes of Ab, or one more ({shapes}).")
+            raise ShapeError(f"{operation}: {name} needs the {gate.ndim} axes of Ab, or one more ({shapes}).")
     several_inputs = B.ndim - gate.ndim
     if conj_pairs and is_complex(u):
         raise DTypeError(
-            f"diagonal_scan: u has dtype {u.dtype}, but a system of conj_pairs is a real one ({shapes}). Run it over "
+            f"{operation}: u has dtype {u.dtype}, but a system of conj_pairs is a real one ({shapes}). Run it over "
             f"the real and over the imaginary part."
         )
     if u.ndim < 1 + several_inputs or gate.ndim < 1 + int(per_step):
-        raise ShapeError(f"diagonal_scan: too few axes ({shapes}).")
+        raise ShapeError(f"{operation}: too few axes ({shapes}).")
     N, L = gate.shape[-1], u.shape[-1]
     if B.shape[-1 - several_inputs] != N or C.shape[-1] != N:
-        raise ShapeError(f"diagonal_scan: Bb and C must have the {N} states of Ab ({shapes}).")
+        raise ShapeError(f"{operation}: Bb and C must have the {N} states of Ab ({shapes}).")
     if several_inputs and u.shape[-2] != B.shape[-1]:
-        raise ShapeError(f"diagonal_scan: u has {u.shape[-2]} inputs but Bb has {B.shape[-1]} ({shapes}).")
+        raise ShapeError(f"{operation}: u has {u.shape[-2]} inputs but Bb has {B.shape[-1]} ({shapes}).")
     if "initial" in v and (v["initial"].ndim < 1 or v["initial"].shape[-1] != N):
-        raise ShapeError(f"diagonal_scan: initial must end with {N} states ({shapes}).")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise OptionError(f"diagonal_scan: chunk = {chunk!r} must be a whole number of at least 1 step.")
+        raise ShapeError(f"{operation}: initial must end with {N} states ({shapes}).")
     for name, x, tail in (("Ab", gate, 1), ("Bb", B, 1 + several_inputs), ("C", C, 1 + C.ndim - gate.ndim)):
         if per_step and x.shape[x.ndim - 1 - tail] not in (1, L):
-            raise ShapeError(f"diagonal_scan: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
+            raise ShapeError(f"{operation}: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
 
 
-def _batch(v: dict[str, Array], reset: Array | None, time: int, shapes: object) -> tuple[int, ...]:
+def _batch(operation: str, v: dict[str, Array], reset: Array | None, time: int) -> tuple[int, ...]:
     """The common batch axes."""
     gate, several_inputs = v["Ab"], v["Bb"].ndim - v["Ab"].ndim
     return broadcast(
-        "diagonal_scan",
+        operation,
         u=v["u"].shape[: v["u"].ndim - 1 - several_inputs],
         **{name: v[name].shape[: gate.ndim - 1 - time] for name in ("Ab", "Bb", "C")},
         initial=v["initial"].shape[:-1] if "initial" in v else (),
@@ -219,7 +243,7 @@ def gated_scan(
     if valid is not None:
         gate = xp.where(valid[..., None], gate, xp.ones_like(gate))
         drive = xp.where(valid[..., None], drive, xp.zeros_like(drive))
-    return linear_scan(gate, drive, axis=0, initial=state)
+    return checked_scan("linear_scan", gate, drive, axis=0, initial=state)
 
 
 def observed(C: Array, states: Array, several_outputs: bool | int, conj_pairs: bool, xp: Namespace) -> Array:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .._arrays.dispatch import dispatched, is_traced
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import (
@@ -23,7 +25,9 @@ from .._arrays.library import (
     namespace,
     require_arrays,
 )
+from .._arrays.numbers import flag, plain
 from .._arrays.shapes import broadcast
+from .._arrays.values import check_finite
 
 LONGEST_TRACED_LOOP = 64
 
@@ -41,13 +45,14 @@ def linear_scan(
     backend  "generic" for the readable reference loop; by default the framework's fused implementation
     returns  x, the broadcast shape of a and b; dtype what a, b and initial promote to, half precision as b's
 
-    The derivative is a scan in the other direction. Raises ShapeError, DTypeError, MixedArraysError, OptionError.
+    The derivative is a scan in the other direction. Raises ShapeError, DTypeError, MixedArraysError, OptionError,
+    DomainError (host values: NaN and inf).
 
     >>> import numpy, ssm_core
     >>> ssm_core.linear_scan(numpy.full(4, 0.5), numpy.ones(4), axis=0)
     array([1.   , 1.5  , 1.75 , 1.875])
     """
-    return checked_scan("linear_scan", a, b, axis, initial=initial, reverse=reverse, backend=backend)
+    return checked_scan("linear_scan", a, b, axis, initial=initial, reverse=reverse, backend=backend, values=True)
 
 
 def checked_scan(
@@ -59,8 +64,11 @@ def checked_scan(
     initial: Any = None,
     reverse: bool = False,
     backend: str | None = None,
+    values: bool = False,
 ) -> Array:
-    """`linear_scan` under the name of the operation that it is part of."""
+    """`linear_scan` under the name of the operation that it is part of; host values are checked if asked for."""
+    a, initial = (x.item() if isinstance(x, np.generic) else x for x in (a, initial))
+    reverse, axis = flag(operation, reverse=reverse), plain(axis)
     require_arrays(operation, b=b)
     xp = namespace(operation, a=a, b=b, initial=initial)
     if a is None or isinstance(a, bool):
@@ -82,6 +90,8 @@ def checked_scan(
                 f"{operation}: initial has more axes or sizes than a state {rest} ({describe(a=a, b=b)}, "
                 f"initial: {tuple(initial.shape)}). A state has the shape of b without axis {axis}."
             )
+    if values:
+        check_finite(operation, xp, a=a, b=b, initial=initial)
     given, dtype = b.dtype, compute_dtype(xp, a, b, initial)
     half = is_half(b) and dtype == xp.float32
     a, b, initial = (x if x is None else xp.astype(x, dtype, copy=False) for x in (a, b, initial))

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, device, dtype_name, moved, namespace, require_arrays, to_numpy
+from .._arrays.library import Array, Namespace, device, dtype_name, moved, namespace, owned, require_arrays, to_numpy
 from .._arrays.shapes import broadcast
 
 Signals = dict[str, Any]
@@ -35,6 +35,11 @@ class Segments:
     lengths: Array | None = None
     cu_seqlens: Array | None = None
 
+    @property
+    def cut(self) -> bool:
+        """Whether a row holds several sequences, which do not touch each other."""
+        return self.reset is not None or self.cu_seqlens is not None
+
     def count(self, batch: int) -> int:
         """How many sequences, each with a state, there are in a batch of so many rows."""
         return batch if self.cu_seqlens is None else int(self.cu_seqlens.shape[0]) - 1
@@ -43,14 +48,18 @@ class Segments:
         """Whether a step counts: bool (..., L), None where all do."""
         return None if self.lengths is None else steps_within(self.lengths, self.length, xp)
 
-    def masked(self, x: Array, axis: int, xp: Namespace) -> Array:
-        """x, with the batch axes of the lengths first and time on `axis`, with zeros beyond the lengths."""
+    def masked(self, x: Array, axis: int, xp: Namespace, fill: float = 0.0) -> Array:
+        """x, with the batch axes of the lengths first and time on `axis`, with zeros (or `fill`) beyond the lengths."""
         valid = self.valid(xp)
         if valid is None or self.lengths is None:
             return x
         shape = [*self.lengths.shape, *(1,) * (x.ndim - self.lengths.ndim)]
         shape[axis] = self.length
-        return xp.where(xp.reshape(valid, tuple(shape)), x, xp.zeros_like(x))
+        return xp.where(xp.reshape(valid, tuple(shape)), x, xp.full_like(x, fill) if fill else xp.zeros_like(x))
+
+    def all_masked(self, signals: Signals, axis: int, xp: Namespace) -> Signals:
+        """Signals by name, each `masked`."""
+        return {name: x if x is None else self.masked(x, axis, xp) for name, x in signals.items()}
 
     def part(self, start: int, stop: int, xp: Namespace) -> Segments:
         """Of the steps from start to stop."""
@@ -78,15 +87,16 @@ class Segments:
 
         Time is on `axis` of all signals and of y, the batch on axis 0. Packed sequences without states are one run that
         starts anew at each of them. With states, or `apart` (None: where cu_seqlens can be read), those of like
-        lengths make batches.
+        lengths make batches. States that are wanted, as `apart` says too, hold their own numbers alone.
         """
         if self.cu_seqlens is None:
-            return run(signals, initial, self)
+            y, states = run(signals, initial, self)
+            return y, owned(states) if apart else states
         present = {name: x for name, x in signals.items() if x is not None}
         xp = namespace(operation, **present)
         apart = not is_traced(self.cu_seqlens) if apart is None else apart
         if initial is None and not apart:
-            return run(signals, None, Segments(self.length, _starts(self.cu_seqlens, self.length, xp)))
+            return run(signals, None, Segments(self.length, starts_of(self.cu_seqlens, self.length, xp)))
         if is_traced(self.cu_seqlens):
             raise OptionError(
                 f"{operation}: packed sequences with states need cu_seqlens as known numbers, not under a trace. Make "
@@ -174,7 +184,7 @@ def _check_packing(
         )
 
 
-def _starts(cu_seqlens: Array, length: int, xp: Namespace) -> Array:
+def starts_of(cu_seqlens: Array, length: int, xp: Namespace) -> Array:
     """Whether a sequence begins at a step: bool (1, L)."""
     k = xp.arange(length, device=device(cu_seqlens))
     starts = xp.astype(cu_seqlens[:-1], k.dtype)

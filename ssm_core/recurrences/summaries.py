@@ -95,14 +95,17 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> Elementwise:
     """What a chunk of steps of `linear_scan` does to the state before it: (P, s) of x -> P x + s.
 
     P = a_{T-1} ... a_0 and s = the last state of linear_scan(a, b) from zero, both without axis.
-    Neighbors compose: first.then(second) is (P2 P1, P2 s1 + s2). Shapes, dtypes and errors as in linear_scan.
+    Neighbors compose: first.then(second) is (P2 P1, P2 s1 + s2). Shapes and dtypes as in linear_scan.
+
+    Raises ShapeError (a chunk of no steps, too), DTypeError, OptionError, MixedArraysError.
+    Source: Blelloch, Prefix sums and their applications, 1990, section 1.4.
 
     >>> import numpy, ssm_core
     >>> chunk = ssm_core.chunk_summary(numpy.full(3, 0.5), numpy.ones(3), axis=0)
     >>> chunk.through, chunk.state, chunk.then(chunk).after(numpy.asarray(64.0))
     (np.float64(0.125), array(1.75), np.float64(2.96875))
     """
-    states = checked_scan("chunk_summary", a, b, axis)
+    states = checked_scan("chunk_summary", a, b, axis, values=True)
     xp, length = namespace("chunk_summary", states=states), states.shape[axis]
     if length == 0:
         raise ShapeError(f"chunk_summary: a chunk needs at least one step ({describe(a=a, b=b)}).")

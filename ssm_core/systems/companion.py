@@ -14,15 +14,20 @@ def companion(system: Rational) -> Dense:
     So A = [-a_1 ... -a_N; I 0], B = (1, 0, ...) and C = (b_0, b_1, ...) with N = max(n, m - 1) states, and
     C A^l B is the impulse response.
     """
-    numerator, denominator = system.numerator, system.denominator
-    xp = namespace("companion", numerator=numerator, denominator=denominator)
-    rank = max(numerator.ndim, denominator.ndim)
-    b, a = (xp.reshape(x, ((1,) * (rank - x.ndim) + tuple(x.shape))) for x in (numerator, denominator))
-    b, a = b / a[..., :1], a / a[..., :1]
+    xp = namespace("companion", numerator=system.numerator, denominator=system.denominator)
+    b, a = coefficients(system, xp)
     N = max(b.shape[-1], a.shape[-1] - 1)
     B = xp.zeros((*a.shape[:-1], N), dtype=a.dtype, device=device(a))
     B = xp.concat([xp.ones_like(B[..., :1]), B[..., 1:]], axis=-1)
     return Dense(companion_matrix(a, N, xp), B, padded(b, N, xp), system.D, discrete=True)
+
+
+def coefficients(system: Rational, xp: Namespace) -> tuple[Array, Array]:
+    """Numerator and denominator of equally many axes, with a_0 = 1."""
+    numerator, denominator = system.numerator, system.denominator
+    rank = max(numerator.ndim, denominator.ndim)
+    b, a = (xp.reshape(x, ((1,) * (rank - x.ndim) + tuple(x.shape))) for x in (numerator, denominator))
+    return b / a[..., :1], a / a[..., :1]
 
 
 def companion_matrix(a: Array, N: int, xp: Namespace) -> Array:

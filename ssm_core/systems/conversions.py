@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.errors import DomainError, ShapeError
+from .._arrays.errors import DomainError, OptionError, ShapeError
 from .._arrays.library import (
     Array,
     Namespace,
@@ -20,12 +20,15 @@ from .._arrays.library import (
     conjugated,
     convert,
     device,
+    floating,
     matmul,
     namespace,
     real_dtype,
     to_complex,
     to_numpy,
 )
+from .._arrays.numbers import is_number, plain
+from .._arrays.values import check_finite
 from ..recurrences.pairs import joined, real_rows
 from . import records
 from .companion import companion
@@ -51,10 +54,16 @@ def to_dense(system: Any) -> Dense:
     array([[-1., -2.],
            [ 2., -1.]])
     """
-    system = records.as_system("to_dense", system, None)
+    return _as_dense("to_dense", system)
+
+
+def _as_dense(operation: str, system: Any) -> Dense:
+    """`to_dense` in the name of the operation that it is part of."""
+    system = records.as_system(operation, system, None)
     if isinstance(system, Dense):
         return system
-    system, xp = records.validated("to_dense", system)
+    system, xp = records.validated(operation, system)
+    check_finite(operation, xp, **records.present_arrays(system))
     return companion(system) if isinstance(system, Rational) else dense_form(system, xp)
 
 
@@ -103,11 +112,14 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
     >>> ssm_core.to_diagonal((A, numpy.ones(2), numpy.ones(2)))[0].poles
     array([-1.+0.j, -2.+0.j])
     """
-    dense: Any = to_dense(system)
+    if not is_number(plain(max_condition)):
+        raise OptionError(f"to_diagonal: max_condition = {max_condition!r} must be a number.")
+    dense: Any = _as_dense("to_diagonal", system)
     dense, xp = records.validated("to_diagonal", dense)
+    check_finite("to_diagonal", xp, **records.present_arrays(dense))
     A = to_numpy(dense.A)
     poles, V = np.linalg.eig(A.astype(complex))
-    condition = float(np.max(np.linalg.cond(V), initial=0.0))
+    condition = float(np.max(np.linalg.cond(V), initial=0.0)) if V.size else 1.0
     if not condition <= max_condition:
         raise DomainError(
             f"to_diagonal: the eigenvectors of A (shape {tuple(A.shape)}) have condition number {condition:.1e} > "
@@ -145,7 +157,9 @@ def eigenvector_condition(A: Array) -> float:
     >>> ssm_core.eigenvector_condition(ssm_core.hippo("legs", 32)[0]) > 1e12
     True
     """
-    namespace("eigenvector_condition", A=A)
+    xp = namespace("eigenvector_condition", A=A)
+    floating("eigenvector_condition", A=A)
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise ShapeError(f"eigenvector_condition: A must be one square matrix (A: {tuple(A.shape)}).")
+    check_finite("eigenvector_condition", xp, A=A)
     return float(np.linalg.cond(np.linalg.eig(to_numpy(A).astype(complex))[1]))

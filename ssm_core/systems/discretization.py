@@ -19,6 +19,7 @@ from .._arrays.library import (
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag, is_number, plain
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite, check_positive
 from . import records
@@ -63,7 +64,7 @@ def discretize(
     system, xp = records.validated("discretize", system)
     dt = validated_dt("discretize", system, dt, xp)
     system = records.as_precise_as(system, dt, xp)
-    check_system_values("discretize", xp, system, dt, check_values)
+    check_system_values("discretize", xp, system, dt, flag("discretize", check_values=check_values))
     return discretized(system, dt, method, alpha, xp)
 
 
@@ -75,7 +76,7 @@ def check_method(operation: str, system: Any, dt: Any, method: str, alpha: float
         takers = " and ".join(repr(name) for name, record in METHODS.items() if record.needs_alpha)
         needs = "needs alpha=, such as alpha=0.5" if alpha is None else f"takes no alpha; only {takers} does"
         raise OptionError(f"{operation}: method {method!r} {needs}.")
-    if alpha is not None and (not isinstance(alpha, int | float) or not 0 <= alpha <= 1):
+    if alpha is not None and not (is_number(plain(alpha)) and 0 <= plain(alpha) <= 1):
         raise DomainError(f"{operation}: alpha = {alpha!r} must lie in [0, 1].")
     if system.discrete and (dt is not None or operation == "discretize"):
         raise OptionError(f"{operation}: the system is discrete already, so it takes no dt (dt: {dt!r}).")
@@ -92,10 +93,11 @@ def check_system_values(operation: str, xp: Namespace, system: Any, dt: Any, alw
 
 def validated_dt(operation: str, system: Any, dt: Any, xp: Namespace) -> Any:
     """dt with one axis a batch axis (and one for the states, size 1 or N, if the system is Diagonal), or a number."""
+    dt = dt.item() if isinstance(dt, np.generic) else dt
     if isinstance(dt, bool | complex | str):
         raise DTypeError(f"{operation}: dt is a {type(dt).__name__} ({dt!r}), but must be a real number or an array.")
     if dt is None or isinstance(dt, int | float):
-        return dt.item() if isinstance(dt, np.generic) else dt
+        return dt
     require_arrays(operation, dt=dt)
     arrays = {name: getattr(system, name) for name in records.array_fields(type(system))}
     namespace(operation, dt=dt, **arrays)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.errors import DTypeError, MissingPackageError, ShapeError, describe
+from .._arrays.errors import DomainError, DTypeError, MissingPackageError, OptionError, ShapeError, describe
 from .._arrays.library import Array, complex_dtype, convert, is_array, resolve, to_numpy
-from .._arrays.values import check_finite
+from .._arrays.values import check_finite, check_positive
 from . import records
 from .companion import companion
 from .conversions import dense_form
@@ -27,12 +27,13 @@ Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 SMALLEST = 1e-6  # relative to the largest, the singular values of A below which it counts as singular
 
 
-def to_scipy(system: Any) -> Any:
+def to_scipy(system: Any, *, dt: float | None = None) -> Any:
     """A system as a `scipy.signal.StateSpace`, with the outputs that SciPy computes.
 
-    discrete: C' = C A, D' = D + C B, sampling time unspecified (dt=True);   continuous: as it is
+    discrete: C' = C A, D' = D + C B, sampling time dt;   continuous: as it is
 
     system   Dense, Diagonal, DPLR, Rational or a discrete tuple (A, B, C[, D]), of any library, without batch axes
+    dt       the sampling time of a discrete system; unspecified (dt=True) if None. None for a continuous one
     returns  scipy.signal.StateSpace: A (N, N), B (N, P), C (M, N), D (M, P), detached from gradients
 
     Conjugate pairs become a real system of twice as many states, as in `to_dense`; other complex systems stay complex.
@@ -46,10 +47,11 @@ def to_scipy(system: Any) -> Any:
     """
     signal = _imported("scipy.signal", "to_scipy", "scipy")
     matrices, discrete = _delayed("to_scipy", system)
-    return signal.StateSpace(*matrices, dt=True) if discrete else signal.StateSpace(*matrices)
+    time = _sampling_time("to_scipy", discrete, dt)
+    return signal.StateSpace(*matrices, dt=time) if discrete else signal.StateSpace(*matrices)
 
 
-def from_scipy(statespace: Any, *, xp: Any = None, dtype: Any = None, device: Any = None) -> Dense:
+def from_scipy(statespace: Any, *, xp: Any = None, dtype: Any = None, device: Any = None) -> Dense | Rational:
     """The Dense system of a `scipy.signal.StateSpace`, with the same output at every step.
 
     discrete: C = C' A^-1, D = D' - C B, or with the delayed output as further states;   continuous: as it is
@@ -61,8 +63,10 @@ def from_scipy(statespace: Any, *, xp: Any = None, dtype: Any = None, device: An
     returns     Dense, discrete if statespace is: A (N, N), B (N[, P]), C ([M, ]N), D ([M][, P]); one input or output
                 loses its axis
 
-    A that is singular to 6 digits keeps its states where a C with C A = C' exists, as it does for what `to_scipy`
-    made, and else has M more. The sampling time is not kept.
+    A discrete transfer function, or zeros and poles, of one input and output becomes Rational, in powers of z^-1: a
+    state space of its coefficients would lose the digits of a narrow filter. A that is singular to 6 digits keeps its
+    states where a C with C A = C' exists, as it does for what `to_scipy` made, and else has M more.
+    The sampling time is not kept: `statespace.dt` tells it.
     Raises DTypeError, DomainError, OptionError, MissingPackageError (xp).
 
     >>> import numpy, scipy.signal, ssm_core
@@ -75,15 +79,22 @@ def from_scipy(statespace: Any, *, xp: Any = None, dtype: Any = None, device: An
             f"from_scipy: a {type(statespace).__name__} is no system of scipy.signal. "
             "Pass a scipy.signal.StateSpace, TransferFunction or ZerosPolesGain."
         )
-    return _same_step("from_scipy", statespace.to_ss(), statespace.dt is not None, xp, dtype, device)
+    discrete = statespace.dt is not None
+    if discrete and not hasattr(statespace, "A"):
+        fraction = statespace.to_tf()
+        if np.ndim(fraction.num) == 1:
+            return _fraction("from_scipy", fraction.num, fraction.den, xp, dtype, device)
+    return _same_step("from_scipy", statespace.to_ss(), discrete, xp, dtype, device)
 
 
-def to_control(system: Any) -> Any:
+def to_control(system: Any, *, dt: float | None = None) -> Any:
     """A system as a `control.StateSpace` of python-control, as `to_scipy` makes one of SciPy.
 
-    discrete: C' = C A, D' = D + C B, sampling time unspecified (dt=True);   continuous: as it is
+    discrete: C' = C A, D' = D + C B, sampling time dt;   continuous: as it is
 
     system   Dense, Diagonal, DPLR, Rational or a discrete tuple (A, B, C[, D]), of any library, without batch axes
+    dt       the sampling time of a discrete system, which python-control plots frequencies by; unspecified
+             (dt=True) if None. None for a continuous one
     returns  control.StateSpace: A (N, N), B (N, P), C (M, N), D (M, P), detached from gradients
 
     python-control holds real systems only: complex ones are an error, unless they are conjugate pairs.
@@ -96,10 +107,10 @@ def to_control(system: Any) -> Any:
             "to_control: the system is complex, but python-control holds real systems only. "
             "Store conjugate poles as pairs: Diagonal(poles, B, C, D, conj_pairs=True)."
         )
-    return control.ss(*matrices, dt=True if discrete else 0)
+    return control.ss(*matrices, dt=_sampling_time("to_control", discrete, dt))
 
 
-def from_control(statespace: Any, *, xp: Any = None, dtype: Any = None, device: Any = None) -> Dense:
+def from_control(statespace: Any, *, xp: Any = None, dtype: Any = None, device: Any = None) -> Dense | Rational:
     """The Dense system of a `control.StateSpace` or `TransferFunction` of python-control, as `from_scipy` makes one.
 
     discrete: C = C' A^-1, D = D' - C B, or with the delayed output as further states;   continuous: as it is
@@ -111,6 +122,7 @@ def from_control(statespace: Any, *, xp: Any = None, dtype: Any = None, device: 
     returns     Dense, discrete if statespace is: A (N, N), B (N[, P]), C ([M, ]N), D ([M][, P]); one input or output
                 loses its axis
 
+    A discrete TransferFunction of one input and output becomes Rational, in powers of z^-1.
     Raises DTypeError, DomainError, OptionError, MissingPackageError.
     """
     if not hasattr(statespace, "dt"):
@@ -118,8 +130,26 @@ def from_control(statespace: Any, *, xp: Any = None, dtype: Any = None, device: 
             f"from_control: a {type(statespace).__name__} is no system of python-control. "
             "Pass a control.StateSpace or control.TransferFunction."
         )
+    if statespace.dt and all(hasattr(statespace, name) for name in ("num_list", "den_list")):
+        (num, *more), *rows = statespace.num_list
+        if not more and not rows:
+            return _fraction("from_control", num, statespace.den_list[0][0], xp, dtype, device)
     found = statespace if hasattr(statespace, "A") else _imported("control", "from_control", "control").ss(statespace)
     return _same_step("from_control", found, bool(found.dt), xp, dtype, device)
+
+
+def _sampling_time(operation: str, discrete: bool, dt: Any) -> Any:
+    """What both packages call dt: a time, True for an unknown one, 0 for a continuous system."""
+    if not discrete:
+        if dt is not None:
+            raise OptionError(f"{operation}: the system is continuous, so it has no sampling time (dt: {dt!r}).")
+        return 0
+    if dt is None:
+        return True
+    if isinstance(dt, bool) or not isinstance(dt, int | float | np.integer | np.floating):
+        raise DTypeError(f"{operation}: dt is a {type(dt).__name__} ({dt!r}), but must be a number.")
+    check_positive(operation, np, dt=float(dt))
+    return float(dt)
 
 
 def _imported(module: str, operation: str, package: str) -> Any:
@@ -139,7 +169,8 @@ def _imported(module: str, operation: str, package: str) -> Any:
 
 def _delayed(operation: str, system: Any) -> tuple[Matrices, bool]:
     """The matrices in the delayed form, and whether they are discrete."""
-    system = records.as_system(operation, system, None)
+    system = records.as_system(operation, system, None, np)
+    system = records.map_arrays(lambda x: _given(operation, x), system)
     system, xp = records.validated(operation, system)
     if not isinstance(system, Rational):
         check_output(operation, system)
@@ -158,17 +189,21 @@ def _delayed(operation: str, system: Any) -> tuple[Matrices, bool]:
     return ((A, B, C @ A, D + C @ B) if system.discrete else (A, B, C, D)), system.discrete
 
 
+def _given(operation: str, x: Any) -> Any:
+    """Lists, numbers and NumPy's integers as floating arrays, as both packages take them."""
+    whole = isinstance(x, np.ndarray) and x.dtype.kind in "iu"
+    if whole or isinstance(x, list | tuple):
+        return convert(np.asarray(x, float) if whole else x, resolve(None, operation), operation=operation)
+    return x
+
+
 def _direct(operation: str, system: Any, ports: tuple[int, int]) -> np.ndarray:
     """D as (M, P)."""
     if system.D is None:
         return np.zeros(ports)
-    D = _double(system.D) if is_array(system.D) else np.asarray(system.D, dtype=float)
+    D = _double(system.D) if is_array(system.D) else np.asarray(system.D)
     if D.ndim == 0:
-        if ports[0] != ports[1]:
-            raise ShapeError(
-                f"{operation}: D = {system.D!r} is one number, but the system has {ports[1]} inputs and "
-                f"{ports[0]} outputs."
-            )
+        records.check_ports(operation, system.D, ports[1], ports[0])
         return D * np.eye(ports[0])
     D = D[..., None] if records.inputs(system, 0) is None else D
     D = D[..., None, :] if records.outputs(system, 0) is None else D
@@ -197,6 +232,25 @@ def _same_step(operation: str, found: Any, discrete: bool, xp: Any, dtype: Any, 
         return convert(np.asarray(x), library, kind, device)
 
     return Dense(placed(A), placed(B), placed(C), placed(D), discrete=discrete)
+
+
+def _fraction(operation: str, numerator: Any, denominator: Any, xp: Any, dtype: Any, device: Any) -> Rational:
+    """b(z)/a(z) in powers of z, the highest first: shifted to powers of z^-1, with no power of z left over."""
+    library = resolve(xp, operation)
+    b, a = (np.trim_zeros(_double(np.atleast_1d(np.asarray(x))), "f") for x in (numerator, denominator))
+    b = b if b.size else np.zeros(1)
+    check_finite(operation, np, numerator=b, denominator=a)
+    if b.size > a.size:
+        raise DomainError(
+            f"{operation}: the numerator has degree {b.size - 1}, more than the denominator's {a.size - 1}."
+        )
+    b = np.concatenate([np.zeros(a.size - b.size), b])
+
+    def placed(x: np.ndarray) -> Array:
+        kind = complex_dtype(dtype, library) if dtype is not None and np.iscomplexobj(x) else dtype
+        return convert(x, library, kind, device)
+
+    return Rational(placed(b / a[0]), placed(a / a[0]))
 
 
 def _undelayed(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> Matrices:

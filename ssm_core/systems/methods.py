@@ -28,7 +28,7 @@ from typing import Any
 
 from .._arrays.library import Array, Namespace, device, dtype_name, exp, is_complex, matmul
 from .._arrays.shapes import broadcast
-from ..functions.matrix_exponential import expm
+from ..functions.matrix_exponential import balance, exponential
 from ..functions.special import phi1
 from .records import DPLR
 
@@ -112,7 +112,7 @@ def _line_dense(z: Array, b: Array, xp: Namespace) -> tuple[Array, ...]:
 
 
 def _impulses_dense(z: Array, b: Array, xp: Namespace) -> tuple[Array, ...]:
-    return expm(z), b
+    return exponential(z), b
 
 
 def _exponentials(z: Array, b: Array, count: int, xp: Namespace) -> tuple[Array, ...]:
@@ -120,11 +120,14 @@ def _exponentials(z: Array, b: Array, count: int, xp: Namespace) -> tuple[Array,
 
     exp [[z, b, 0], [0, 0, 1], [0, 0, 0]] = [[e^z, phi1(z) b, phi2(z) b], ...]    (count 2)
 
-    The columns of b enter at a size near 1, so that scaling and digits do not depend on the unit of the input.
+    The states are balanced and the columns of b enter at a size near 1, so that scaling and digits do not depend on
+    the units of states, input and time.
     """
     n, p = b.shape[-2:]
     batch = broadcast("discretize", A=z.shape[:-2], B=b.shape[:-2])
     dtype = xp.result_type(z.dtype, b.dtype)
+    d = balance(z, xp)
+    z, b = z * (xp.matrix_transpose(d) / d), b / d
     size = _sizes(b, xp)
 
     def spread(x: Array) -> Array:
@@ -136,8 +139,9 @@ def _exponentials(z: Array, b: Array, count: int, xp: Namespace) -> tuple[Array,
     one = spread(xp.eye((count - 1) * p, dtype=dtype, device=device(b)))
     top = xp.concat([spread(z), spread(b / size), zeros(n, (count - 1) * p)], axis=-1)
     shift = xp.concat([zeros((count - 1) * p, n + p), one], axis=-1)
-    E = expm(xp.concat([top, shift, zeros(p, n + count * p)], axis=-2))[..., :n, :]
-    return E[..., :n], *(E[..., n + k * p : n + (k + 1) * p] * size for k in range(count))
+    E = exponential(xp.concat([top, shift, zeros(p, n + count * p)], axis=-2))[..., :n, :]
+    inputs = (d * E[..., n + k * p : n + (k + 1) * p] * size for k in range(count))
+    return E[..., :n] * (d / xp.matrix_transpose(d)), *inputs
 
 
 def _sizes(b: Array, xp: Namespace) -> Array:

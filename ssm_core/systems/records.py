@@ -27,8 +27,10 @@ from .._arrays.library import (
     is_array,
     is_complex,
     namespace,
+    refuse_foreign,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 
 
@@ -131,6 +133,11 @@ def array_fields(cls: Any) -> tuple[str, ...]:
     return cls.ARRAYS
 
 
+def present_arrays(system: Any) -> dict[str, Array]:
+    """The arrays that a system has, by their names."""
+    return {name: x for name in system.ARRAYS if (x := getattr(system, name)) is not None}
+
+
 def state_axes(system: System) -> int:
     """How many trailing axes of the first field are no batch axes."""
     return system.STATE_AXES
@@ -149,6 +156,7 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
             raise ShapeError(f"{operation}: a system tuple has 2 to 4 members (A, B[, C[, D]]), not {len(system)}.")
         if xp is None:
             for name, x in zip("ABCD", system, strict=False):
+                refuse_foreign(operation, name, type(x))
                 if x is not None and not is_array(x) and not (name == "D" and isinstance(x, int | float)):
                     raise DTypeError(
                         f"{operation}: {name} is a {type(x).__name__}, not an array. "
@@ -160,6 +168,7 @@ def as_system(operation: str, system: Any, dt: Any, xp: Any = None) -> System:
             f"{operation}: a {type(system).__name__} is no system. "
             "Pass Dense, Diagonal, DPLR, Rational or a tuple (A, B[, C[, D]])."
         )
+    flag(operation, **{name: getattr(system, name) for name in FLAGS if hasattr(system, name)})
     return system
 
 
@@ -253,8 +262,17 @@ def _check_direct(operation: str, system: Any, rank: int, given: object) -> None
     if system.D.ndim:
         broadcast(operation, D=system.D.shape[:rank], system=state_field(system).shape[:rank], B=system.B.shape[:rank])
     sizes = [n for n in (outputs(system, rank), inputs(system, rank)) if n is not None]
-    if system.D.ndim and any(d not in (1, n) for d, n in zip(system.D.shape[rank:], sizes, strict=True)):
+    if system.D.ndim and any(d != n for d, n in zip(system.D.shape[rank:], sizes, strict=True)):
         raise ShapeError(f"{operation}: D must end with {tuple(sizes)}, outputs and inputs ({given}).")
+
+
+def check_ports(operation: str, D: Any, P: int | None, M: int | None) -> None:
+    """Raise where one number stands for D of a system whose inputs are more or fewer than its outputs."""
+    if (P or 1) != (M or 1):
+        raise ShapeError(
+            f"{operation}: D = {D!r} is one number, which means D times the identity, but the system has {P or 1} "
+            f"inputs and {M or 1} outputs. Give D with {M or 1} x {P or 1} entries."
+        )
 
 
 def state_field(system: Any) -> Array:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
@@ -13,9 +16,11 @@ from .._arrays.library import (
     matmul,
     moved,
     namespace,
+    readable,
     real_floating,
     require_arrays,
     to_complex,
+    to_numpy,
 )
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite
@@ -23,8 +28,10 @@ from ..functions.eigenvalues import eigvals
 from ..systems import records
 from ..systems.conversions import dense_form
 from ..systems.discretization import check_system_values
-from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output
+from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output, check_ports
 from .rational import rational_poles, rational_response
+
+NEAR = 1e-3  # to a pole, relative to the largest: Woodbury's identity loses three digits
 
 
 def frequency_response(system: Any, omega: Array) -> Array:
@@ -37,6 +44,7 @@ def frequency_response(system: Any, omega: Array) -> Array:
     returns  complex (..., W), with several outputs and inputs (...[, M][, P], W)
 
     The discrete form is the Fourier transform of the kernel: sum_l K_l e^-iwl.
+    At a pole it is inf.
     Raises ShapeError, DTypeError, OptionError, MixedArraysError.
 
     >>> import numpy, ssm_core
@@ -65,9 +73,20 @@ def frequency_response(system: Any, omega: Array) -> Array:
     H = _RESPONSES[type(system)](system, B, C, z, xp)  # (..., M, P, W)
     H = H if P is not None else H[..., 0, :]
     H = H if M is not None else (H[..., 0, :, :] if P is not None else H[..., 0, :])
-    if system.D is None:
-        return H
-    return H + (system.D[..., None] if is_array(system.D) and system.D.ndim else system.D)
+    return H if system.D is None else H + _direct(system, P, M, xp)
+
+
+def _direct(system: Any, P: int | None, M: int | None, xp: Namespace) -> Any:
+    """D as (...[, M][, P], 1); a number stands for that many times the identity."""
+    D = system.D
+    if is_array(D) and D.ndim:
+        return D[..., None]
+    if P is None and M is None:
+        return D
+    check_ports("frequency_response", D, P, M)
+    one = xp.eye(M or 1, P or 1, dtype=system.B.dtype, device=device(system.B))
+    one = one if P is not None else one[:, 0]
+    return D * (one if M is not None else one[0, ...])[..., None]
 
 
 def _diagonal_response(system: Diagonal | DPLR, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
@@ -98,7 +117,42 @@ def _dplr_response(system: DPLR, B: Array, C: Array, z: Array, xp: Namespace) ->
     G = moved(G, -1, -3, xp)
     one = xp.eye(R, dtype=G.dtype, device=device(G))
     left = G[..., M:, P:] + (one / z[:, None, None] if system.discrete else one)
-    return moved(G[..., :M, :P] - xp.matmul(G[..., :M, P:], xp.linalg.solve(left, G[..., M:, :P])), -3, -1, xp)
+    x, singular = _solved(left, G[..., M:, :P], xp)
+    H = moved(_at_poles(G[..., :M, :P] - xp.matmul(G[..., :M, P:], x), singular, xp), -3, -1, xp)
+    return _with_dense(system, H, B, C, z, xp) if readable(z) and readable(system.poles) else H
+
+
+def _with_dense(system: DPLR, H: Array, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
+    """H, by the full matrix at frequencies near poles of the diagonal part, where Woodbury's identity is inf - inf."""
+    p, at = to_numpy(system.poles), to_numpy(z)
+    p = np.concatenate([p, p.conj()], axis=-1) if system.conj_pairs else p
+    p = p.reshape(-1, 1)
+    distance = np.abs(1 - p * at) if system.discrete else np.abs(at - p) / np.max(np.abs(p), initial=1e-30)
+    near = np.nonzero(np.min(distance, axis=0, initial=1.0) < NEAR)[0]
+    if not near.size:
+        return H
+    order = np.arange(at.size)
+    order[near] = at.size + np.arange(near.size)
+    near, order = (xp.asarray(k, device=device(z)) for k in (near, order))
+    dense = dense_form(replace(system, B=B, C=C, D=None), xp)
+    exact = _dense_response(dense, dense.B, dense.C, xp.take(z, near, axis=0), xp)
+    shape = (*broadcast("frequency_response", a=H.shape[:-1], b=exact.shape[:-1]),)
+    both = [xp.broadcast_to(x, (*shape, x.shape[-1])) for x in (H, exact)]
+    return xp.take(xp.concat(both, axis=-1), order, axis=-1)
+
+
+def _solved(left: Array, right: Array, xp: Namespace) -> tuple[Array, Array]:
+    """left^-1 right, and where left is singular (..., 1, 1); there the result is anything."""
+    if left.shape[-1] == 0:
+        return right, xp.zeros((*left.shape[:-2], 1, 1), dtype=xp.bool, device=device(left))
+    singular = (xp.linalg.slogdet(left)[0] == 0)[..., None, None]
+    one = xp.eye(left.shape[-1], dtype=left.dtype, device=device(left))
+    return xp.linalg.solve(xp.where(singular, one, left), right), singular
+
+
+def _at_poles(H: Array, singular: Array, xp: Namespace) -> Array:
+    """H with inf where it has a pole."""
+    return xp.where(singular, xp.full_like(H, xp.inf), H)
 
 
 def _as_wide(x: Array, other: Array, xp: Namespace) -> Array:
@@ -112,8 +166,10 @@ def _dense_response(system: Dense, B: Array, C: Array, z: Array, xp: Namespace) 
     one = xp.eye(A.shape[-1], dtype=A.dtype, device=device(A))
     z = z[:, None, None]
     left = one - A * z if system.discrete else one * z - A
-    x = xp.linalg.solve(left, xp.broadcast_to(to_complex(B, xp)[..., None, :, :], (*left.shape[:-1], B.shape[-1])))
-    return moved(matmul(C[..., None, :, :], x, xp), -3, -1, xp)
+    batch = broadcast("frequency_response", A=left.shape[:-3], B=B.shape[:-2])
+    B = xp.broadcast_to(to_complex(B, xp)[..., None, :, :], (*batch, *left.shape[-3:-1], B.shape[-1]))
+    x, singular = _solved(xp.broadcast_to(left, (*batch, *left.shape[-3:])), B, xp)
+    return moved(_at_poles(matmul(C[..., None, :, :], x, xp), singular, xp), -3, -1, xp)
 
 
 _RESPONSES: dict[type, Any] = {Diagonal: _diagonal_response, Dense: _dense_response, DPLR: _dplr_response}
@@ -136,6 +192,7 @@ def poles(system: Any) -> Array:
         return eigvals(system.A if isinstance(system, Dense) else dense_form(system, xp).A)
     if isinstance(system, Rational):
         system, xp = records.validated("poles", system)
+        check_system_values("poles", xp, system, None, False)
         return rational_poles(system, xp)
     system, xp = records.validated("poles", system)
     check_system_values("poles", xp, system, None, False)

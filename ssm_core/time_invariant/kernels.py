@@ -10,6 +10,7 @@ import numpy as np
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, OptionError, unknown
 from .._arrays.library import Array, Namespace, convert, resolve, to_numpy
+from .._arrays.numbers import flag, whole
 from .._arrays.values import overflow_ignored
 from ..systems import records
 from ..systems.companion import companion
@@ -18,6 +19,7 @@ from ..systems.discretization import check_method, check_system_values, discreti
 from ..systems.methods import METHODS
 from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output
 from .cauchy import cauchy_kernel
+from .conditioning import check_magnification
 from .krylov import DensePropagator
 from .rational import impulse_response
 from .vandermonde import DiagonalPropagator
@@ -62,8 +64,9 @@ def kernel(
     if xp is not None:
         xp = resolve(xp, "kernel")
         system = records.converted(system, xp, "kernel")
-        dt = dt if dt is None or isinstance(dt, int | float) else convert(dt, xp)
-    check_length("kernel", length)
+        dt = dt if dt is None or isinstance(dt, int | float | np.generic) else convert(dt, xp)
+    length = check_length("kernel", length)
+    check_values = flag("kernel", check_values=check_values)
     check_method("kernel", system, dt, method, alpha)
     system, xp = records.validated("kernel", system)
     dt = validated_dt("kernel", system, dt, xp)
@@ -71,17 +74,19 @@ def kernel(
     system = state_space(system)
     check_output("kernel", system)
     algorithm = chosen_algorithm("kernel", system, method, algorithm)
-    check_system_values("kernel", xp, system, dt, check_values)
+    check_system_values("kernel", xp, system, dt, flag("kernel", check_values=check_values))
+    if isinstance(system, CompanionForm):
+        check_magnification("kernel", system.rational, length, check_values)
     with overflow_ignored(system.B):
         discrete, logarithms = _sampled(system, dt, method, alpha, xp)
-        K = _ALGORITHMS[algorithm](discrete, logarithms, int(length), xp)
-    check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), int(length), check_values)
+        K = _ALGORITHMS[algorithm](discrete, logarithms, length, xp)
+    check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), length, check_values)
     return K
 
 
 def chosen_algorithm(operation: str, system: Any, method: str, algorithm: str | None) -> str:
     """The algorithm to take; raises where the one asked for does not fit what the system is once it is discrete."""
-    if algorithm is not None and algorithm not in _ALGORITHMS:
+    if algorithm is not None and (not isinstance(algorithm, str) or algorithm not in _ALGORITHMS):
         raise unknown(operation, "algorithm", algorithm, _ALGORITHMS)
     kind, becomes = type(system), type(system)
     if not system.discrete:
@@ -117,12 +122,14 @@ def state_space(system: Any) -> Any:
     return CompanionForm(form.A, form.B, form.C, form.D, discrete=True, rational=system)
 
 
-class _CompanionPropagator(DensePropagator):
+class _FilterPropagator:
     """Of a rational system, whose kernel is its impulse response."""
 
+    several_inputs = several_outputs = False
+
     def __init__(self, system: CompanionForm, logarithms: None, xp: Namespace) -> None:
-        super().__init__(system, logarithms, xp)
         self.rational: Any = system.rational
+        self.xp = xp
 
     def kernel(self, length: int) -> Array:
         return impulse_response(self.rational.numerator, self.rational.denominator, length, self.xp)
@@ -154,7 +161,7 @@ def propagator(system: Any, logarithms: Any, xp: Namespace) -> Any:
 _PROPAGATORS: dict[type, Any] = {
     Diagonal: DiagonalPropagator,
     Dense: DensePropagator,
-    CompanionForm: _CompanionPropagator,
+    CompanionForm: _FilterPropagator,
 }
 
 
@@ -191,14 +198,22 @@ def check_growth(operation: str, xp: Namespace, result: Array, make: Any, length
     A = to_numpy(discrete.poles if isinstance(discrete, Diagonal) else discrete.A)
     poles = np.ravel(A if isinstance(discrete, Diagonal) else np.linalg.eigvals(A))
     largest = poles[np.argmax(np.abs(poles))]
+    size = f"Its largest discrete pole is {largest:.6g}, of modulus {abs(largest):.6g}"
+    if abs(largest) <= 1:
+        raise DomainError(
+            f"{operation}: the result overflows within {length} steps, though the poles lie within the circle. {size}: "
+            f"inputs or coefficients are too large, or powers of a matrix of norm {_norm(A):.1e} are."
+        )
     raise DomainError(
-        f"{operation}: the result overflows within {length} steps: the system is unstable. Its largest discrete pole "
-        f"is {largest:.6g}, of modulus {abs(largest):.6g}; the modulus to the power of {length} must stay finite."
+        f"{operation}: the result overflows within {length} steps: the system is unstable. {size}; "
+        f"the modulus to the power of {length} must stay finite."
     )
 
 
-def check_length(operation: str, length: Any) -> None:
-    if isinstance(length, bool) or not isinstance(length, int | np.integer):
-        raise OptionError(f"{operation}: length is {length!r}, but must be a whole number of steps.")
-    if length < 1:
-        raise OptionError(f"{operation}: length = {length} must be at least 1.")
+def _norm(A: np.ndarray) -> float:
+    return float(np.max(np.abs(A), initial=0.0))
+
+
+def check_length(operation: str, length: Any) -> int:
+    """The length as Python's number; raises unless it is a whole number of steps."""
+    return whole(operation, length=length)

@@ -1,13 +1,13 @@
 """Rational systems: b(z)/a(z) in powers of z^-1, their impulse response, companion form and transfer function.
 
-The impulse response h solves a * h = b. With at most 32 coefficients it is the kernel of the companion form, by
-doubling of Krylov sequences; with more it is a quotient of power series, in blocks: S taps fix the next T by
+The impulse response h solves a * h = b, by the recurrence in blocks (`recursive`). Where sum_{j>=1} |a_j| <= 1 no power
+of the companion matrix grows: then it is the kernel of the companion form by doubling of Krylov sequences, or with more
+than 32 coefficients a quotient of power series, in longer blocks. There S taps fix the next T by
 
-    h_{S..S+T-1} = g * (b - a * h_{0..S-1})_{S..S+T-1},   g = 1/a,
+    h_{S..S+T-1} = g * r,   r = (b - a * h_{0..S-1})_{S..S+T-1},   g = 1/a
 
-where the bracket needs only the last m - 1 taps. The taps of g itself come by doubling, S = T. Newton's iteration,
-g (2 - a g), is the same formula with a bracket over all lags, whose rounding errors a 1/a that does not decay blows up;
-here they meet taps of their own size.
+where r needs only the last m - 1 taps. The taps of g itself come by doubling, S = T. With more than 512 coefficients
+the quotient serves all systems, but then h <- h + g * (r - a * h) takes back what a large 1/a makes of roundings.
 
 Source: Parnichkun, Massaroli, Moro, Smith, Hasani, Lechner, An, Re, Asama, Ermon, Suzuki, Yamashita and Poli,
 State-free inference of state-space models: the transfer function approach, 2024, https://arxiv.org/abs/2405.06147.
@@ -16,16 +16,31 @@ Division of series: Kung, On computing reciprocals of power series, 1974.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from .._arrays.dispatch import dispatched
 from .._arrays.errors import OptionError, unknown
-from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, is_complex, padded, to_complex
+from .._arrays.library import (
+    Array,
+    Namespace,
+    compute_dtype,
+    device,
+    is_array,
+    is_complex,
+    padded,
+    readable,
+    to_complex,
+)
 from .._arrays.shapes import broadcast
 from ..functions.convolution import fast_length, fft_pair
 from ..functions.eigenvalues import eigvals
 from ..systems.companion import companion, companion_matrix
 from ..systems.records import Rational
 from .krylov import DensePropagator
+from .recursive import recursive_filter
 
 SHORT = 32  # coefficients up to which matrix products are faster than FFTs, and more exact
+LONG = 512  # coefficients up to which the recurrence itself is affordable
 BLOCKS = 8  # of a long division: more of them save little
 BOUNDS = {"zeros": 0.0, "xavier": -0.5, "montel": -1.0}  # initializations: powers of the number of coefficients
 
@@ -39,11 +54,9 @@ def impulse_response(numerator: Array, denominator: Array, length: int, xp: Name
     denominator  (..., m): a_0 (1 in a Rational system), a_1, ...
     returns      (..., length), leading axes broadcast; complex if one of the two is
 
-    Computed in double precision where the library has it, because doubling amplifies roundings as repeated squaring
-    does: by the number of steps that the response lasts (a pole at modulus r: 1 / |1 - r|), and by the condition of a
-    (clustered poles). Errors are relative to the largest tap, and growing responses come out right until they
-    overflow; only multiple poles on the circle beyond 32 coefficients lose all digits. In single precision alone a
-    response that lasts 10^4 steps keeps three to five digits, and 16 clustered poles none.
+    Computed in double precision where the library has it. Roundings are magnified as the recurrence magnifies them, by
+    up to sum_j |a_j| sum_l |(1/a)_l|: 1e6 for `butter(4, 0.01)`, 1e11 for `butter(6, 0.01)`. Growing responses come out
+    right until they overflow. In single precision alone (JAX without x64) that leaves narrow filters no digits.
     """
     dtype = compute_dtype(xp, numerator, denominator)
     b, a = (in_double(xp.astype(_first(x, length), dtype, copy=False), xp) for x in (numerator, denominator))
@@ -65,38 +78,67 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
     """b/a for a_0 = 1: (..., length)."""
     if a.shape[-1] == 1:
         return padded(b, length, xp)
-    if a.shape[-1] > SHORT + 1:
-        return _divide(b, a, length, xp)
-    if b.shape[-1] > SHORT + 1:
-        return _product(_quotient(xp.ones_like(a[..., :1]), a, length, xp), b, length, xp)
-    return DensePropagator(companion(Rational(b, a)), None, xp).kernel(length)
+    a = _first(a, length)
+    batch = broadcast("impulse_response", numerator=b.shape[:-1], denominator=a.shape[:-1])
+    r = xp.broadcast_to(padded(b, length, xp), (*batch, length))
+    one = xp.ones_like(a[..., :1])
+    before = xp.zeros((*batch, 1, a.shape[-1] - 1), dtype=b.dtype, device=device(b))
+
+    def at_once() -> Array:
+        if a.shape[-1] > SHORT + 1:
+            return xp.broadcast_to(_divide(b, a, length, False, xp), r.shape)
+        if b.shape[-1] > SHORT + 1:
+            return xp.broadcast_to(_product(_quotient(one, a, length, xp), b, length, xp), r.shape)
+        return xp.broadcast_to(DensePropagator(companion(Rational(b, a)), None, xp).kernel(length), r.shape)
+
+    def by_recurrence() -> Array:
+        if a.shape[-1] > LONG + 1:
+            return xp.broadcast_to(_divide(b, a, length, True, xp), r.shape)
+        return recursive_filter(r[..., None, :], a, None, before, xp)[0][..., 0, :]
+
+    # Then no power of the companion matrix has an inf-norm above 1, and its products leave only roundings.
+    contracts = xp.all(xp.sum(xp.abs(a[..., 1:]), axis=-1) <= 1)
+    found: Array = _either(contracts, at_once, by_recurrence)
+    return found
 
 
-def _divide(b: Array, a: Array, length: int, xp: Namespace) -> Array:
+@dispatched
+def _either(condition: Array, one: Callable[[], Array], other: Callable[[], Array]) -> Array:
+    """one() if the condition holds, else other(), which is taken too where a trace does not know."""
+    return one() if readable(condition) and bool(condition) else other()
+
+
+def _divide(b: Array, a: Array, length: int, refine: bool, xp: Namespace) -> Array:
     """b/a by blocks, from the taps of 1/a of one block: (..., length)."""
     # Blocks of at least four times as many taps as a has: of fewer, what they leave to the next would cost the most.
     T = -(-length // max(1, min(BLOCKS, length // (4 * a.shape[-1]))))
-    g = _reciprocal(a, T, xp)
-    transform, inverse = fft_pair(g, xp)
-    n = fast_length(T + max(a.shape[-1], min(b.shape[-1], T)) - 1)
-    G, numerator = transform(g, n), _first(b, T)
+    g = _reciprocal(a, T, refine, xp)
+    numerator = _first(b, T)
     blocks: list[Array] = []
     for start in range(0, length, T):
         if start:
             numerator = -_carried(a, blocks[-1], T, xp)
         if 0 < start < b.shape[-1]:
             numerator = _sum(numerator, _first(b[..., start:], T), xp)
-        blocks.append(inverse(G * transform(numerator, n), n)[..., :T])
+        blocks.append(_solved(g, a, numerator, T, refine, xp))
     return xp.concat(blocks, axis=-1)[..., :length]
 
 
-def _reciprocal(a: Array, length: int, xp: Namespace) -> Array:
+def _reciprocal(a: Array, length: int, refine: bool, xp: Namespace) -> Array:
     """1/a for a_0 = 1: (..., length)."""
     if length == 1:
         return xp.ones_like(a[..., :1])
     T = -(-length // 2)
-    g = _reciprocal(a, T, xp)
-    return xp.concat([g, -_product(g, _carried(a, g, length - T, xp), length - T, xp)], axis=-1)
+    g = _reciprocal(a, T, refine, xp)
+    return xp.concat([g, _solved(g, a, -_carried(a, g, length - T, xp), length - T, refine, xp)], axis=-1)
+
+
+def _solved(g: Array, a: Array, r: Array, count: int, refine: bool, xp: Namespace) -> Array:
+    """The first entries of r/a from so many taps g of 1/a."""
+    h = _product(g, r, count, xp)
+    if not refine:
+        return h
+    return h + _product(g, padded(_first(r, count), count, xp) - _product(h, a, count, xp), count, xp)
 
 
 def _carried(a: Array, h: Array, count: int, xp: Namespace) -> Array:
@@ -211,7 +253,7 @@ def initial_bound(name: str, order: int) -> float:
     "zeros": 0, all poles at 0 and the response is b; "montel": 1/order, so that sum |a_j| <= 1 and all poles are
     stable; "xavier": 1/sqrt(order), which may start unstable.
     """
-    if name not in BOUNDS:
+    if not isinstance(name, str) or name not in BOUNDS:
         raise unknown("initial_bound", "initialization", name, BOUNDS)
     if order < 1:
         raise OptionError(f"initial_bound: order = {order} must be at least 1.")

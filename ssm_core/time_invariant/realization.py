@@ -5,26 +5,35 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from .._arrays.dispatch import is_traced
 from .._arrays.errors import OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, complex_dtype, compute_dtype, device, is_complex, real_dtype
+from .._arrays.library import Array, Namespace, complex_dtype, compute_dtype, device, is_complex, real_dtype, to_numpy
+from .._arrays.shapes import broadcast
 from ..functions.convolution import convolve
 from ..functions.eigenvalues import eigvals
 from ..systems import records
 from ..systems.conversions import dense_form
 from ..systems.discretization import check_system_values
-from ..systems.records import DPLR, Dense, Diagonal, Rational, check_output
+from ..systems.records import DPLR, Diagonal, Rational, check_output
+from .conditioning import check_digits, magnification
 from .krylov import DensePropagator
 from .rational import in_double
 from .vandermonde import DiagonalPropagator
 
+LENGTH = 1024  # taps by which coefficients are judged
 
-def to_rational(system: Any) -> Rational:
+
+def to_rational(system: Any, *, check_values: bool = False) -> Rational:
     """The transfer function of a discrete system of one input and output, as a quotient of polynomials.
 
     b(z)/a(z) + D = C (I - A z^-1)^-1 B + D,   a = prod_n (1 - p_n z^-1),   b = the first N taps of K * a
 
-    system   Diagonal, Dense, DPLR or a tuple (A, B, C[, D]), discrete; a Rational one stays what it is
-    returns  Rational: numerator (..., max(N, 1)), denominator (..., N + 1), N states, twice as many with conj_pairs
+    system        Diagonal, Dense, DPLR or a tuple (A, B, C[, D]), discrete; a Rational one stays what it is
+    check_values  check the coefficients on any device (those on the host are always checked)
+    returns       Rational: numerator (..., max(N, 1)), denominator (..., N + 1), N states, twice as many with
+                  conj_pairs
 
     D goes to D. Real for a real system, of its precision; computed in double precision where the library has it, from
     the poles of a Diagonal system or the eigenvalues of A. Differentiable for Diagonal; for the others where the
@@ -44,7 +53,7 @@ def to_rational(system: Any) -> Rational:
     if isinstance(system, Rational):
         return system
     check_output("to_rational", system)
-    check_system_values("to_rational", xp, system, None, False)
+    check_system_values("to_rational", xp, system, None, check_values)
     if not system.discrete:
         raise OptionError(
             "to_rational: a continuous system has no powers of z^-1. "
@@ -62,7 +71,20 @@ def to_rational(system: Any) -> Rational:
     denominator, taps = _of_diagonal(wide, xp) if isinstance(wide, Diagonal) else _of_dense(wide, xp)
     real = real_dtype(compute_dtype(xp, records.state_field(system), system.B, system.C), xp)
     numerator = convolve(taps, denominator)
-    return Rational(_in_precision_of(real, numerator, xp), _in_precision_of(real, denominator, xp), system.D)
+    found = Rational(_in_precision_of(real, numerator, xp), _in_precision_of(real, denominator, xp), system.D)
+    _check_coefficients(found, check_values)
+    return found
+
+
+def _check_coefficients(found: Rational, always: bool) -> None:
+    """Raise where rounding the coefficients moves the response by more than a thousandth."""
+    if not (isinstance(found.denominator, np.ndarray) or (always and not is_traced(found.denominator))):
+        return
+    on_host = Rational(to_numpy(found.numerator), to_numpy(found.denominator))
+    eps = float(np.finfo(on_host.denominator.dtype).eps) / 2
+    instead = "Keep the state space" + (", or give it in double precision." if eps > 1e-10 else ".")
+    with np.errstate(all="ignore"):
+        check_digits("to_rational", magnification(on_host, LENGTH), eps, instead)
 
 
 def _in_precision_of(dtype: Any, x: Array, xp: Namespace) -> Array:
@@ -75,12 +97,15 @@ def _of_diagonal(system: Diagonal, xp: Namespace) -> tuple[Array, Array]:
     return a, DiagonalPropagator(system, None, xp).kernel(max(a.shape[-1] - 1, 1))
 
 
-def _of_dense(system: Dense, xp: Namespace) -> tuple[Array, Array]:
+def _of_dense(system: Any, xp: Namespace) -> tuple[Array, Array]:
     N = system.A.shape[-1]
-    poles = eigvals(system.A) if N else system.A[..., 0]  # not every library takes none
-    a = from_roots(poles, False, xp)
+    if N == 0:  # of which not every library takes eigenvalues
+        batch = broadcast("to_rational", A=system.A.shape[:-2], B=system.B.shape[:-1], C=system.C.shape[:-1])
+        one = xp.ones((*batch, 1), dtype=system.A.dtype, device=device(system.A))
+        return one, xp.zeros_like(one)
+    a = from_roots(eigvals(system.A), False, xp)
     a = a if is_complex(system.A) or not is_complex(a) else xp.real(a)
-    return a, DensePropagator(system, None, xp).kernel(max(N, 1))
+    return a, DensePropagator(system, None, xp).kernel(N)
 
 
 def from_roots(poles: Array, conj_pairs: bool, xp: Namespace) -> Array:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._arrays.dispatch import is_open
-from .._arrays.library import Array, Namespace, device, taken_along
+from .._arrays.library import Array, Namespace, device, is_array, matmul, taken_along
 from .._arrays.sizes import chunked
 from ..recurrences.segments import Segments
+from ..systems import records
 from ..systems.records import state_field
 from .vandermonde import split_length
 
@@ -103,3 +104,20 @@ def _right_aligned(run: Run, u: Array, lengths: Array) -> Array:
     within = xp.where(index < 0, xp.zeros_like(index), index)
     moved = taken_along(xp.broadcast_to(u, shape), xp.broadcast_to(within, shape), -1)
     return xp.where(index < 0, xp.zeros_like(moved), moved)
+
+
+def with_direct_term(operation: str, system: Any, u: Array, y: Array, xp: Namespace) -> Array:
+    """y + D u."""
+    D, rank = system.D, records.batch_rank(system)
+    if D is None:
+        return y
+    P, M = records.inputs(system, rank), records.outputs(system, rank)
+    if not is_array(D) or D.ndim == 0:
+        records.check_ports(operation, D, P, M)
+        if (P is None) != (M is None):
+            u = u[..., None, :] if P is None else u[..., 0, :]
+        return y + D * u
+    if P is None:
+        return y + D[..., None] * (u if M is None else u[..., None, :])
+    product = matmul(D if M is not None else D[..., None, :], u, xp)
+    return y + (product if M is not None else product[..., 0, :])

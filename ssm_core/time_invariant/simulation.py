@@ -14,16 +14,16 @@ from .._arrays.library import (
     device,
     floating,
     in_dtype_of,
-    is_array,
     is_complex,
-    matmul,
     namespace,
     real_dtype,
     real_floating,
     require_arrays,
 )
+from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 from .._arrays.values import check_finite, check_positive, overflow_ignored
+from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.pairs import halved, joined
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..systems import records
@@ -36,13 +36,15 @@ from ..systems.discretization import (
     validated_dt,
 )
 from ..systems.records import DPLR, Diagonal, check_output
-from .kernels import check_growth, discrete_form, propagator, state_space
+from .conditioning import check_magnification
+from .kernels import CompanionForm, check_growth, discrete_form, propagator, state_space
 from .modes.choice import choose_mode
 from .modes.chunk import run_chunks
 from .modes.conv import run_convolution
+from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
-from .run import Run
+from .run import Run, with_direct_term
 
 
 def scan(
@@ -99,13 +101,14 @@ def scan(
         options = {"initial": initial, "step_scale": signals["step_scale"], "mode": mode, **call.sampling}
         return simulated("scan", system, signals["u"], xp, segments=segments, **options)
 
-    if cu_seqlens is not None and step_scale is not None:
-        step_scale = _with_axes(step_scale, _batch_axes(system, u) + 1, xp)
+    if isinstance(system, CompanionForm):
+        check_magnification("scan", system.rational, u.shape[-1], check_values)
+    signals, initial, broken = finite_signals(call, u, initial, step_scale, check_values)
     with overflow_ignored(u):
-        y, state = call.segments.run("scan", run, {"u": u, "step_scale": step_scale}, initial, axis=-1, apart=True)
+        y, state = call.segments.run("scan", run, signals, initial, axis=-1, apart=True)
         if step_scale is None and lengths is None:
             check_growth("scan", xp, y, lambda: call.discrete()[0], u.shape[-1], check_values)
-    return y, state
+    return broken.marked(y, -1, xp), broken.marked_state(state, xp)
 
 
 class Call(NamedTuple):
@@ -135,6 +138,7 @@ def checked_call(
     **masks: Array | None,
 ) -> Call:
     """The arguments of `scan`, checked; a method whose state holds the input becomes the system that does."""
+    check_values = flag(operation, check_values=check_values)
     system = records.as_system(operation, system, dt)
     check_method(operation, system, dt, method, alpha)
     system, xp = records.validated(operation, system)
@@ -147,10 +151,8 @@ def checked_call(
     check_output(operation, system)
     floating(operation, u=u, initial=initial)
     check_system_values(operation, xp, system, dt, check_values)
-    check_finite(operation, xp, check_values, u=u, initial=initial, step_scale=step_scale)
     if step_scale is not None:
         real_floating(operation, step_scale=step_scale)
-        check_positive(operation, xp, check_values, step_scale=step_scale)
         check_own_steps(operation, system, method)
     system, dt = carried(system, dt, method, alpha, xp)
     _check_signal(operation, system, u, initial, step_scale)
@@ -159,12 +161,46 @@ def checked_call(
     return Call(system, xp, {"dt": dt, "method": method, "alpha": alpha}, segments)
 
 
+def finite_signals(
+    call: Call, u: Array, initial: Array | None, step_scale: Array | None, check_values: bool, operation: str = "scan"
+) -> tuple[Signals, Array | None, Broken]:
+    """The signals without what lies beyond the lengths, and without what resets keep apart; the rest is checked."""
+    system, xp, segments = call.system, call.xp, call.segments
+    if segments.cu_seqlens is None:
+        _batch(operation, system, u, initial, segments, step_scale)
+    axes = _batch_axes(system, u)
+    n = axes if segments.cu_seqlens is not None else max(
+        axes, records.batch_rank(system), *(x.ndim - 1 for x in (initial, step_scale, segments.reset) if x is not None),
+        0 if segments.lengths is None else segments.lengths.ndim,
+    )  # fmt: skip
+    u, initial, step_scale = (
+        _with_axes(u, n + u.ndim - axes, xp),
+        _with_axes(initial, n + 1, xp),
+        _with_axes(step_scale, n + 1, xp),
+    )
+    valid: Any = segments.valid(xp)
+    if valid is not None:
+        valid = _with_axes(valid, n + 1, xp)
+        signal = valid[..., None, :] if u.ndim > n + 1 else valid
+        u = xp.where(signal, u, xp.zeros_like(u))
+        step_scale = step_scale if step_scale is None else xp.where(valid, step_scale, xp.ones_like(step_scale))
+    if not segments.cut:
+        check_finite(operation, xp, check_values, u=u, initial=initial, step_scale=step_scale)
+    signals, initial, broken = kept_apart(
+        _with_batch_axes(segments, n, xp), {"u": u, "step_scale": step_scale}, initial, xp, axis=-1,
+        kept=tuple(range(n)), scales=("step_scale",),
+    )  # fmt: skip
+    if step_scale is not None:
+        check_positive(operation, xp, check_values, step_scale=signals["step_scale"])
+    return signals, initial, broken
+
+
 def simulated(operation: str, system: Any, u: Array, xp: Namespace, **options: Any) -> tuple[Array, Array | None]:
     """`scan` of a validated system, without checks of values; options as of `prepared`."""
     run, mode = prepared(operation, system, u, xp, **options)
     y, state = _executed(run, mode)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
-    return in_dtype_of(u, _direct(system, run.u, y, xp), xp), state
+    return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 
 
 def prepared(
@@ -227,6 +263,8 @@ def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
     """The run in a mode, without the direct term."""
     if run.length == 0:
         return _empty(run)
+    if isinstance(run.system, CompanionForm):
+        return run_filter(run, mode)
     if isinstance(run.system, Diagonal) and run.propagator.several_inputs and mode != "scan":
         return run_modal(run, _MODES[mode])
     return _MODES[mode](run)
@@ -302,7 +340,7 @@ def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace
 
 def _with_axes(x: Array | None, ndim: int, xp: Namespace) -> Array | None:
     """x with axes of size 1 in front, up to ndim."""
-    return x if x is None else xp.reshape(x, (1,) * (ndim - x.ndim) + tuple(x.shape))
+    return x if x is None or x.ndim == ndim else xp.reshape(x, (1,) * (ndim - x.ndim) + tuple(x.shape))
 
 
 def _empty(run: Run) -> tuple[Array, Array | None]:
@@ -311,22 +349,6 @@ def _empty(run: Run) -> tuple[Array, Array | None]:
     M = records.outputs(run.system, rank)
     y = run.xp.zeros((*run.batch, *(() if M is None else (M,)), 0), dtype=run.u.dtype, device=device(run.u))
     return y, run.first_state()
-
-
-def _direct(system: Any, u: Array, y: Array, xp: Namespace) -> Array:
-    """y + D u."""
-    D, rank = system.D, records.batch_rank(system)
-    if D is None:
-        return y
-    P, M = records.inputs(system, rank), records.outputs(system, rank)
-    if not is_array(D) or D.ndim == 0:
-        if P != M:
-            raise ShapeError(f"scan: D = {D!r} is one number, but the system has {P or 1} inputs and {M or 1} outputs.")
-        return y + D * u
-    if P is None:
-        return y + D[..., None] * (u if M is None else u[..., None, :])
-    product = matmul(D if M is not None else D[..., None, :], u, xp)
-    return y + (product if M is not None else product[..., 0, :])
 
 
 def step(

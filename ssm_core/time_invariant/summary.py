@@ -9,9 +9,11 @@ from .._arrays.library import Array, device, moved
 from ..recurrences.pairs import halved
 from ..recurrences.summaries import Elementwise, Matrix, through_segments
 from ..systems.records import DPLR, Diagonal
+from .kernels import CompanionForm
+from .modes.filter import run_filter
 from .modes.scan import run_steps
 from .run import Run, last_state
-from .simulation import checked_call, prepared
+from .simulation import checked_call, finite_signals, prepared
 
 
 def scan_summary(
@@ -30,8 +32,10 @@ def scan_summary(
 
     P = Ab^L, elementwise (..., N) for a Diagonal system, else matrices (..., N, N), or zero with a reset among the
     steps; s (..., N) is the last state from zero. States are those of `scan`; complex ones of a DPLR system with
-    conj_pairs go through P as (Re x, Im x). Arguments and errors are those of `scan`; composition as in
-    `chunk_summary`.
+    conj_pairs go through P as (Re x, Im x). Arguments are those of `scan`; composition as in `chunk_summary`.
+
+    Raises ShapeError, DTypeError, OptionError, DomainError (values of the host, as `scan`), MixedArraysError.
+    Source: Blelloch, Prefix sums and their applications, 1990, section 1.4.
 
     >>> import numpy, ssm_core
     >>> system = ssm_core.Diagonal(numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1), discrete=True)
@@ -42,12 +46,14 @@ def scan_summary(
         "scan_summary", system, u, dt=dt, method=method, alpha=alpha, initial=None, step_scale=step_scale,
         check_values=check_values, reset=reset, lengths=lengths,
     )  # fmt: skip
-    options = {"segments": call.segments, "step_scale": step_scale, "mode": "scan", **call.sampling}
-    run, _ = prepared("scan_summary", call.system, u, call.xp, **options)
+    signals, _, broken = finite_signals(call, u, None, step_scale, check_values, "scan_summary")
+    options = {"segments": call.segments, "step_scale": signals["step_scale"], "mode": "scan", **call.sampling}
+    run, _ = prepared("scan_summary", call.system, signals["u"], call.xp, **options)
+    state = broken.marked_state(_last(run), run.xp)
     if isinstance(run.system, Diagonal):
-        return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), _last(run))
+        return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), state)
     halves = isinstance(call.system, DPLR) and call.system.conj_pairs
-    P, state = through_segments(_matrices(run), run.segments, 2, run.xp), _last(run)
+    P = through_segments(_matrices(run), run.segments, 2, run.xp)
     return Matrix(P, halved(state, run.xp) if halves else state, halves)
 
 
@@ -55,6 +61,8 @@ def _last(run: Run) -> Array:
     """The last state from zero."""
     if run.length == 0:
         return run.zero_state()
+    if isinstance(run.system, CompanionForm):
+        return run_filter(run, "chunk")[1]
     return last_state(run) if run.gates is None else run_steps(run)[1]
 
 
@@ -78,5 +86,17 @@ def _matrices(run: Run) -> Array:
     N = zero.shape[-1]
     unit = xp.eye(N, dtype=zero.dtype, device=device(zero))
     rows = xp.reshape(unit, (N, *(1,) * (zero.ndim - 1), N)) + zero  # one unit vector first, then the batch
+    if isinstance(run.system, CompanionForm):
+        return moved(_free(run, rows), 0, -1, xp)
     columns = run.propagator.advance(rows, _steps(run), run.length)
     return moved(columns, 0, -1, xp)
+
+
+def _free(run: Run, states: Array) -> Array:
+    """What a rational system makes of states (N, ..., N) without input."""
+    if run.length == 0:
+        return states
+    segments = replace(run.segments, reset=None)
+    u, batch = run.xp.zeros_like(run.u), tuple(states.shape[:-1])
+    state = run_filter(replace(run, u=u, initial=states, batch=batch, segments=segments), "chunk")[1]
+    return state

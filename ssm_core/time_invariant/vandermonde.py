@@ -12,7 +12,7 @@ from typing import Any
 from .._arrays.dispatch import is_open
 from .._arrays.library import Array, Namespace, device, exp, is_complex, matmul_shared, real_dtype, to_complex
 from .._arrays.sizes import BITS, STEPS, chunks_of, unchunked
-from ..recurrences.linear import linear_scan
+from ..recurrences.linear import checked_scan
 from ..systems import records
 
 Logarithms = tuple[Array, Array | None]
@@ -185,7 +185,9 @@ class DiagonalPropagator:
         """The states after every chunk, s_a + keep_a z^T x_{a-1}: (..., A, N)."""
         gate = self.powers(T)[..., None, :]
         gate = gate if keep is None else gate * keep[..., None]
-        return linear_scan(to_complex(gate, self.xp) if is_complex(ends) else gate, ends, axis=-2, initial=initial)
+        return checked_scan(
+            "linear_scan", to_complex(gate, self.xp) if is_complex(ends) else gate, ends, axis=-2, initial=initial
+        )
 
     def advance(self, state: Array, k: int | Array, largest: int) -> Array:
         """z^k x for a state x (..., N) and an integer or an array of integers (..., 1) up to largest."""

@@ -23,7 +23,7 @@ def system(options: Options, params: Params) -> System:
 
     def advance(x: Array, u: Array, scale: float | Array) -> Array:
         scale = scale[:, None] if np.ndim(scale) else scale
-        return np.exp(scale * dt * A) * x + inverse / A * u[:, None]
+        return np.exp(scale * dt * A) * x + scale * inverse / A * u[:, None]
 
     return System(advance, lambda x: np.einsum("rhn,hn->rh", W, x).real, A.shape)
 

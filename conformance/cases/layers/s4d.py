@@ -24,6 +24,8 @@ def system(options: Options, params: Params) -> System:
     def advance(x: Array, u: Array, scale: float | Array) -> Array:
         steps = np.exp(params["log_dt"]) * scale
         Ab, gain = discretize_poles(A, steps[:, None], options["discretization"])
+        if options["discretization"] == "dirac":  # impulses weigh the time that they stand for
+            gain = gain * np.broadcast_to(scale, u.shape)[:, None]
         return Ab * x + gain * B * u[:, None]
 
     def observe(x: Array) -> Array:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .architecture import Architecture, architectures, registered
-from .directory import from_pretrained, read, save_pretrained
+from .directory import from_pretrained, opened, save_pretrained
 
-__all__ = ["Architecture", "architectures", "from_pretrained", "read", "registered", "save_pretrained"]
+__all__ = ["Architecture", "architectures", "from_pretrained", "opened", "registered", "save_pretrained"]

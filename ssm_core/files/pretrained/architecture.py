@@ -30,6 +30,7 @@ class Architecture:
     sizes         entries that are whole numbers of at least 1, where they are given
     numbers       entries that are positive numbers
     flags         entries that are true or false
+    unsaid        options of the blocks that the format has no entry for; an entry of our own holds them
     other_names   tensors that have had another name: that name, and the one of today
     """
 
@@ -42,6 +43,7 @@ class Architecture:
     sizes: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, config: Config) -> None:

@@ -8,31 +8,47 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..._arrays.errors import DTypeError, MissingPackageError, OptionError, ShapeError, SSMError
-from ..._arrays.library import computable, convert, namespace, resolve, to_numpy
+from ..._arrays.errors import DTypeError, OptionError, ShapeError, SSMError
+from ..._arrays.library import computable, namespace, resolve, to_numpy
 from ...layers import Parameters
 from ...models import LanguageModel
 from ...models.language_model import HEAD, TABLE
+from ..stored import Stored, load_safetensors, stored
 from ..weights import check_parameters
 from .architecture import Architecture, Config, architectures
+from .state_spaces import is_original, translated
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+GENERATION = "generation_config.json"
+OURS = "ssm_core"  # the entry of config.json for what the format has none for
+_OF_THE_FILE = ("dtype", "torch_dtype", OURS)  # entries that say what was in the old file
+Made = TypeVar("Made")
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
+def from_pretrained(
+    directory: str | os.PathLike[str], *, xp: Any = None, dtype: Any = None
+) -> tuple[LanguageModel, Parameters]:
+    """The language model of a Hugging Face directory and its parameters, as arrays of xp.
 
-def from_pretrained(directory: str | os.PathLike[str], *, xp: Any = None) -> tuple[LanguageModel, Parameters]:
-    """The language model of a Hugging Face directory and its parameters, as float32 arrays of xp (NumPy if None).
+    directory  config.json and weights in one safetensors file or in several. Model types are those that have a file
+               here: mamba, mamba2, falcon_mamba. Directories of state-spaces, whose config.json is their own, are read
+               too
+    xp         namespace of the parameters or its name; numpy if None
+    dtype      of the parameters, float32 if None. They are read one at a time: loading takes the memory of the result
+    returns    the definition and its parameters. What config.json says beyond it, such as the ids of tokens, and
+               generation_config.json are kept in `definition.origin`, and `save_pretrained` writes them again
 
-    Model types are those that have a file here: mamba, mamba2, falcon_mamba. Weights are in one safetensors file or in
-    several. Raises OptionError for a directory of another kind or a file that is broken, missing or surplus tensors;
-    ShapeError where a shape contradicts config.json; DTypeError for tensors that are not floating; MissingPackageError
-    without safetensors.
+    A head of its own counts, whatever tie_word_embeddings says. Raises OptionError for a directory of another kind or
+    a file that is broken, missing or surplus tensors; ShapeError where a shape contradicts config.json; DTypeError for
+    tensors that are not floating; MissingPackageError without safetensors.
 
     >>> import numpy, ssm_core, tempfile
     >>> model = ssm_core.models.MambaLM(vocab_size=10, d_model=8, n_layers=1)
@@ -43,14 +59,16 @@ def from_pretrained(directory: str | os.PathLike[str], *, xp: Any = None) -> tup
     (1, 3)
     """
     library = resolve(xp, "from_pretrained")
-    definition, tensors = read(directory)
-    return definition, {name: convert(x, library) for name, x in tensors.items()}
+    definition, tensors = opened(directory)
+    dtype = library.float32 if dtype is None else dtype
+    return definition, {name: x.array(library, dtype) for name, x in tensors.items()}
 
 
 def save_pretrained(definition: LanguageModel, params: Parameters, directory: str | os.PathLike[str]) -> None:
     """Write a directory that `from_pretrained`, and transformers, load: config.json and model.safetensors (float32).
 
-    For an example see `from_pretrained`. Raises OptionError for a model that the format cannot describe.
+    A definition that was loaded has what else its directory said (`definition.origin`), which is written again. For an
+    example see `from_pretrained`. Raises OptionError for a model that the format cannot describe.
     """
     if not isinstance(definition, LanguageModel):
         raise DTypeError(f"save_pretrained: {definition!r} is no language model, such as models.MambaLM(256).")
@@ -61,6 +79,9 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
         config = _config_of(definition) | architecture.config(definition) | {"model_type": architecture.model_type}
     except SSMError as error:
         raise OptionError(f"save_pretrained: {error}") from error
+    unsaid = _unsaid(architecture, definition)
+    config |= {OURS: unsaid} if unsaid else {}
+    config |= {name: x for name, x in definition.origin.get(CONFIG, {}).items() if name not in config}
     check_parameters("save_pretrained", definition, params)
     xp = namespace("save_pretrained", **params)
     tensors = {}
@@ -73,29 +94,37 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
         raise OptionError(f"save_pretrained: {os.fspath(folder)!r} is no directory.")
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f"{WEIGHTS}.new"  # a reader never sees half of a file
-    _safetensors().numpy.save_file(tensors, os.fspath(new), metadata={"format": "pt"})
+    load_safetensors("save_pretrained").numpy.save_file(tensors, os.fspath(new), metadata={"format": "pt"})
     os.replace(new, folder / WEIGHTS)
     (folder / INDEX).unlink(missing_ok=True)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, entries in {CONFIG: config, **_beside(definition)}.items():
+        (folder / name).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
-def read(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, np.ndarray]]:
-    """The model and its parameters by our names, in NumPy float32, all checked."""
+def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, Stored]]:
+    """The model, and where its parameters lie, by our names and in our shapes, all checked."""
     folder = Path(directory)
     if not folder.is_dir():
-        raise OptionError(f"from_pretrained: {os.fspath(folder)!r} is no directory.")
+        raise OptionError(f"from_pretrained: {os.fspath(folder)!r} is no directory.{_of_the_hub(folder)}")
     config, given = _json(folder / CONFIG), _stored(folder)
+    if is_original(config):
+        config = _of_config(folder, lambda: translated(config))
     kind, known = config.get("model_type"), architectures()
     if not isinstance(kind, str) or kind not in known:
         raise OptionError(
             f"from_pretrained: config.json of {os.fspath(folder)!r} has model_type {kind!r}. Known: "
-            f"{', '.join(map(repr, known))}."
+            f"{', '.join(map(repr, known))}, and those of state-spaces, which have d_model and n_layer."
         )
     architecture = known[kind]
     for old, new in architecture.other_names.items():
         if old in given and new not in given:
             given[new] = given.pop(old)
-    definition = _definition(folder, architecture, config, given)
+    definition = _of_config(folder, lambda: _definition(architecture, config, given))
+    if definition.n_layers > len(given):
+        raise OptionError(
+            f"from_pretrained: config.json of {os.fspath(folder)!r} has num_hidden_layers = {definition.n_layers}, but "
+            f"there are {len(given)} tensors."
+        )
     if definition.tied:
         given.pop(architecture.their_name(HEAD), None)
     wanted = {p.name: (architecture.their_name(p.name), p.shape) for p in definition.parameters()}
@@ -108,30 +137,63 @@ def read(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, np
                 f"from_pretrained: {theirs} is {x.shape}, but config.json makes it {there} "
                 f"(vocab_size: {definition.vocab_size}, hidden_size: {definition.d_model})."
             )
-        tensors[name] = np.ascontiguousarray(x.reshape(shape), dtype=np.float32)
+        tensors[name] = x.reshaped(shape)
+    object.__setattr__(definition, "origin", _origin(folder, architecture, config, definition))
     return definition, tensors
 
 
-def _definition(
-    folder: Path, architecture: Architecture, config: Config, given: dict[str, np.ndarray]
-) -> LanguageModel:
-    """The model that config.json describes, if the tensors can be its."""
+def _of_the_hub(folder: Path) -> str:
+    """What to do with a name of the hub."""
+    name = folder.as_posix()
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        return ""
+    return (
+        " Nothing is downloaded here. If that is a name on the Hugging Face hub, download it first: "
+        f"from_pretrained(huggingface_hub.snapshot_download({name!r}))."
+    )
+
+
+def _of_config(folder: Path, made: Callable[[], Made]) -> Made:
+    """What is made of config.json, and errors that say so."""
     try:
-        architecture.check(config)
-        definition = architecture.definition(config, _is_tied(architecture, config, given))
+        return made()
     except KeyError as error:
         raise OptionError(f"from_pretrained: config.json of {os.fspath(folder)!r} lacks {error}.") from error
     except SSMError as error:
         raise OptionError(f"from_pretrained: config.json of {os.fspath(folder)!r}: {error}") from error
-    if definition.n_layers > len(given):
-        raise OptionError(
-            f"from_pretrained: config.json of {os.fspath(folder)!r} has num_hidden_layers = {definition.n_layers}, but "
-            f"there are {len(given)} tensors."
-        )
-    return definition
 
 
-def _check_names(folder: Path, wanted: set[str], given: dict[str, np.ndarray]) -> None:
+def _definition(architecture: Architecture, config: Config, given: dict[str, Stored]) -> LanguageModel:
+    """The model that config.json describes."""
+    architecture.check(config)
+    definition = architecture.definition(config, _is_tied(architecture, config, given))
+    ours = config.get(OURS, {})
+    if not isinstance(ours, dict) or not ours.keys() <= set(architecture.unsaid):
+        raise OptionError(f"{OURS} = {ours!r} must be an object of {', '.join(architecture.unsaid) or 'no entries'}.")
+    return replace(definition, layer_options={**definition.layer_options, **ours}) if ours else definition
+
+
+def _unsaid(architecture: Architecture, model: LanguageModel) -> Config:
+    """Options of the blocks that the format has no entry for, where they are not the first choice."""
+    block: Any = model.block()
+    found = {name: getattr(block, name) for name in architecture.unsaid}
+    return {name: x for name, x in found.items() if x != getattr(type(block), name)}
+
+
+def _origin(folder: Path, architecture: Architecture, config: Config, model: LanguageModel) -> Mapping[str, Config]:
+    """The entries of config.json that the model does not say, and generation_config.json."""
+    said = _config_of(model) | architecture.config(model)
+    dropped = {*said, *_OF_THE_FILE, "model_type"}
+    found = {CONFIG: {name: x for name, x in config.items() if name not in dropped}}
+    return found | ({GENERATION: _json(folder / GENERATION)} if (folder / GENERATION).exists() else {})
+
+
+def _beside(model: LanguageModel) -> dict[str, Config]:
+    """The files beside config.json that a directory had."""
+    return {name: dict(entries) for name, entries in model.origin.items() if name != CONFIG}
+
+
+def _check_names(folder: Path, wanted: set[str], given: dict[str, Stored]) -> None:
     missing, surplus = sorted(wanted - given.keys()), sorted(given.keys() - wanted)
     if missing or surplus:
         raise OptionError(
@@ -151,25 +213,25 @@ def _config_of(model: LanguageModel) -> Config:
     }
 
 
-def _is_tied(architecture: Architecture, config: Config, given: dict[str, np.ndarray]) -> bool:
-    """What config.json says; where it is silent, whether the head is missing or is the embedding."""
-    if "tie_word_embeddings" in config:
-        return bool(config["tie_word_embeddings"])
+def _is_tied(architecture: Architecture, config: Config, given: dict[str, Stored]) -> bool:
+    """Whether there is no head but the embedding: a head of its own is kept, as transformers does."""
+    if config.get("tie_word_embeddings") is False:
+        return False
     head, table = (given.get(architecture.their_name(name)) for name in (HEAD, TABLE))
-    return head is None or (table is not None and np.array_equal(head, table))
+    return head is None or (table is not None and head.equals(table))
 
 
-def _stored(folder: Path) -> dict[str, np.ndarray]:
+def _stored(folder: Path) -> dict[str, Stored]:
     """All tensors of a directory by their names there."""
     if (folder / INDEX).is_file():
         listed = _json(folder / INDEX).get("weight_map")
         if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
             raise OptionError(f"from_pretrained: {INDEX} of {os.fspath(folder)!r} has no weight_map.")
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, Stored] = {}
         for file in sorted(set(listed.values())):
             if Path(file).name != file:
                 raise OptionError(f"from_pretrained: {INDEX} lists {file!r}, which is no file of the directory.")
-            part = _tensors_of(folder / file)
+            part = stored("from_pretrained", folder / file)
             if found.keys() & part.keys():
                 raise OptionError(f"from_pretrained: several files hold {_some(sorted(found.keys() & part.keys()))}.")
             found |= part
@@ -178,33 +240,16 @@ def _stored(folder: Path) -> dict[str, np.ndarray]:
             raise OptionError(f"from_pretrained: {INDEX} lists tensors that its files do not hold: {_some(absent)}.")
         return found
     if (folder / WEIGHTS).is_file():
-        return _tensors_of(folder / WEIGHTS)
+        return stored("from_pretrained", folder / WEIGHTS)
     pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt*"))
     hint = (
         f" {pickled[0]!r} is pickled and is not opened: convert it once, where you trust it, with "
-        "safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors')."
+        f"tensors = torch.load({pickled[0]!r}, weights_only=True); safetensors.torch.save_file("
+        "{name: x.contiguous().clone() for name, x in tensors.items()}, 'model.safetensors')."
         if pickled
         else ""
     )
     raise OptionError(f"from_pretrained: {os.fspath(folder)!r} has neither {WEIGHTS} nor {INDEX}.{hint}")
-
-
-def _tensors_of(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of one safetensors file; half precision becomes float32."""
-    safetensors = _safetensors()
-    try:
-        parts = safetensors.deserialize(path.read_bytes())
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise OptionError(f"from_pretrained: {os.fspath(path)!r} is no readable safetensors file ({error}).") from error
-    found = {}
-    for name, part in parts:
-        if part["dtype"] not in _DTYPES:
-            raise DTypeError(f"from_pretrained: {name} of {path.name} has dtype {part['dtype']}, but must be floating.")
-        x = np.frombuffer(part["data"], dtype=_DTYPES[part["dtype"]])
-        if part["dtype"] == "BF16":
-            x = (x.astype(np.uint32) << 16).view(np.float32)
-        found[name] = x.reshape(part["shape"])
-    return found
 
 
 def _json(path: Path) -> Config:
@@ -219,14 +264,3 @@ def _json(path: Path) -> Config:
 
 def _some(names: list[str]) -> str:
     return f"[{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}] ({len(names)})"
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ImportError as error:
-        raise MissingPackageError(
-            "from_pretrained, save_pretrained: safetensors is not installed. Install it: pip install safetensors."
-        ) from error
-    return safetensors

@@ -21,6 +21,7 @@ def definition(c: Config, tied: bool) -> Mamba2LM:
         "epsilon": epsilon,
         "dt_limit": [_number(d) for d in limit] if isinstance(limit, list) else limit,
     }
+    options |= {"chunk": c["chunk_size"]} if "chunk_size" in c else {}
     inner = options["expand"] * hidden
     if c.get("num_heads", inner // options["head_dim"]) * options["head_dim"] != inner:
         raise OptionError(
@@ -61,9 +62,10 @@ MAMBA2 = registered(
         config=config,
         their_name=mamba.their_name,
         their_shape=mamba.their_shape,
-        sizes=(*mamba.SIZES, "head_dim", "num_heads", "n_groups"),
+        sizes=(*mamba.SIZES, "head_dim", "num_heads", "n_groups", "chunk_size"),
         numbers=mamba.NUMBERS,
         flags=mamba.FLAGS,
+        unsaid=("A_min", "A_max"),
         other_names=mamba.OTHER_NAMES,
     )
 )

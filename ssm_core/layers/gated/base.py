@@ -16,20 +16,24 @@ from ..._arrays.errors import OptionError, ShapeError, describe, unknown
 from ..._arrays.library import (
     Array,
     Namespace,
+    bringing,
     computable,
+    compute_dtype,
     device,
     in_dtype_of,
     is_array,
     moved,
     namespace,
+    owned,
     real_floating,
     require_arrays,
 )
+from ..._arrays.numbers import whole
 from ..._arrays.values import check_positive
-from ...gated.checks import check_chunk
+from ...recurrences.broken import kept_apart
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
-from ..layer import Mixer, Stepper, check_batch, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
 from ..parameters import Parameter, Parameters, Random, linear
 
 State = tuple[Array, ...]
@@ -82,26 +86,31 @@ class InputDependent(Mixer):
         recompute   steps of a piece whose inside is computed again in the backward: memory then holds u, y, the states
                     between pieces, and the inside of one piece. None keeps all of it
         """
-        if mode not in self.modes:
+        if not isinstance(mode, str) or mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)
-        if recompute is not None:
-            check_chunk(self.name, recompute, "recompute")
+        recompute = None if recompute is None else whole(self.name, recompute=recompute)
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-        entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
-        if step_scale is not None:
-            check_positive(self.name, entry.xp, step_scale=step_scale)
+        options = {"return_state": return_state, "rate": rate, "step_scale": step_scale}
+        entry = self.entry(params, u, state, **options, **masks)
+        dtype = compute_dtype(entry.xp, entry.x, entry.step_scale, *entry.params.values(), *(entry.state or ()))
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
             x, scale = segments.masked(signals["x"], 1, entry.xp), signals["scale"]
             scale = entry.rate if scale is None else entry.rate * scale
             state = self._zeros(entry.params, x.shape[0], entry.xp) if state is None else state
+            state = tuple(entry.xp.astype(s, dtype, copy=False) for s in state)
             return inner(entry.params, x, state, segments=segments, scale=scale, mode=mode)
 
-        first = None if state is None else tuple(computable(s, entry.xp) for s in state)
-        signals = {"x": entry.x, "scale": entry.step_scale}
+        first = None if state is None else tuple(computable(s, entry.xp) for s in entry.state)
+        x, scale = (s if s is None else entry.xp.astype(s, dtype, copy=False) for s in (entry.x, entry.step_scale))
+        signals = {"x": x, "scale": scale}
+        signals, first, broken = kept_apart(entry.segments, signals, first, entry.xp, axis=1, scales=("scale",))
+        if signals["scale"] is not None:
+            check_positive(self.name, entry.xp, step_scale=signals["scale"])
         y, last = entry.segments.run(self.name, run, signals, first, axis=1, apart=return_state)
-        y = in_dtype_of(u, y, entry.xp)
+        y = in_dtype_of(u, broken.marked(y, 1, entry.xp), entry.xp)
+        last = broken.marked_state(last, entry.xp)
         return (y, last) if return_state else y
 
     def _run_in_pieces(
@@ -129,21 +138,23 @@ class InputDependent(Mixer):
 
     def initial_state(self, params: Parameters, batch: int) -> State:
         """Zeros."""
-        check_batch(self.name, batch)
+        batch = check_batch(self.name, batch)
         params = self.prepared(params)
         return self._zeros(params, batch, namespace(self.name, **params))
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t (B, H), state) -> (y_t (B, H), state)."""
-        rate = self.check_rate(rate)
+        bring = bringing(params)
+        rate = self.check_rate(bring(rate))
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         advance, check = self._advance(params, rate, xp), once_per_kind(partial(self._check_step, params))
 
         def step(u_t: Array, state: State) -> tuple[Array, State]:
+            u_t, state = bring((u_t, state))
             check(u_t, state)
-            y, state = advance(computable(u_t, xp), state)
-            return in_dtype_of(u_t, y, xp), state
+            y, state = advance(*as_precise(computable(u_t, xp), state, xp))
+            return in_dtype_of(u_t, y, xp), owned(state)
 
         return step
 
@@ -193,12 +204,6 @@ def step_bias(name: str, n: int, dt_min: float, dt_max: float, dt_floor: float) 
         return dt + xp.log(-xp.expm1(-dt))  # the inverse of softplus
 
     return Parameter(name, (n,), draw, no_weight_decay=True)
-
-
-def check_bools(layer: str, **options: Any) -> None:
-    for name, value in options.items():
-        if not isinstance(value, bool):
-            raise OptionError(f"{layer}: {name} = {value!r} must be True or False.")
 
 
 def check_epsilon(layer: str, **options: Any) -> None:

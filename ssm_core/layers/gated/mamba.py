@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays.errors import unknown
+from ..._arrays.errors import OptionError, unknown
 from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
@@ -18,9 +18,10 @@ from ...gated.selective import run_selective
 from ...gated.state_update import rank_one_update
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
+from ..options import settle
 from ..parameters import Parameter, Parameters, constant, uniform
 from ..registry import registered
-from .base import Advance, InputDependent, State, check_bools, check_epsilon, per_step, projection, step_bias
+from .base import Advance, InputDependent, State, check_epsilon, per_step, projection, step_bias
 
 
 @registered
@@ -44,10 +45,11 @@ class Mamba(InputDependent):
     bias            whether the maps in and out have one
     norm_epsilon    if given, r, B and C are divided by their root mean squares with this epsilon: Falcon-Mamba
     discretization  "mamba" as above, or "zoh", exact for an input that is held
+    norm_weights    whether the norms of norm_epsilon have weights: Jamba, and mamba.py with inner_layernorms
 
     Parameters, all real float32: in_proj_weight (2 I, H), conv_weight (I, K), conv_bias (I,), x_proj_weight
     (R + 2 N, I), dt_proj_weight (I, R), dt_proj_bias (I,), A_log (I, N), D (I,), out_proj_weight (H, I), and
-    in_proj_bias, out_proj_bias where there are any.
+    in_proj_bias, out_proj_bias, dt_norm_weight (R,), B_norm_weight and C_norm_weight (N,) where there are any.
 
     Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, 2023,
     https://arxiv.org/abs/2312.00752.
@@ -70,16 +72,19 @@ class Mamba(InputDependent):
     bias: bool = False
     norm_epsilon: float | None = None
     discretization: str = "mamba"
+    norm_weights: bool = False
 
     def __post_init__(self) -> None:
+        settle(self)
         common.whole("Mamba", d_model=self.d_model, d_state=self.d_state, d_conv=self.d_conv, expand=self.expand)
         if self.dt_rank is not None:
             common.whole("Mamba", dt_rank=self.dt_rank)
         common.check_steps("Mamba", self.dt_min, self.dt_max)
         check_epsilon("Mamba", dt_floor=self.dt_floor)
-        check_bools("Mamba", conv_bias=self.conv_bias, bias=self.bias)
         if self.norm_epsilon is not None:
             check_epsilon("Mamba", norm_epsilon=self.norm_epsilon)
+        elif self.norm_weights:
+            raise OptionError("Mamba: norm_weights=True needs norms. Give their norm_epsilon, such as 1e-5.")
         if self.discretization not in ("mamba", "zoh"):
             raise unknown("Mamba", "discretization", self.discretization, ("mamba", "zoh"))
 
@@ -106,7 +111,12 @@ class Mamba(InputDependent):
             constant("A_log", (inner, N), lambda: np.log(np.arange(1, N + 1)), no_weight_decay=True),
             constant("D", (inner,), lambda: 1.0, no_weight_decay=True),
             *projection("out_proj_", inner, H, self.bias),
+            *(constant(name, (n,), lambda: 1.0) for name, n in self._norm_sizes().items() if self.norm_weights),
         )
+
+    def _norm_sizes(self) -> dict[str, int]:
+        """The weights that the norms of r, B and C may have."""
+        return {"dt_norm_weight": self.rank, "B_norm_weight": self.d_state, "C_norm_weight": self.d_state}
 
     def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         return {"inputs": (batch, self.inner, self.d_conv - 1), "x": (batch, self.inner, self.d_state)}
@@ -138,7 +148,8 @@ class Mamba(InputDependent):
         p = affine(h, params["x_proj_weight"], None)
         parts = (p[..., :R], p[..., R : R + N], p[..., R + N :])
         if self.norm_epsilon is not None:
-            parts = tuple(normed(v, epsilon=self.norm_epsilon) for v in parts)
+            weights = map(params.get, self._norm_sizes())
+            parts = tuple(normed(v, w, epsilon=self.norm_epsilon) for v, w in zip(parts, weights, strict=True))
         r, B, C = parts
         return activation("softplus")(affine(r, params["dt_proj_weight"], params["dt_proj_bias"])), B, C
 

@@ -12,13 +12,15 @@ from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation
+from ...gated.checks import check_limit
 from ...gated.ssd import CHUNK, run_ssd
 from ...gated.state_update import rank_one_update
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
+from ..options import settle
 from ..parameters import Parameter, Parameters, Random, constant, uniform
 from ..registry import registered
-from .base import Advance, InputDependent, State, check_bools, check_epsilon, per_step, projection, step_bias
+from .base import Advance, InputDependent, State, check_epsilon, per_step, projection, step_bias
 
 
 @registered
@@ -86,7 +88,6 @@ class Mamba2(InputDependent):
         real = all(isinstance(a, int | float) for a in (self.A_min, self.A_max))
         if not real or not 0 < self.A_min <= self.A_max < math.inf:
             raise OptionError(f"Mamba2: needs 0 < A_min <= A_max (A_min: {self.A_min}, A_max: {self.A_max}).")
-        check_bools("Mamba2", conv_bias=self.conv_bias, bias=self.bias)
         check_epsilon("Mamba2", epsilon=self.epsilon)
 
     @property
@@ -184,6 +185,7 @@ class Mamba2(InputDependent):
 
 def check_heads(name: str, layer: Any) -> tuple[float, float]:
     """Raise for sizes of Mamba-2 and Mamba-3 that do not fit; the limits of dt as a pair of numbers."""
+    settle(layer)
     sizes = ("d_model", "d_state", "expand", "head_dim", "n_groups", "chunk")
     common.whole(name, **{size: getattr(layer, size) for size in sizes})
     inner = layer.expand * layer.d_model
@@ -195,8 +197,4 @@ def check_heads(name: str, layer: Any) -> tuple[float, float]:
         raise OptionError(f"{name}: n_groups = {layer.n_groups} must divide the {inner // layer.head_dim} heads.")
     common.check_steps(name, layer.dt_min, layer.dt_max)
     check_epsilon(name, dt_floor=layer.dt_floor)
-    limit = getattr(layer, "dt_limit", (0.0, math.inf))
-    good = isinstance(limit, tuple | list) and len(limit) == 2
-    if not good or not all(isinstance(d, int | float) for d in limit) or not 0 <= limit[0] <= limit[1]:
-        raise OptionError(f"{name}: dt_limit = {limit!r} must be two numbers, 0 <= low <= high.")
-    return float(limit[0]), float(limit[1])
+    return check_limit(name, getattr(layer, "dt_limit", (0.0, math.inf)))

@@ -17,7 +17,7 @@ from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
-from .base import Advance, InputDependent, State, check_bools, check_epsilon, per_step, projection, step_bias
+from .base import Advance, InputDependent, State, check_epsilon, per_step, projection, step_bias
 from .mamba2 import check_heads
 
 
@@ -81,7 +81,6 @@ class Mamba3(InputDependent):
         share = self.rope_fraction
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise OptionError(f"Mamba3: rope_fraction = {share!r} must lie in [0, 1].")
-        check_bools("Mamba3", out_norm=self.out_norm)
         check_epsilon("Mamba3", epsilon=self.epsilon, A_floor=self.A_floor)
 
     @property

@@ -12,12 +12,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ..._arrays.errors import DTypeError, OptionError, ShapeError, describe, unknown
 from ..._arrays.library import (
     Array,
     Namespace,
+    bringing,
     computable,
     device,
     dtype_name,
@@ -29,18 +28,22 @@ from ..._arrays.library import (
     namespace,
     require_arrays,
 )
-from ...functions.convolution import convolve
+from ...functions.convolution import convolved
+from ...recurrences.broken import kept_apart
 from ...recurrences.segments import Segments, Signals
 from ...systems import records
 from ...systems.discretization import discretized
+from ...systems.methods import METHODS
 from ...systems.records import DPLR, Dense
 from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.modes.choice import MODES
 from ...time_invariant.simulation import simulated
 from ...time_invariant.steps import SystemStep, in_halves, real_system_stepper, system_stepper
-from ..layer import Mixer, Stepper, check_batch, check_rate, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, as_precise, check_batch, check_rate, check_signal, once_per_kind
+from ..options import settle
 from ..output_map import OutputMap
 from ..parameters import Parameter, Parameters
+from ..parametrizations import whole
 
 
 class TimeInvariant(Mixer):
@@ -58,7 +61,7 @@ class TimeInvariant(Mixer):
 
     @abstractmethod
     def system(self, params: Parameters, xp: Namespace) -> tuple[Any, Array | None]:
-        """The system with C (rows, H, N), and dt: (H,) of a system a channel, else (N,); None if it is discrete."""
+        """The system with C (rows, H, N), and dt: (H,) or (H, N) of a system a channel, else (N,); None if discrete."""
 
     @property
     @abstractmethod
@@ -88,11 +91,9 @@ class TimeInvariant(Mixer):
         return self.channels * (2 if self.bidirectional else 1)
 
     def check_options(self) -> None:
-        """Raise for options that no such layer can have."""
-        for name in ("d_model", "channels"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise OptionError(f"{self.name}: {name} = {value!r} must be a whole number of at least 1.")
+        """Raise for options that no such layer can have; all are plain values from here on."""
+        settle(self)
+        whole(self.name, d_model=self.d_model, channels=self.channels)
         self.output_map.check(self.name)
 
     def outer_parameters(self) -> tuple[Parameter, ...]:
@@ -124,16 +125,26 @@ class TimeInvariant(Mixer):
         mode        "auto", "conv", "chunk" or "scan": the same function
         """
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
-        entry = self.entry(params, u, state, rate=rate, step_scale=step_scale, **masks)
+        options = {"return_state": return_state, "rate": rate, "step_scale": step_scale}
+        entry = self.entry(params, u, state, **options, **masks)
         if self.bidirectional:
             self._refuse_states(state, return_state, reset, step_scale, mode)
         xp, params = entry.xp, entry.params
         maps = self.maps(params, xp)
-        x = xp.permute_dims(entry.x, (0, 2, 1))  # (B, H, L)
+        unmixed = self.per_channel and maps is None and self.output is None and self.channels == 1
+        kept = (0, 2) if unmixed else (0,)
+        signals, state, broken = kept_apart(
+            entry.segments, {"x": entry.x, "scale": entry.step_scale}, state, xp, axis=1, kept=kept, shared=("scale",),
+            scales=("scale",), both_ways=self.bidirectional,
+        )  # fmt: skip
+        skipped = signals["x"]
+        x = xp.permute_dims(skipped, (0, 2, 1))  # (B, H, L)
         x = x if maps is None else matmul(maps[0], x, xp)
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, Any]:
             x, scale = signals["x"], signals["scale"]
+            if scale is not None and METHODS[self.discretization].impulse:
+                x = x * scale[:, None, :]
             if self.bidirectional:
                 return self._both_directions(params, segments.masked(x, -1, xp), entry.rate, xp), None
             if self.per_channel:
@@ -142,12 +153,12 @@ class TimeInvariant(Mixer):
             return self._run(params, x, entry.rate, xp, mode=mode, want_state=return_state, **options)
 
         apart = True if return_state or self.bidirectional else None
-        signals = {"x": x, "scale": entry.step_scale}
-        v, last = entry.segments.run(self.name, run, signals, state, axis=-1, apart=apart)
+        v, last = entry.segments.run(self.name, run, signals | {"x": x}, state, axis=-1, apart=apart)
         v = v if maps is None else matmul(maps[1], v, xp)
         order = (0, 3, 2, 1) if self.channels > 1 else (0, 2, 1)
-        y = in_dtype_of(u, self.output_map.bound(params, xp)(xp.permute_dims(v, order), entry.x), xp)
-        return (y, last) if return_state else y
+        y = broken.marked(self.output_map.bound(params, xp)(xp.permute_dims(v, order), skipped), 1, xp)
+        y = in_dtype_of(u, y, xp)
+        return (y, broken.marked_state(last, xp)) if return_state else y
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
         """The outputs of the systems for x (B, H, L), and their last state or None; options as of `simulated`."""
@@ -155,14 +166,24 @@ class TimeInvariant(Mixer):
         return simulated(self.name, system, x, xp, dt=dt, method=self.discretization, **options)
 
     def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
-        """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1) or (N,)."""
-        system, dt = self.system(params, xp)
+        """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1), (H, N) or (N,)."""
+        system, dt = self._sampled_system(params, rate, xp)
         C = xp.permute_dims(system.C, (1, 0, 2)) if self.channels > 1 else system.C[0, ...]
-        return replace(system, C=C), self._steps(rate, dt, system)
+        return replace(system, C=C), dt
+
+    def _sampled_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
+        """The system, and rate * dt. Impulses stand for rate samples each, so that their sum is the same signal's."""
+        system, dt = self.system(params, xp)
+        if METHODS[self.discretization].impulse and dt is not None and (is_array(rate) or rate != 1):
+            weight = rate[:, None] if is_array(rate) and rate.ndim else rate
+            system = replace(system, B=weight * system.B)
+        return system, self._steps(rate, dt, system)
 
     def _steps(self, rate: Any, dt: Array | None, system: Any) -> Array | None:
         """rate * dt, with an axis for the states of a system a channel, but for Dense ones."""
         if dt is not None:
+            if dt.ndim == 2:
+                return (rate[..., None] if is_array(rate) else rate) * dt
             dt = rate * dt
             return dt[:, None] if self.per_channel and not isinstance(system, Dense) else dt
         if is_array(rate) or rate != 1:
@@ -177,8 +198,7 @@ class TimeInvariant(Mixer):
 
     def _both_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The second C reads the states of a run over the reversed signal, which the current sample has entered."""
-        system, dt = self.system(params, xp)
-        dt = self._steps(rate, dt, system)
+        system, dt = self._sampled_system(params, rate, xp)
 
         def half(C: Array, signal: Array) -> Array:
             one, rule = replace(system, C=C), self.discretization
@@ -192,9 +212,9 @@ class TimeInvariant(Mixer):
         K = self._kernel(params, x.shape[-1], rate, xp)  # (rows, H, L)
         forward, backward = K[: self.channels, ...], K[self.channels :, ...]
         if self.channels == 1:
-            return convolve(x, forward[0, ...], kernel_reverse=backward[0, ...])
+            return convolved(x, forward[0, ...], kernel_reverse=backward[0, ...])
         order = (1, 0, 2)
-        return convolve(
+        return convolved(
             x[:, :, None, :], xp.permute_dims(forward, order), kernel_reverse=xp.permute_dims(backward, order)
         )
 
@@ -204,26 +224,32 @@ class TimeInvariant(Mixer):
         return OutputMap(self.d_model, self.channels, self.activation, self.output, self.skip)
 
     def kernel(self, params: Parameters, length: int, *, rate: Any = 1.0) -> Array:
-        """The convolution kernels (channels, H, L); bidirectional: the anti-causal ones follow (2 channels, H, L)."""
-        check_length(self.name, length)
-        self.check_rate(rate)
+        """The convolution kernels (channels, H, L), or (H, H, L) from all channels to all where the layer mixes them.
+
+        Bidirectional: those on the future follow along the first axis, (2 channels, H, L) or (2 H, H, L). They begin
+        with the next sample in a layer of a system a channel, else (S5, LRU, LinOSS) with the current one.
+        """
+        length = check_length(self.name, length)
+        rate = self.check_rate(bringing(params)(rate))
         params = self.prepared(params)
         return self._kernel(params, length, rate, namespace(self.name, **params))
 
     def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
-        system, dt = self.system(params, xp)
+        system, dt = self._sampled_system(params, rate, xp)
         if not self.per_channel:
-            system = replace(system, C=system.C[0, ...])
-            discrete = discrete_form(system, self._steps(rate, dt, system), self.discretization, None, xp)
-            return propagator(*discrete, xp).kernel(length)
+            rows = [propagator(*self._discrete(replace(system, C=C), dt, xp), xp).kernel(length)
+                    for C in xp.unstack(system.C, axis=0)]  # fmt: skip
+            return rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
         system = replace(system, C=xp.permute_dims(system.C, (1, 0, 2)))
-        discrete = discrete_form(system, self._steps(rate, dt, system), self.discretization, None, xp)
-        return xp.permute_dims(propagator(*discrete, xp).kernel(length), (1, 0, 2))
+        return xp.permute_dims(propagator(*self._discrete(system, dt, xp), xp).kernel(length), (1, 0, 2))
+
+    def _discrete(self, system: Any, dt: Array | None, xp: Namespace) -> tuple[Any, Any]:
+        return discrete_form(system, dt, self.discretization, None, xp)
 
     def initial_state(self, params: Parameters, batch: int) -> Array:
         """Zeros, complex where the poles are."""
         self._refuse_states(None, True, None, None, "auto")
-        check_batch(self.name, batch)
+        batch = check_batch(self.name, batch)
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         matrix = records.state_field(self.system(params, xp)[0])
@@ -249,7 +275,7 @@ class TimeInvariant(Mixer):
     def _stepper(self, params: Parameters, rate: Any, advance_of: Any, check_of: Any) -> Stepper:
         """The step around one of the systems, `advance_of`; `check_of` is what it is given first."""
         self._refuse_states(None, True, None, None, "auto")
-        self.check_rate(rate)
+        rate = self.check_rate(bringing(params)(rate))
         params = self.prepared(params)
         xp, several = namespace(self.name, **params), self.channels > 1
         system, dt = self._time_first_system(params, rate, xp)
@@ -257,10 +283,12 @@ class TimeInvariant(Mixer):
         advance, maps = advance_of(system, discrete, xp), self.maps(params, xp)
         enter, leave = (None, None) if maps is None else map(xp.matrix_transpose, maps)
         check, mapped = once_per_kind(partial(check_of, params)), self.output_map.bound(params, xp)
+        bring = bringing(params)
 
         def step(u_t: Array, state: Array) -> tuple[Array, Array]:
+            u_t, state = bring((u_t, state))
             check(u_t, state)
-            u = computable(u_t, xp)
+            u, state = as_precise(computable(u_t, xp), state, xp)
             state, v = advance(state, u if enter is None else matmul(u, enter, xp))
             v = v if leave is None else matmul(v, leave, xp)
             y = mapped(xp.permute_dims(v, (0, 2, 1)) if several else v, u)
@@ -299,13 +327,12 @@ class TimeInvariant(Mixer):
 
     def check_rate(self, rate: Any) -> Any:
         """The rate, a plain number where it is one; an array () or, with a system a channel, (H,)."""
-        check_rate(self.name, rate, self.d_model if self.per_channel else None)
-        return rate.item() if isinstance(rate, np.generic) else rate
+        return check_rate(self.name, rate, self.d_model if self.per_channel else None)
 
     def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
         if not self.bidirectional:
             return
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise unknown(self.name, "mode", mode, MODES)
         if (
             state is not None

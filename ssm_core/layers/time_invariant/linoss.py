@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._arrays.errors import unknown
-from ..._arrays.library import Array, Namespace, device
+from ..._arrays.library import Array, Namespace, device, matmul, widest
+from ...functions.convolution import convolve
 from ...functions.special import relu, sigmoid
+from ...recurrences.segments import Segments
 from ...systems.records import Dense
 from .. import parametrizations as common
 from ..parameters import Parameter, Parameters, uniform
@@ -16,6 +18,7 @@ from ..registry import registered
 from .base import TimeInvariant
 
 SCHEMES = ("im", "imex")
+LONG = 2**10  # steps above which rounded frequencies show
 
 
 @registered
@@ -93,6 +96,34 @@ class LinOSS(TimeInvariant):
         C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
         return B, xp.concat([C[i, ...] for i in range(C.shape[0])], axis=-1)
 
+    def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
+        """Re(C k B) of the oscillators' kernels k: (H, H, L), in two directions (2 H, H, L)."""
+        K = self._oscillations(params, length, rate, xp)
+        enter, leave = self.maps(params, xp)
+        driven = xp.reshape(enter[..., None] * K[:, None, :], (self.width, self.d_model * length))
+        halves = [leave[:, start : start + self.width] for start in range(0, leave.shape[-1], self.width)]
+        return xp.reshape(matmul(xp.concat(halves, axis=0), driven, xp), (-1, self.d_model, length))
+
+    def _oscillations(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
+        """The kernels of the oscillators (2P, L), as precise as the library can: their phases need its digits."""
+        K = super()._kernel(_doubled(params, xp), length, rate, xp)[0, ...]
+        return xp.astype(K, params["A_diag"].dtype, copy=False)
+
+    def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
+        """Long sequences by the kernel of double precision, or in it where a state comes or goes."""
+        if x.shape[-1] <= LONG:
+            return super()._run(params, x, rate, xp, **options)
+        segments = options.get("segments") or Segments(x.shape[-1])
+        given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
+        free = all(v is None for v in given) and not options.get("want_state", True)
+        if free and options.get("mode", "auto") in ("auto", "conv"):
+            self._steps(rate, None, None)
+            K = self._oscillations(params, x.shape[-1], rate, xp)
+            return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None
+        y, state = super()._run(_doubled(params, xp), x, rate, xp, **options)
+        dtype = xp.result_type(x.dtype, params["A_diag"].dtype)
+        return xp.astype(y, dtype, copy=False), None if state is None else xp.astype(state, dtype, copy=False)
+
     def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""
         past, future = (self._run(params, signal, rate, xp, want_state=False)[0] for signal in (x, xp.flip(x, axis=-1)))
@@ -108,3 +139,8 @@ class LinOSS(TimeInvariant):
         position = xp.asarray([0.0, 1.0], dtype=A.dtype, device=device(A))
         C = xp.broadcast_to(position, (1, self.width, 2))
         return Dense(xp.tile(matrix, (2, 1, 1)), xp.tile(drive, (2, 1)), C, discrete=True), None
+
+
+def _doubled(params: Parameters, xp: Namespace) -> Parameters:
+    """The parameters of the oscillators in double precision, where the library has it."""
+    return {**params, **{name: widest(params[name], xp) for name in ("A_diag", "steps")}}

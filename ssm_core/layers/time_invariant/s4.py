@@ -75,7 +75,7 @@ class S4(TimeInvariant):
         common.check_discretization("S4", self.discretization)
         common.check_steps("S4", self.dt_min, self.dt_max)
         common.check_copies("S4", self.n_ssm, self.d_model)
-        if not isinstance(self.min_decay, int | float) or not self.min_decay > 0:
+        if not isinstance(self.min_decay, int | float) or not 0 < self.min_decay < np.inf:
             raise OptionError(f"S4: min_decay = {self.min_decay!r} must be positive: log_A_re is its logarithm.")
 
     @property

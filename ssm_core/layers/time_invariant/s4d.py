@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,9 @@ class S4D(TimeInvariant):
                     passes on v as it is before the activation), "linear" (to H) or None; half_glu, half_glu2 and None
                     give channels * H features
     skip            the direct term D u
+    dt_tie          one step a channel; if False every state of a channel has its own, log_dt (H, N)
+    bandlimit       if given, states that turn faster than this share of the Nyquist frequency are left out of v: those
+                    with dt |Im(pole)| >= pi bandlimit, at rate 1
 
     Parameters, all real float32: log_dt (H,), log_A_re and A_im (S, N), B_re and B_im (S, N),
     C_re and C_im (channels, H, N), D (channels, H), output_weight (2H, channels * H), output_bias (2H,).
@@ -68,6 +72,8 @@ class S4D(TimeInvariant):
     activation: str | None = "gelu"
     output: str | None = "glu"
     skip: bool = True
+    dt_tie: bool = True
+    bandlimit: float | None = None
 
     def __post_init__(self) -> None:
         self.check_options()
@@ -81,6 +87,11 @@ class S4D(TimeInvariant):
             common.pairs("S4D", self.d_state, instead=", or real=True with init='real'")
         common.check_steps("S4D", self.dt_min, self.dt_max)
         common.check_copies("S4D", self.n_ssm, self.d_model)
+        if not isinstance(self.dt_tie, bool):
+            raise OptionError(f"S4D: dt_tie = {self.dt_tie!r} must be True or False.")
+        limit = self.bandlimit
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0):
+            raise OptionError(f"S4D: bandlimit = {limit!r} must be positive, or None.")
 
     @property
     def n_states(self) -> int:
@@ -98,7 +109,7 @@ class S4D(TimeInvariant):
             return diagonal_init(self.init, self.d_state, conj_pairs=not self.real)
 
         found = [
-            common.log_steps(H, self.dt_min, self.dt_max),
+            common.log_steps((H,) if self.dt_tie else (H, N), self.dt_min, self.dt_max),
             constant("log_A_re", (S, N), lambda: np.log(-start().poles.real), no_weight_decay=True),
         ]
         if not self.real:
@@ -111,11 +122,15 @@ class S4D(TimeInvariant):
         return (*found, *C, *self.outer_parameters())
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Diagonal, Array]:
-        """The continuous systems of all channels, poles (H, N) and C (rows, H, N), and dt (H,) in float64."""
+        """The continuous systems of all channels, poles (H, N) and C (rows, H, N), and dt (H,) or (H, N) in float64."""
         poles, C = -xp.exp(params["log_A_re"]), params["C_re"]
         B = params["B_re"] if self.trainable_B else xp.ones_like(poles)
         if not self.real:
             poles, C = poles + 1j * params["A_im"], common.complex_of(params, "C")
             B = common.complex_of(params, "B") if self.trainable_B else B
         poles, B = (common.for_channels(x, self.d_model, xp) for x in (poles, B))
-        return Diagonal(poles, B, C, conj_pairs=not self.real), common.steps(params, xp)
+        dt = common.steps(params, xp)
+        if self.bandlimit is not None and not self.real:
+            turned = (dt[:, None] if self.dt_tie else dt) * xp.abs(xp.imag(poles))
+            C = xp.where(turned < math.pi * self.bandlimit, C, xp.zeros_like(C))
+        return Diagonal(poles, B, C, conj_pairs=not self.real), dt

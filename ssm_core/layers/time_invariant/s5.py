@@ -11,6 +11,7 @@ import numpy as np
 from ..._arrays.errors import OptionError, unknown
 from ..._arrays.library import Array, Namespace, device
 from ...measures.initializers import diagonal_init
+from ...measures.matrices import hippo
 from ...recurrences.diagonal import driven, gated_scan, observed, steps_at_once
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
@@ -79,10 +80,12 @@ class S5(TimeInvariant):
 
     def __post_init__(self) -> None:
         self.check_options()
-        common.pairs("S5", self.d_state)
-        common.whole("S5", blocks=self.blocks)
-        if self.d_state % (2 * self.blocks):
-            raise OptionError(f"S5: blocks = {self.blocks} must divide d_state / 2 = {self.d_state // 2}.")
+        if self.conj_sym:
+            common.pairs("S5", self.d_state, instead=", or conj_sym=False")
+        common.whole("S5", d_state=self.d_state, blocks=self.blocks)
+        if self.n_states % self.blocks:
+            half = " / 2" if self.conj_sym else ""
+            raise OptionError(f"S5: blocks = {self.blocks} must divide d_state{half} = {self.n_states}.")
         common.check_discretization("S5", self.discretization)
         common.check_steps("S5", self.dt_min, self.dt_max)
         if self.liquid and self.bidirectional:
@@ -98,8 +101,7 @@ class S5(TimeInvariant):
         H, N = self.d_model, self.n_states
 
         def poles() -> np.ndarray:
-            block = diagonal_init("legs", self.d_state // self.blocks, conj_pairs=self.conj_sym).poles
-            return np.tile(block, self.blocks)
+            return np.tile(_legs_poles(self.d_state // self.blocks, self.conj_sym), self.blocks)
 
         std = math.sqrt(0.5 / H)
         return (
@@ -158,7 +160,7 @@ class S5(TimeInvariant):
         want_state: bool,
     ) -> tuple[Array, Array | None]:
         """The recurrence chunk by chunk, time first, with the gates Ab + Bb u."""
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise unknown("S5", "mode", mode, MODES)
         if mode not in ("auto", "scan"):
             raise OptionError(f"S5: a liquid layer is not linear, so mode {mode!r} cannot run it. Use mode='scan'.")
@@ -182,3 +184,12 @@ class S5(TimeInvariant):
         chunk = steps_at_once(x.shape[0] * self.n_states, x.shape[-1], x)
         y, state = in_chunks(body, state, signals, axis=-1, chunk=chunk)
         return y, state if want_state else None
+
+
+def _legs_poles(n: int, pairs: bool) -> np.ndarray:
+    """Those of the normal part of LegS with n states, an odd number of which has one real pole."""
+    if n % 2 == 0:
+        poles: np.ndarray = diagonal_init("legs", n, conj_pairs=pairs).poles
+        return poles
+    normal = hippo("legsd", n)[0]
+    return -0.5 + 1j * np.linalg.eigvalsh(0.5j * (normal - normal.T))

@@ -15,13 +15,14 @@ MODES = ("auto", "conv", "chunk", "scan")
 
 def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any) -> str:
     """The mode to run in; raises where the one asked for cannot do what the options ask."""
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise unknown(operation, "mode", mode, MODES)
     if options["step_scale"] is not None:
         if not isinstance(system, Diagonal) or system.discrete:
             raise OptionError(
                 f"{operation}: step_scale needs a continuous Diagonal system, not a "
                 f"{'discrete' if system.discrete else 'continuous'} {type(system).__name__} one."
+                + ("" if system.discrete else f" Diagonalize it: {operation}(to_diagonal(system)[0], ...).")
             )
         if mode == "conv":
             raise OptionError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..._arrays.dispatch import is_open
 from ..._arrays.library import Array
 from ..._arrays.sizes import unchunked
-from ...functions.convolution import convolve, convolve_matrix
+from ...functions.convolution import convolve_matrix, convolved
 from ..run import Run, last_state, masked_input
 from ..vandermonde import split_length
 
@@ -14,7 +14,7 @@ def run_convolution(run: Run) -> tuple[Array, Array | None]:
     """y = K * u + C A^(k+1) x_{-1}."""
     u, K = masked_input(run), run.propagator.kernel(run.length)
     if not run.propagator.several_inputs:
-        y = convolve(u[..., None, :] if run.propagator.several_outputs else u, K)
+        y = convolved(u[..., None, :] if run.propagator.several_outputs else u, K)
     elif run.propagator.several_outputs:
         y = convolve_matrix(u, K, run.xp)
     else:

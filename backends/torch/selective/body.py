@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ssm_core.recurrences.segments import Segments
 
-from . import selective_steps
-from .gpu_kernels import kernels
-from .transforms import forward_mode, transformed
+from ..gpu_kernels import kernels
+from ..transforms import forward_mode, transformed
+from . import steps
 
 STATES = 64  # beyond, the states that a program keeps between tiles outgrow what the kernel saves
 
@@ -35,13 +35,13 @@ def selective_scan(
     if discretization != "mamba" or not fits or A.shape[1] < 1:
         return NotImplemented
     module = _module(u)
-    if module is None or (module is not selective_steps and A.shape[1] > STATES):
+    if module is None or (module is not steps and A.shape[1] > STATES):
         return NotImplemented
     mapped = torch._C._are_functorch_transforms_active()  # which, unlike `transformed`, sees what is compiled too
     if mapped or transformed(u) or forward_mode():
         return NotImplemented
-    on_host, reset, lengths = module is selective_steps, segments.reset, segments.lengths
-    T = selective_steps.spacing(u, A.shape[1], chunk) if on_host else tile(A.shape[1], u.shape[1] // groups(B, C))[0]
+    on_host, reset, lengths = module is steps, segments.reset, segments.lengths
+    T = steps.spacing(u, A.shape[1], chunk) if on_host else tile(A.shape[1], u.shape[1] // groups(B, C))[0]
     if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
         y, last, _ = _SelectiveScan.apply(*arrays, reset, lengths, chunk, T)
     else:
@@ -51,9 +51,9 @@ def selective_scan(
 
 def _module(u: Tensor) -> Any:
     """What computes the scan: the kernels, or steps on a CPU; None for a compiler, which fuses the generic body."""
-    found = kernels("triton_selective", u.device)
+    found = kernels("selective", u.device)
     on_host = found is None and u.device.type == "cpu" and not torch.compiler.is_compiling()
-    return selective_steps if on_host else found
+    return steps if on_host else found
 
 
 def tile(states: int, channels: int) -> tuple[int, int, int, int]:

@@ -11,15 +11,15 @@ from ssm_core.time_invariant.modes.state_passing import Maps, run_state_passing,
 from ssm_core.time_invariant.run import Run
 from ssm_core.time_invariant.vandermonde import DiagonalPropagator
 
-from .gpu_kernels import kernels
-from .transforms import forward_mode, transformed
+from ..gpu_kernels import kernels
+from ..transforms import forward_mode, transformed
 
 
 def chunks(u: Tensor, run: Run) -> Any:
     """Fused `time_invariant.modes.chunk._chunks`, for real signals, diagonal systems and single precision."""
     if run.reset is not None or not _is_real_and_diagonal(u, run) or transformed(u) or forward_mode():
         return NotImplemented
-    triton = kernels("triton_convolution", u.device)
+    triton = kernels("state_passing", u.device)
     if triton is None:
         return NotImplemented
     states = run.first_state()
@@ -45,7 +45,7 @@ def _is_real_and_diagonal(u: Tensor, run: Run) -> bool:
 def _forward(
     u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
-    triton = kernels("triton_convolution", u.device)
+    triton = kernels("state_passing", u.device)
     return triton.forward(u, taps, respond, drive, decay, head, first)
 
 
@@ -61,7 +61,7 @@ def _adjoint(
     u: Tensor, dy: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor,
     dlast: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    triton = kernels("triton_convolution", u.device)
+    triton = kernels("state_passing", u.device)
     return triton.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
 
 
@@ -78,7 +78,7 @@ def _(
 def _slopes(
     u: Tensor, dy: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    triton = kernels("triton_convolution", u.device)
+    triton = kernels("state_passing", u.device)
     return triton.slopes(u, dy, respond, drive, decay, head, first, dlast)
 
 

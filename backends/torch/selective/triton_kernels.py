@@ -27,7 +27,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .selective import groups, tile
+from .body import groups, tile
 
 
 @triton.jit

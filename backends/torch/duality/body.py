@@ -10,8 +10,8 @@ from torch import Tensor
 from ssm_core.gated.ssd import CHUNK, _ssd
 from ssm_core.recurrences.segments import Segments
 
-from .gpu_kernels import kernels
-from .transforms import forward_mode, transformed
+from ..gpu_kernels import kernels
+from ..transforms import forward_mode, transformed
 
 LARGEST = 256  # P and N
 
@@ -32,14 +32,14 @@ def ssd(
     single = all(x.dtype == torch.float32 for x in arrays)
     if not single or 0 in (*drive.shape, N) or max(P, N) > LARGEST or transformed(drive) or forward_mode():
         return NotImplemented
-    if kernels("triton_duality", drive.device) is None:
+    if kernels("duality", drive.device) is None:
         return NotImplemented
     return _Dual.apply(*arrays, segments.reset, segments.lengths)
 
 
 def _kernels(x: Tensor) -> tuple[Any, str]:
     """The module, and how it multiplies: as torch.matmul does with single precision."""
-    module = kernels("triton_duality", x.device)
+    module = kernels("duality", x.device)
     return module, module.PRECISE if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 

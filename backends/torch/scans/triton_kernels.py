@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ssm_core._arrays.shapes import merged
 
-from .scans import adjoint_steps, like, steps
+from .body import adjoint_steps, like, steps
 
 # Bytes of a tile: 16 registers a thread, of which at most 8 tiles live at once. The interpreter goes number by number.
 TILE = 512 if os.environ.get("TRITON_INTERPRET") == "1" else 8192

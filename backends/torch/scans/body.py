@@ -20,9 +20,9 @@ from torch import Tensor
 from ssm_core._arrays.sizes import STEPS
 from ssm_core.recurrences.fold import fold
 
-from .functions import is_symbol
-from .gpu_kernels import kernels
-from .transforms import forward_mode, reduced, transformed
+from ..functions import is_symbol
+from ..gpu_kernels import kernels
+from ..transforms import forward_mode, reduced, transformed
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 NARROW = 2048  # numbers a step below which launching a step costs more than its arithmetic
@@ -75,7 +75,7 @@ def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) ->
 
 @torch.library.custom_op("ssm_core::linear_scan", mutates_args=())
 def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
-    triton = kernels("triton_scans", b.device)
+    triton = kernels("scans", b.device)
     if triton is not None:
         states: Tensor = triton.scan(a, b, first, reverse, delayed)
         return states
@@ -156,7 +156,7 @@ def _(info: Any, in_dims: Any, a: Tensor, b: Tensor, first: Tensor, reverse: boo
 @torch.library.custom_op("ssm_core::linear_scan_adjoint", mutates_args=())
 def _adjoint_operator(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
     """The kernel's, as `adjoint_steps`."""
-    return kernels("triton_scans", x.device).adjoint(a, first, x, g, reverse)
+    return kernels("scans", x.device).adjoint(a, first, x, g, reverse)
 
 
 @_adjoint_operator.register_fake
@@ -222,7 +222,7 @@ def _fused_adjoint(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool
     """
     if torch.is_grad_enabled() or transformed(g):
         return None
-    if kernels("triton_scans", x.device) is not None:
+    if kernels("scans", x.device) is not None:
         return _adjoint_operator(a, first, x, g, reverse)
     if torch.compiler.is_compiling() or _blocked(x):
         return None

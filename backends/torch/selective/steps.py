@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ssm_core.recurrences.diagonal import steps_at_once
 
-from .scans import add_products
+from ..scans.body import add_products
 
 FEWEST = 16  # steps between the states that are kept
 

@@ -1,0 +1,1 @@
+"""Chunks of time-invariant systems with state passing."""

@@ -1,0 +1,46 @@
+"""What the repository promises of its own files: their length, and rules of the tiers that leave out what exists."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("ssm_core", "adapters", "backends", "conformance", "tests", "benchmarks", "docs")
+COLLECTED = {"ssm_core", "tests", "docs", "conformance"}  # what both tiers run
+
+
+@pytest.fixture
+def tiers(pytestconfig: pytest.Config) -> Any:
+    """The conftest.py at the top."""
+    return pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+
+
+def test_files_have_at_most_400_lines():
+    """Those that are written by a program too."""
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")] + list(ROOT.glob("*.py"))
+    lengths = {path.relative_to(ROOT).as_posix(): path.read_bytes().count(b"\n") for path in files}
+    assert "adapters/torch/modules/s4d.py" in lengths
+    assert {path: lines for path, lines in lengths.items() if lines > 400} == {}
+
+
+def test_every_rule_of_the_short_tier_meets_a_test(tiers: Any, pytestconfig: pytest.Config):
+    """One that meets none means tests that have another name now, and run in the short tier unnoticed."""
+    if not set(pytestconfig.args) >= COLLECTED:
+        pytest.skip("not all tests were collected")
+    if not all(map(find_spec, ("torch", "jax", "flax"))):
+        pytest.skip("PyTorch, JAX or Flax is not installed")
+    found = pytestconfig.stash[tiers.COLLECTED]
+    assert [pattern for rule in tiers.LEFT_OUT for pattern in rule.idle(found)] == []
+
+
+def test_rules_that_meet_no_test_are_told(tiers: Any):
+    rule = tiers.LeftOut("why", r"^tests/test_a\.py", but="numpy|float64")
+    assert rule.holds("tests/test_a.py::x[torch]")
+    assert not rule.holds("tests/test_a.py::x[numpy]")
+    assert rule.idle(["tests/test_a.py::x[torch]", "tests/test_a.py::x[numpy]"]) == []
+    assert rule.idle(["tests/test_a.py::x[torch]", "tests/test_b.py::x[numpy]"]) == ["numpy|float64"]
+    assert rule.idle(["tests/test_b.py::x[numpy]"]) == [r"^tests/test_a\.py", "numpy|float64"]

@@ -198,7 +198,7 @@ def check_signal(operation: str, u: Array, width: int, *, step: bool = False) ->
 
 def check_rate(operation: str, rate: Any, width: int | None) -> Any:
     """The rate, a plain number where it is one; raises unless it is positive, or a real array () or (width,)."""
-    rate = rate.item() if isinstance(rate, np.generic | np.ndarray) and rate.shape == () else rate
+    rate = rate.item() if isinstance(rate, (np.generic, np.ndarray)) and rate.shape == () else rate
     if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")

@@ -10,6 +10,7 @@ running). The adjoint of a delayed scan is one that is not, so the backward call
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -42,30 +43,44 @@ def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reve
 
 
 def _exported(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
-    """In PyTorch's own operators, which need nothing of this package to run."""
+    """In PyTorch's own operators, which need nothing of this package to run.
+
+    Complex numbers are (Re, Im) along a last axis: within a loop PyTorch differentiates no slices of complex tensors.
+    """
     if reverse:
         return _exported(a if len(a) == 1 else a.flip(0), b.flip(0), first, False).flip(0)
-    if not is_symbol(b.shape[0]):
-        return _by_doubling(a, b, first)
+    times = _complex_product if b.is_complex() else torch.mul
+    if b.is_complex():
+        a, b, first = (torch.view_as_real(x.resolve_conj()) for x in (a, b, first))
 
     def body(x: Tensor, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        states = _by_doubling(a, b, x)
+        states = _by_doubling(a, b, x, times)
         return states[-1], states
 
-    constant = not is_symbol(a.shape[0])
-    return fold(body, first, (b,) if constant else (b, a), (a,) if constant else None, chunk=STEPS)[0]
+    if not is_symbol(b.shape[0]):
+        x = _by_doubling(a, b, first, times)
+    elif is_symbol(a.shape[0]):
+        x, _ = fold(body, first, (b, a), chunk=STEPS)
+    else:
+        x, _ = fold(body, first, (b,), (a,), chunk=STEPS)
+    return x if times is torch.mul else torch.complex(x[..., 0], x[..., 1])
 
 
-def _by_doubling(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
+def _by_doubling(a: Tensor, b: Tensor, first: Tensor, times: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """After round i every state holds the sum over its last 2^i steps, and every gate their product."""
     a = a.expand(len(b), *a.shape[1:])
-    x = torch.cat([b[:1] + a[:1] * first, b[1:] + torch.zeros_like(a[:1])])
+    x = torch.cat([b[:1] + times(a[:1], first), b[1:] + torch.zeros_like(a[:1])])
     shift = 1
     while shift < len(b):
-        x = torch.cat([x[:shift], x[shift:] + a[shift:] * x[:-shift]])
-        a = torch.cat([a[:shift], a[shift:] * a[:-shift]])
+        x = torch.cat([x[:shift], x[shift:] + times(a[shift:], x[:-shift])])
+        a = torch.cat([a[:shift], times(a[shift:], a[:-shift])])
         shift *= 2
     return x
+
+
+def _complex_product(p: Tensor, q: Tensor) -> Tensor:
+    a, b, c, d = p[..., 0], p[..., 1], q[..., 0], q[..., 1]
+    return torch.stack([a * c - b * d, a * d + b * c], -1)
 
 
 def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:

@@ -61,7 +61,7 @@ def fold_of_chunks(
     def own(leaves: list[Tensor], pieces: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         state = tree_unflatten(_complex(leaves, paired), structure)
         after, y = body(state, *_complex(pieces, kinds), *_complex(held, fixed))
-        return _real(tree_flatten(after)[0]), [y.real.clone(), y.imag.clone()] if y.is_complex() else [y.clone()]
+        return _real(tree_flatten(after)[0]), [_copy(y.real), _copy(y.imag)] if y.is_complex() else [_copy(y)]
 
     last, parts = scan(own, _real(leaves), _real(pieces))
     y = parts[0] if len(parts) == 1 else torch.complex(*parts)
@@ -69,8 +69,12 @@ def fold_of_chunks(
 
 
 def _real(xs: Sequence[Tensor]) -> list[Tensor]:
-    """Copies, with (Re x, Im x) along a last axis where they are complex."""
-    return [torch.stack([x.real, x.imag], -1) if x.is_complex() else x.clone() for x in xs]
+    """Copies in the order of their axes, with (Re x, Im x) along a last axis where they are complex."""
+    return [torch.stack([x.real, x.imag], -1) if x.is_complex() else _copy(x) for x in xs]
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def _complex(xs: Sequence[Tensor], paired: list[bool]) -> list[Tensor]:

@@ -129,6 +129,8 @@ def _diagonal_scan(
     signals = {"u": xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), "reset": reset}
     if reset is not None:
         signals["reset"] = xp.broadcast_to(reset, (*batch, L))
+    if is_open(u, L):  # zeros follow, which leave the state
+        signals["valid"] = xp.ones((*batch, L), dtype=xp.bool, device=device(u))
     constants = {}
     for name, tail in (("Ab", 1), ("Bb", 1 + several_inputs), ("C", 1 + several_outputs)):
         x = v[name]
@@ -145,7 +147,7 @@ def _diagonal_scan(
 
     def body(state: Array, x: dict[str, Any]) -> tuple[Array, Array]:
         drive = driven(x["Bb"], x["u"], several_inputs, xp)
-        states = gated_scan(x["Ab"], drive, state, x.get("reset"), None, xp)
+        states = gated_scan(x["Ab"], drive, state, x.get("reset"), x.get("valid"), xp)
         return states[-1, ...], observed(x["C"], states, several_outputs, conj_pairs, xp)
 
     chunk = steps_at_once(N * math.prod(batch), L, u) if chunk is None else chunk

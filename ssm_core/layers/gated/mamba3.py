@@ -82,6 +82,9 @@ class Mamba3(InputDependent):
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise OptionError(f"Mamba3: rope_fraction = {share!r} must lie in [0, 1].")
         check_epsilon("Mamba3", epsilon=self.epsilon, A_floor=self.A_floor)
+        object.__setattr__(self, "turning", int(self.d_state * share) // 2)  # before any trace
+
+    turning: ClassVar[int]  # M, the pairs of states that turn, of an instance
 
     @property
     def inner(self) -> int:
@@ -92,11 +95,6 @@ class Mamba3(InputDependent):
     def heads(self) -> int:
         """How many heads there are."""
         return self.inner // self.head_dim
-
-    @property
-    def turning(self) -> int:
-        """M, the pairs of states that turn."""
-        return int(self.d_state * self.rope_fraction) // 2
 
     def parameters(self) -> tuple[Parameter, ...]:
         H, inner, heads, N, R = self.d_model, self.inner, self.heads, self.d_state, self.rank

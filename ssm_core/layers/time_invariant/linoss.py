@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..._arrays.dispatch import is_open
 from ..._arrays.errors import unknown
 from ..._arrays.library import Array, Namespace, device, matmul, widest
 from ...functions.convolution import convolve
@@ -110,12 +111,17 @@ class LinOSS(TimeInvariant):
         return xp.astype(K, params["A_diag"].dtype, copy=False)
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
-        """Long sequences by the kernel of double precision, or in it where a state comes or goes."""
-        if x.shape[-1] <= LONG:
+        """Long sequences by the kernel of double precision, or in it where a state comes or goes.
+
+        Of a length that a trace does not know, chunks in double precision.
+        """
+        length = x.shape[-1]
+        known = not is_open(x, length)
+        if known and length <= LONG:
             return super()._run(params, x, rate, xp, **options)
         segments = options.get("segments") or Segments(x.shape[-1])
         given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
-        free = all(v is None for v in given) and not options.get("want_state", True)
+        free = known and all(v is None for v in given) and not options.get("want_state", True)
         if free and options.get("mode", "auto") in ("auto", "conv"):
             self._steps(rate, None, None)
             K = self._oscillations(params, x.shape[-1], rate, xp)

@@ -260,34 +260,6 @@ def test_loads_into_a_dtype(torch: Any, tmp_path: Path):
     torch.testing.assert_close(loaded.log_dt.float(), module.log_dt)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
-)  # of PyTorch's tracer
-@pytest.mark.parametrize("name", ["S4D", "S4", "Mamba"])
-def test_one_program_for_many_lengths(name: str, torch: Any):
-    """Compiled once for lengths that are not known, in whole chunks and in parts of one."""
-    module = getattr(adapters.torch, name)(4, d_state=4)
-    run = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
-    for length in (30, 31, 133):
-        u = torch.randn(2, length, 4)
-        torch.testing.assert_close(run(u), module(u), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
-)  # of PyTorch's tracer
-@pytest.mark.parametrize("name", ["S4", "Mamba"])
-def test_exported_for_any_batch_and_length(name: str, torch: Any):
-    """In PyTorch's own operators, so that the program needs nothing of this package."""
-    module = getattr(adapters.torch, name)(4, d_state=4)
-    sizes = {0: torch.export.Dim("B", min=1, max=64), 1: torch.export.Dim("L", min=2, max=4096)}
-    program = torch.export.export(module, (torch.randn(2, 70, 4),), dynamic_shapes={"u": sizes})
-    assert not any("ssm_core" in str(node.target) for node in program.graph.nodes)
-    for length in (2, 64, 133):
-        u = torch.randn(3, length, 4)
-        torch.testing.assert_close(program.module()(u), module(u), rtol=1e-4, atol=1e-5)
-
-
 def test_stacked_oscillators_under_vmap(torch: Any):
     modules = [adapters.torch.LinOSS(4, d_state=4) for _ in range(2)]
     params, _ = torch.func.stack_module_state(modules)

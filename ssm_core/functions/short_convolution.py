@@ -119,7 +119,7 @@ def short_convolution(
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
     if is_open(u, L):
         y = _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
-        lengths = xp.full((batch,), L, dtype=xp.int64, device=device(u)) if lengths is None else lengths
+        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
         return y, _last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
     # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
     y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)

@@ -171,7 +171,7 @@ class Mixer(Layer):
         given = describe(u=u, step_scale=step_scale, **masks)
         segments = checked_segments(self.name, given, (B,), L, **masks)
         if segments.lengths is None and segments.cu_seqlens is None and is_open(u, L):
-            segments = replace(segments, lengths=xp.full((B,), L, dtype=xp.int64, device=device(u)))  # zeros follow
+            segments = replace(segments, lengths=xp.full((B,), L, dtype=xp.int32, device=device(u)))  # zeros follow
         if step_scale is not None:
             require_arrays(self.name, step_scale=step_scale)
             real_floating(self.name, step_scale=step_scale)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from small import NAMES, small
 
 import ssm_core as s
 from ssm_core import layers, models
@@ -202,9 +203,6 @@ entry(
 
 # Layers --------------------------------------------------------------------------------------------------------------
 
-SMALL: dict[str, Values] = {"DSS": {"length": 8}, "Mamba2": {"head_dim": 4}, "Mamba3": {"head_dim": 4}}
-NAMES = [name for name, cls in layers.LAYERS.items() if not issubclass(cls, models.Model)]
-
 
 def like(params: Values, x: Any) -> Values:
     """The parameters in the library of x, if it has one."""
@@ -236,7 +234,7 @@ def made(cls: Any, **options: Any) -> Any:
 
 for _name in NAMES:
     _cls = layers.LAYERS[_name]
-    _layer = _cls(H, d_state=4, **SMALL.get(_name, {}))
+    _layer = small(_name, H)
     _params = _layer.initial_parameters()
     _u = drawn(B, L, H).astype(np.float32)
     entry(
@@ -250,12 +248,12 @@ for _name in NAMES:
         cu_seqlens=np.asarray([0, 2, L]),
         rate=1.0,
     )
-    if _name not in ("RTF", "SSM", "LMU", "S4"):
+    if _layer.timed and _name not in ("SSM", "LMU", "S4"):
         entry(
             f"{_name}.apply in steps",
             partial(applied, _layer, _params, "u"),
             u=_u,
-            step_scale=positive(B, L).astype(np.float32),
+            step_scale=positive(B, L),
             mode="scan",
         )
     entry(f"{_name}.step", partial(stepped, _layer, _params), u_t=_u[:, 0], n=B, rate=1.0)

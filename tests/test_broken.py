@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from small import small
 
 import ssm_core
 from ssm_core import layers
@@ -10,12 +11,11 @@ from ssm_core.functions.special import softplus
 torch = pytest.importorskip("torch")
 
 L, FIRST = 40, 10
-SMALL = {"DSS": {"length": 8}, "Mamba2": {"head_dim": 4}, "Mamba3": {"head_dim": 4}}
 NAMES = ("S4D", "S4", "DSS", "SSM", "LMU", "S5", "LRU", "LinOSS", "RTF", "Mamba", "Mamba2", "Mamba3")
 
 
 def made(name, to=torch.as_tensor):
-    definition = getattr(layers, name)(4, d_state=4, **SMALL.get(name, {}))
+    definition = small(name)
     return definition, {k: to(v) for k, v in definition.initial_parameters().items()}
 
 

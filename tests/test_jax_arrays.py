@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
+from small import options_of, small
 
 from ssm_core import MixedArraysError, adapters, layers, models
 
 jnp = pytest.importorskip("jax.numpy")
 nnx = pytest.importorskip("flax.nnx")
 
-SMALL: dict[str, Any] = {"DSS": {"length": 8}, "Mamba2": {"head_dim": 4}, "Mamba3": {"head_dim": 4}}
 U = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
 LENGTHS, IDS = np.asarray([3, 6]), np.asarray([[1, 2, 3], [4, 5, 6]])
 SHARDED = """
@@ -42,7 +41,7 @@ for layer in (layers.S4D(8, d_state=4), layers.S4(8, d_state=4), layers.Mamba2(8
 @pytest.mark.parametrize("name", ["S4D", "S5", "Mamba2"])
 def test_batches_of_numpy(name: str):
     """In runs with masks and states, steps and modules, as in JAX's own functions."""
-    layer = getattr(layers, name)(4, d_state=4, **SMALL.get(name, {}))
+    layer = small(name)
     host = layer.initial_parameters()
     params = {k: jnp.asarray(p) for k, p in host.items()}
     state = layer.initial_state(host, 2)
@@ -52,7 +51,7 @@ def test_batches_of_numpy(name: str):
     np.testing.assert_allclose(np.asarray(found)[1], wanted[1], atol=1e-5)
     y, _ = layer.step(params, U[:, 0], last)
     np.testing.assert_allclose(np.asarray(y), layer.step(host, U[:, 0], last)[0], atol=1e-5)
-    module = getattr(adapters.flax, name)(4, d_state=4, **SMALL.get(name, {}), rngs=nnx.Rngs(0))
+    module = getattr(adapters.flax, name)(4, **options_of(name), rngs=nnx.Rngs(0))
     assert module(U, reset=U[..., 0] > 0).shape == U.shape
     assert module.step(U[:, 0], last)[0].shape == (2, 4)
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small import NAMES, small
 
 import ssm_core as s
-from ssm_core import layers, models
+from ssm_core import models
 from ssm_core.layers.options import settle
 
-SMALL: dict[str, Any] = {"DSS": {"length": 8}, "Mamba2": {"head_dim": 4}, "Mamba3": {"head_dim": 4}}
-NAMES = [name for name, cls in layers.LAYERS.items() if cls.__module__.startswith("ssm_core.layers")]
 NUMPYS = {
     int: (np.int64, np.uint8, np.asarray),
     float: (np.float32, np.float64, np.asarray),
@@ -22,11 +21,7 @@ NUMPYS = {
 MODELS = (models.SequenceModel(3, 2, 4, 1), models.MambaLM(7, 4, 1))
 
 
-def made(name: str) -> Any:
-    return layers.LAYERS[name](4, d_state=4, **SMALL.get(name, {}))
-
-
-@pytest.mark.parametrize("definition", [*map(made, NAMES), *MODELS], ids=lambda d: d.name)
+@pytest.mark.parametrize("definition", [*map(small, NAMES), *MODELS], ids=lambda d: d.name)
 def test_numbers_and_flags_of_numpy_make_the_same_definition(definition: Any):
     """Equal, of one hash, and of Python's own types."""
     given = definition.options()
@@ -41,7 +36,7 @@ def test_numbers_and_flags_of_numpy_make_the_same_definition(definition: Any):
             assert type(getattr(other, name)) is type(value)
 
 
-@pytest.mark.parametrize("definition", [*map(made, NAMES), *MODELS], ids=lambda d: d.name)
+@pytest.mark.parametrize("definition", [*map(small, NAMES), *MODELS], ids=lambda d: d.name)
 def test_flags_are_flags_and_numbers_are_none(definition: Any):
     given = definition.options()
     flags = [f.name for f in fields(definition) if f.type == "bool" and f.init]
@@ -57,7 +52,7 @@ def test_flags_are_flags_and_numbers_are_none(definition: Any):
 
 
 def test_a_layer_of_ones_own_settles_its_options():
-    layer = made("S4D")
+    layer = small("S4D")
     object.__setattr__(layer, "bidirectional", 1)
     with pytest.raises(s.OptionError, match="S4D: bidirectional = 1 must be True or False"):
         settle(layer)
@@ -84,7 +79,7 @@ def test_numbers_of_numpy_in_functions():
 
 @pytest.mark.parametrize("wrong", ["no", 1, 0, None, [True], np.ones(2, bool)])
 def test_flags_of_functions(wrong: Any):
-    one, u, layer = np.ones(1), np.ones((1, 3, 4), np.float32), made("S4D")
+    one, u, layer = np.ones(1), np.ones((1, 3, 4), np.float32), small("S4D")
     calls = {
         "reverse": lambda: s.linear_scan(0.5, np.ones(3), axis=0, reverse=wrong),
         "conj_pairs": lambda: s.diagonal_scan(np.ones(3), one, one, one, conj_pairs=wrong),
@@ -101,7 +96,7 @@ def test_flags_of_functions(wrong: Any):
 @pytest.mark.parametrize("name", ["Mamba", "Mamba2", "Mamba3"])
 def test_states_in_lists_are_checked_like_tuples(name: str):
     """Whatever the stepper was given before."""
-    layer = made(name)
+    layer = small(name)
     params = layer.initial_parameters()
     step, good, u = layer.stepper(params), list(layer.initial_state(params, 2)), np.ones((2, 4), np.float32)
     step(u, good)
@@ -113,9 +108,9 @@ def test_states_in_lists_are_checked_like_tuples(name: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_rates_that_are_arrays(name: str):
     """One number in any form is that number; every layer takes arrays () alike, and refuses other shapes alike."""
-    layer, u = made(name), np.random.default_rng(0).normal(size=(1, 5, 4)).astype(np.float32)
+    layer, u = small(name), np.random.default_rng(0).normal(size=(1, 5, 4)).astype(np.float32)
     params = layer.initial_parameters()
-    if name in ("RTF", "LinOSS", "LRU"):  # discrete, so that there is no step to multiply
+    if not layer.timed:  # discrete, so that there is no step to multiply
         np.testing.assert_array_equal(layer.apply(params, u, rate=np.asarray(1.0)), layer.apply(params, u))
         return
     wanted = layer.apply(params, u, rate=2.0)

@@ -10,7 +10,7 @@ import pytest
 
 import ssm_core
 from ssm_core import DPLR, Dense, Diagonal
-from ssm_core.layers import DSS, LMU, LRU, RTF, S4, S4D, S5, SSM, LinOSS, Mamba, Mamba2, Mamba3
+from ssm_core.layers import DSS, HGRN, LMU, LRU, RGLRU, RTF, RWKV4, S4, S4D, S5, SSM, LinOSS, Mamba, Mamba2, Mamba3
 
 H = 4
 LENGTHS = [5, 0, 1, 17, 9]
@@ -31,6 +31,9 @@ LAYERS = (
     Mamba(H, 3, **STEPS),
     Mamba2(H, d_state=4, head_dim=2, **STEPS),
     Mamba3(H, d_state=4, head_dim=2, **STEPS),
+    RGLRU(H, heads=2),
+    HGRN(H),
+    RWKV4(H, chunk=4),
 )
 BOTH_WAYS = (S4D(H, 4, bidirectional=True), S5(H, 4, bidirectional=True), RTF(H, 3, bidirectional=True))
 each_layer = pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)

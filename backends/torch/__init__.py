@@ -6,6 +6,7 @@ import torch
 from array_api_compat import torch as compat
 
 from .convolution import convolve, shortest_convolution
+from .decay.body import channel_decay
 from .duality.body import ssd
 from .folds import fold, fold_of_chunks
 from .functions import (
@@ -41,6 +42,7 @@ NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
+    "channel_decay",
     "chunks",
     "clip",
     "convolve",
@@ -70,6 +72,7 @@ __all__ = [
     "affine",
     "all_finite",
     "bounds",
+    "channel_decay",
     "chunks",
     "clip",
     "convolve",

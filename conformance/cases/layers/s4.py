@@ -52,7 +52,7 @@ CASES = TimeInvariantCases(
     refusals=(
         ({"d_state": 7}, r"d_state = 7 is odd, .* Use d_state=8\."),
         ({"init": "lin"}, "unknown init 'lin'. Known: 'legs', 'legsd', 'legt'"),
-        ({"init": ["legs"]}, r"unknown init \['legs'\]"),
+        ({"init": ["legs"]}, r"unknown init \('legs',\)"),
         ({"rank": 0}, "rank = 0, but init 'legs' needs rank 1"),
         ({"rank": 1.0}, r"rank = 1\.0"),
         ({"init": "legt", "rank": 1}, "rank = 1, but init 'legt' needs rank 2"),

@@ -76,7 +76,7 @@ CASES = TimeInvariantCases(
     refusals=(
         ({"d_state": 7}, r"d_state = 7 is odd, .* Use d_state=8, or real=True"),
         ({"init": "legt"}, "unknown init 'legt'. Known: 'legs', 'lin'"),
-        ({"init": ["lin"]}, r"unknown init \['lin'\]"),
+        ({"init": ["lin"]}, r"unknown init \('lin',\)"),
         ({"real": True}, "real poles need init='real', not init='lin'"),
     ),
 )

@@ -106,8 +106,8 @@ class InputDependent(Mixer):
         x, scale = (s if s is None else entry.xp.astype(s, dtype, copy=False) for s in (entry.x, entry.step_scale))
         signals = {"x": x, "scale": scale}
         signals, first, broken = kept_apart(entry.segments, signals, first, entry.xp, axis=1, scales=("scale",))
-        if signals["scale"] is not None:
-            check_positive(self.name, entry.xp, step_scale=signals["scale"])
+        if scale is not None:  # where sequences are cut, what is not finite stays with its own
+            check_positive(self.name, entry.xp, step_scale=signals["scale"] if entry.segments.cut else scale)
         y, last = entry.segments.run(self.name, run, signals, first, axis=1, apart=return_state)
         y = in_dtype_of(u, broken.marked(y, 1, entry.xp), entry.xp)
         last = broken.marked_state(last, entry.xp)
@@ -165,7 +165,7 @@ class InputDependent(Mixer):
 
     def _check_step(self, params: Parameters, u_t: Array, state: State) -> None:
         operation = f"{self.name}.step"
-        check_signal(operation, u_t, self.d_model, step=True)
+        check_signal(operation, u_t, self.input_width, step=True)
         self.check_state(operation, state, u_t.shape[0], u_t)
         namespace(operation, u_t=u_t, params=next(iter(params.values())))
 
@@ -204,6 +204,22 @@ def step_bias(name: str, n: int, dt_min: float, dt_max: float, dt_floor: float) 
         return dt + xp.log(-xp.expm1(-dt))  # the inverse of softplus
 
     return Parameter(name, (n,), draw, no_weight_decay=True)
+
+
+def in_heads(x: Array, heads: int, xp: Namespace) -> Array:
+    """(..., heads * D) as (..., heads, D)."""
+    return xp.reshape(x, (*x.shape[:-1], heads, x.shape[-1] // heads))
+
+
+def joined_heads(x: Array, xp: Namespace) -> Array:
+    """(..., heads, D) as (..., heads * D)."""
+    return xp.reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+
+
+def check_divides(layer: str, name: str, parts: int, whole: str, n: int) -> None:
+    """Raise unless an option divides a number, named as the formula of it."""
+    if n % parts:
+        raise OptionError(f"{layer}: {name} = {parts} must divide {whole} = {n}.")
 
 
 def check_epsilon(layer: str, **options: Any) -> None:

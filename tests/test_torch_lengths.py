@@ -18,7 +18,10 @@ pytestmark = [
     pytest.mark.usefixtures("quick_compilation"),
     # Of PyTorch's tracer, about what it does itself.
     pytest.mark.filterwarnings(
-        "ignore:.*should not be instantiated", "ignore:The .grad attribute of a Tensor", "ignore:Dynamo detected a call"
+        "ignore:.*should not be instantiated",
+        "ignore:The .grad attribute of a Tensor",
+        "ignore:Dynamo detected a call",
+        "ignore:.torch.jit.* is deprecated",
     ),
 ]
 

@@ -50,6 +50,11 @@ LEFT_OUT = (
         but=r"of_the_layer|of_functions\[(linear_scan|convolve|ssd|kernel)\b|forward_mode|do_not_compile",
     ),
     LeftOut(
+        "programs for changing lengths, which take longest to trace; one of a kind stays",
+        r"^tests/test_(torch|jax)_lengths\.py.*\[",
+        but=r"many_lengths\[RTF\]|lengths_and_rates\[S4D\]|any_(batch_and_)?length\[S4\]|without_this_package\[S4D\]",
+    ),
+    LeftOut(
         "modules of Flax: the tests of PyTorch's, once more; those of S4D and of MambaLM stay",
         r"^tests/test_(adapters|(refused_)?(language_)?modules|pretrained(_directories)?)\.py.*flax",
         but=r"default|S4D|\bMambaLM",

@@ -19,6 +19,7 @@ FUSED = (
     "linear_scan",
     "diagonal_stepper",
     "fold",
+    "fold_of_chunks",
     "either",
     "expm",
     "erf",
@@ -42,6 +43,11 @@ def devices() -> str:
 def is_traced(x: Any) -> bool:
     """Whether a transformation of JAX is tracing."""
     return isinstance(x, jax.core.Tracer)
+
+
+def is_symbol(size: Any) -> bool:
+    """Whether a size is a symbol of jax.export."""
+    return not isinstance(size, int)
 
 
 def _readable(x: Any) -> bool:
@@ -305,6 +311,13 @@ def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *
         state, y = body(state, *(x[whole:] for x in xs), *held)
         outputs.append(y)
     return (jnp.concatenate(outputs) if len(outputs) > 1 else outputs[0]), state
+
+
+def fold_of_chunks(pieces: tuple[Any, ...], body: Callable[..., Any], state: Any, held: Any, *, recompute: bool) -> Any:
+    """lax.scan, whose length may be a symbol."""
+    body = jax.checkpoint(body) if recompute else body
+    state, y = lax.scan(lambda s, x: body(s, *x, *held), state, pieces)
+    return y, state
 
 
 for _cls in records.CLASSES:

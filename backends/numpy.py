@@ -32,6 +32,10 @@ def is_traced(x: Any) -> bool:
     return False
 
 
+def is_symbol(size: Any) -> bool:
+    return False  # nothing is traced
+
+
 def shortest_convolution(u: Any) -> int:
     return SHORTEST_CONVOLUTION
 

@@ -258,3 +258,11 @@ def test_loads_into_a_dtype(torch: Any, tmp_path: Path):
     loaded = adapters.torch.load(path, dtype=torch.float64)
     assert loaded.log_dt.dtype == torch.float64
     torch.testing.assert_close(loaded.log_dt.float(), module.log_dt)
+
+
+def test_stacked_oscillators_under_vmap(torch: Any):
+    modules = [adapters.torch.LinOSS(4, d_state=4) for _ in range(2)]
+    params, _ = torch.func.stack_module_state(modules)
+    u = torch.randn(2, 9, 4)
+    y = torch.func.vmap(lambda p: torch.func.functional_call(modules[0], p, (u,)))(params)
+    torch.testing.assert_close(y, torch.stack([m(u) for m in modules]), rtol=1e-4, atol=1e-5)

@@ -27,6 +27,10 @@ def is_traced(x: Any) -> bool:
     return False
 
 
+def is_symbol(size: Any) -> bool:
+    return False  # nothing is traced
+
+
 def to_numpy(x: Any) -> Any:
     return x.get()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from array_api_compat import torch as compat
 
 from .convolution import convolve, shortest_convolution
 from .decay.body import channel_decay
 from .duality.body import ssd
-from .folds import fold
+from .folds import fold, fold_of_chunks
 from .functions import (
     affine,
     all_finite,
     bounds,
+    clip,
     devices,
     diagonal_stepper,
     eigvals,
@@ -20,6 +22,7 @@ from .functions import (
     expm,
     gelu,
     glu,
+    is_symbol,
     is_traced,
     owned,
     readable,
@@ -27,6 +30,7 @@ from .functions import (
     sigmoid,
     silu,
     softplus,
+    taken_along,
     to_numpy,
 )
 from .pytrees import register
@@ -35,10 +39,12 @@ from .selective.body import selective_scan
 from .state_passing.body import chunks
 
 NAMESPACE = compat
+CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
     "channel_decay",
     "chunks",
+    "clip",
     "convolve",
     "diagonal_stepper",
     "eigvals",
@@ -46,6 +52,7 @@ FUSED = (
     "exp",
     "expm",
     "fold",
+    "fold_of_chunks",
     "gelu",
     "glu",
     "linear_scan",
@@ -56,6 +63,7 @@ FUSED = (
     "silu",
     "softplus",
     "ssd",
+    "taken_along",
 )
 
 __all__ = [
@@ -66,6 +74,7 @@ __all__ = [
     "bounds",
     "channel_decay",
     "chunks",
+    "clip",
     "convolve",
     "devices",
     "diagonal_stepper",
@@ -74,8 +83,10 @@ __all__ = [
     "exp",
     "expm",
     "fold",
+    "fold_of_chunks",
     "gelu",
     "glu",
+    "is_symbol",
     "is_traced",
     "linear_scan",
     "owned",
@@ -87,6 +98,7 @@ __all__ = [
     "silu",
     "softplus",
     "ssd",
+    "taken_along",
     "to_numpy",
 ]
 

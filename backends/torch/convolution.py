@@ -69,7 +69,7 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(u: Tensor, k: Tensor, reverse: Tensor | None) -> Tensor:
         length = u.shape[-1]
-        n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1])
+        n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1], u)
         spectrum = _spectrum(k, reverse, n)
         batch = torch.broadcast_shapes(u.shape[:-1], spectrum.shape[:-1])
         y: Any = None
@@ -90,7 +90,7 @@ class _Convolve(torch.autograd.Function):
         """Correlations: the spectrum of the gradient times the conjugate of the other factor's."""
         u, k, reverse = ctx.saved_tensors
         length, taps, back = u.shape[-1], k.shape[-1], 0 if reverse is None else reverse.shape[-1]
-        n = padded_length(length, taps, back)
+        n = padded_length(length, taps, back, u)
         spectrum = _spectrum(k, reverse, n).conj() if ctx.needs_input_grad[0] else None
         batch = grads[0].shape[:-1]
         kernels = torch.broadcast_shapes(*(x.shape[:-1] for x in (k, reverse) if x is not None))

@@ -46,6 +46,42 @@ def fold(
     return (torch.cat(outputs) if several else outputs[0]), state
 
 
+def fold_of_chunks(
+    pieces: tuple[Tensor, ...], body: Callable[..., Any], state: Any, held: tuple[Any, ...], *, recompute: bool
+) -> tuple[Tensor, Any]:
+    """Fused `ssm_core.recurrences.fold._fold_of_chunks`: one program for any number of chunks."""
+    from torch._higher_order_ops.scan import scan  # after PyTorch itself
+
+    # The operator takes real tensors alone, none of which may be a view of another.
+    kinds, fixed = ([x.is_complex() for x in xs] for xs in (pieces, held))
+    held = tuple(_real(held))
+    leaves, structure = tree_flatten(state)
+    paired = [x.is_complex() for x in leaves]
+
+    def own(leaves: list[Tensor], pieces: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        state = tree_unflatten(_complex(leaves, paired), structure)
+        after, y = body(state, *_complex(pieces, kinds), *_complex(held, fixed))
+        return _real(tree_flatten(after)[0]), [_copy(y.real), _copy(y.imag)] if y.is_complex() else [_copy(y)]
+
+    last, parts = scan(own, _real(leaves), _real(pieces))
+    y = parts[0] if len(parts) == 1 else torch.complex(*parts)
+    return y, tree_unflatten(_complex(last, paired), structure)
+
+
+def _real(xs: Sequence[Tensor]) -> list[Tensor]:
+    """Copies in the order of their axes, with (Re x, Im x) along a last axis where they are complex."""
+    return [torch.stack([x.real, x.imag], -1) if x.is_complex() else _copy(x) for x in xs]
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _complex(xs: Sequence[Tensor], paired: list[bool]) -> list[Tensor]:
+    """The way back, by one flag for each."""
+    return [torch.complex(x[..., 0], x[..., 1]) if pair else x for x, pair in zip(xs, paired, strict=True)]
+
+
 def _alone(x: Any) -> Any:
     """A copy of what is a small part of its memory: kept for the backward, it would keep all states of its chunk."""
     partial = isinstance(x, Tensor) and 2 * x.numel() * x.element_size() < x.untyped_storage().nbytes()

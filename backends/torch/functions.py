@@ -23,6 +23,15 @@ def is_traced(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or x.is_meta
 
 
+def is_symbol(size: Any) -> bool:
+    """Whether a size stands for many numbers in a program that is being compiled or exported."""
+    if not torch.compiler.is_compiling():
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # which loads a computer algebra system
+
+    return not has_static_value(size)
+
+
 def _readable(x: Tensor) -> bool:
     """Whether the host has the numbers at hand."""
     if torch.compiler.is_compiling() or x.__class__ not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
@@ -79,6 +88,14 @@ def exp(z: Tensor) -> Any:
         return NotImplemented
     size, angle = z.real.exp(), z.imag
     return torch.complex(size * angle.cos(), size * angle.sin())
+
+
+def clip(x: Tensor, low: float, high: float | None = None) -> Tensor:
+    return torch.clamp(x, low, high)
+
+
+def taken_along(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    return torch.gather(x, axis, index)
 
 
 def erf(x: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from torch import Tensor
 @torch.compiler.assume_constant_result
 def kernels(operator: str, device: torch.device) -> Any:
     """The module of the kernels of an operator, or None where they do not run or disagree with the generic body."""
+    if torch.compiler.is_exporting():
+        return None  # an exported program holds no operators of this package
     interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
     if device.type != "cuda" and not interpreted:
         return None

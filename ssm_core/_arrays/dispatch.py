@@ -83,6 +83,7 @@ def load(name: str) -> Any:
     """The backend module of a framework. Literal imports: torch.compile traces these and not importlib."""
     if name not in _loaded:
         _loaded[name] = _import(name)
+        _kinds.update(dict.fromkeys(getattr(_loaded[name], "CLASSES", ()), name))
     return _loaded[name]
 
 
@@ -140,6 +141,12 @@ def is_traced(x: Any) -> bool:
     """Whether x stands for an array whose values are not known yet, whatever backend is chosen."""
     found = framework(x)
     return found is not None and bool(load(found).is_traced(x))
+
+
+def is_open(x: Any, size: Any) -> bool:
+    """Whether a size is a symbol of the trace of x, which stands for many numbers: see `sizes`."""
+    found = framework(x)
+    return found is not None and bool(load(found).is_symbol(size))
 
 
 def ensure_loaded(values: Iterable[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import dispatched, framework, is_traced, load
+from .dispatch import dispatched, framework, is_open, is_traced, load
 from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
 from .foreign import advice
 
@@ -26,9 +26,16 @@ _FLOATING = (*_COMPUTED, *_HALF)
 
 def is_array(x: Any) -> bool:
     """Whether x is an array of some library (NumPy's scalars count)."""
+    if _is_number(x):
+        return False
     if x.__class__ in _spaces:
         return True
     return (framework(x) is not None or hasattr(x, "__array_namespace__")) and advice(x.__class__) is None
+
+
+def _is_number(x: Any) -> bool:
+    """Of Python: by isinstance, for torch.compile makes of numbers what has no class that it could trace."""
+    return isinstance(x, _NUMBERS) and not isinstance(x, np.generic)
 
 
 def namespace(operation: str, **arrays: Any) -> Namespace:
@@ -38,7 +45,7 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
     """
     found = first = None
     for name, x in arrays.items():
-        if x is None or x.__class__ in _NUMBERS:
+        if x is None or _is_number(x):
             continue
         xp, where = _spaces.get(x.__class__), place(x)
         if xp is None:
@@ -118,7 +125,7 @@ def _require_dense(operation: str, name: str, x: Array) -> None:
         )
 
 
-_NUMBERS = (int, float, complex, bool)
+_NUMBERS = (int, float, complex)  # and bool, which is an int
 _spaces: dict[type, Namespace] = {}  # the namespaces of the frameworks' classes of arrays that were seen
 _with_layouts: dict[type, bool] = {}  # of them those of PyTorch, whose instances may be sparse
 
@@ -127,9 +134,12 @@ def _namespace_of(x: Array) -> Namespace:
     kind = framework(x)
     if kind is None:
         return x.__array_namespace__()
-    if kind == "torch":
-        _with_layouts[x.__class__] = True
-    return _spaces.setdefault(x.__class__, load(kind).NAMESPACE)
+    space = load(kind).NAMESPACE
+    if not is_traced(x):  # within a loop of a trace nothing can be noted
+        _spaces[x.__class__] = space
+        if kind == "torch":
+            _with_layouts[x.__class__] = True
+    return space
 
 
 def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> MixedArraysError:
@@ -313,6 +323,19 @@ def exp(z: Array) -> Array:
     return namespace("exp", z=z).exp(z)
 
 
+@dispatched
+def clip(x: Array, low: float, high: float | None = None) -> Array:
+    """x within bounds, which a trace may not know."""
+    xp = namespace("clip", x=x)
+    return xp.clip(x, low) if high is None else xp.clip(x, low, high)
+
+
+@dispatched
+def taken_along(x: Array, index: Array, axis: int) -> Array:
+    """xp.take_along_axis for an index of the shape of the result."""
+    return namespace("taken_along", x=x).take_along_axis(x, index, axis=axis)
+
+
 def conjugated(x: Array, xp: Namespace) -> Array:
     """The complex conjugate; what is real is passed on."""
     return xp.conj(x) if is_complex(x) else x
@@ -329,7 +352,7 @@ def matmul(x: Array, y: Array, xp: Namespace) -> Array:
 def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:
     """x (E..., ..., A, K) times a y (..., K, T) that the leading axes E share, as one product of (E A) rows."""
     extra = x.ndim - y.ndim
-    if extra <= 0:
+    if extra <= 0 or is_open(x, x.shape[-2]):
         return matmul(x, y, xp)
     lead, batch = x.shape[:extra], x.ndim - 2 - extra
     order = (*range(extra, extra + batch), *range(extra), x.ndim - 2, x.ndim - 1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .._arrays.dispatch import dispatched
+from .._arrays.dispatch import dispatched, is_open
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
@@ -79,7 +79,7 @@ def spectrum_of_taps(u: Array, k: Array, reverse: Array | None, xp: Namespace) -
     """That of a kernel, and the number of samples that signals like u are padded to."""
     length = u.shape[-1]
     k, reverse = _first(k, length), None if reverse is None else _first(reverse, max(length - 1, 0))
-    n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1])
+    n = padded_length(length, k.shape[-1], 0 if reverse is None else reverse.shape[-1], u)
     transform, _ = fft_pair(u, xp)
     spectrum = transform(k, n)
     if reverse is not None and reverse.shape[-1]:
@@ -101,7 +101,7 @@ def convolve_matrix(u: Array, k: Array, xp: Namespace) -> Array:
     length = u.shape[-1]
     if 0 in u.shape or 0 in k.shape:  # not every FFT takes them
         return xp.sum(u[..., None, :, :] * k[..., :1], axis=-2)
-    n = padded_length(length, k.shape[-1], 0)
+    n = padded_length(length, k.shape[-1], 0, u)
     transform, inverse = fft_pair(u, xp)
     spectrum = xp.sum(transform(k, n) * transform(u, n)[..., None, :, :], axis=-2)
     return inverse(spectrum, n)[..., :length]
@@ -138,8 +138,13 @@ def part(x: Array, slab: tuple[slice, ...], rank: int) -> Array:
     return x[tuple(s if n > 1 else slice(None) for s, n in zip(slab[missing:], x.shape[:-1], strict=False))]
 
 
-def padded_length(length: int, taps: int, reverse_taps: int) -> int:
-    """The shortest fast FFT length at which the first `length` outputs are free of wrap-around."""
+def padded_length(length: int, taps: int, reverse_taps: int, like: Array) -> int:
+    """The shortest fast FFT length at which the first `length` outputs are free of wrap-around.
+
+    Of numbers that a trace does not know it takes their sum, which is never too short.
+    """
+    if is_open(like, length) or is_open(like, taps):
+        return length + taps + reverse_taps
     return fast_length(max(length + taps - 1, length + reverse_taps))
 
 

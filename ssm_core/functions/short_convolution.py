@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .._arrays.dispatch import is_open
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
@@ -16,6 +17,7 @@ from .._arrays.library import (
     owned,
     real_floating,
     require_arrays,
+    taken_along,
 )
 from .._arrays.numbers import flag
 from .._arrays.values import check_finite
@@ -115,6 +117,10 @@ def short_convolution(
     if reset is not None:  # inputs are seen by the steps of their own segment
         count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
+    if is_open(u, L):
+        y = _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
+        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
+        return y, _last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
     # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
     y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
     if n < L:
@@ -151,8 +157,8 @@ def _last_inputs(x: Array, segment: Array | None, n: int, lengths: Array | None,
         k = xp.arange(n, device=device(x))
         index = xp.astype(lengths, k.dtype)[:, None] + k
         wide = xp.broadcast_to(index[..., None], (*index.shape, x.shape[2]))
-        last = xp.take_along_axis(x, wide, axis=1)
-        of = None if segment is None else xp.take_along_axis(segment, index, axis=1)
+        last = taken_along(x, wide, 1)
+        of = None if segment is None else taken_along(segment, index, 1)
     if of is not None:
         last = xp.where((of == of[:, -1:])[..., None], last, xp.zeros_like(last))
     return xp.permute_dims(last, (0, 2, 1))

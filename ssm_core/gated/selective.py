@@ -275,7 +275,7 @@ def _selective_scan(
         last = states[-1, ...]
         return last if before is None else xp.concat([last, before], axis=-1), _read(states, v["C"], xp)
 
-    count = steps_at_once(math.prod(u.shape[:2]) * A.shape[1], L) if chunk is None else chunk
+    count = steps_at_once(math.prod(u.shape[:2]) * A.shape[1], L, u) if chunk is None else chunk
     return in_chunks(body, state, signals, constants, axis=-1, chunk=count)
 
 

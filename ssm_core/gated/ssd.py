@@ -14,6 +14,7 @@ from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
+    clip,
     compute_dtype,
     device,
     in_dtype_of,
@@ -30,8 +31,8 @@ from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
 from .checks import check_given, check_limit, check_no_overflow, check_rows, kept_finite, steps_of
 
-CHUNK = 64
 FLOOR = -750.0  # of log gates: exp(FLOOR) is 0
+CHUNK = 64
 
 
 def ssd(
@@ -270,7 +271,7 @@ def one_chunk(
         return xp.reshape(m, (batch, G, J, M, 1))
 
     # Sums of sixteenths are exact, so that small gates keep their digits beside large ones; the rest sums up to little.
-    log_gates = xp.clip(log_gates, FLOOR)
+    log_gates = clip(log_gates, -750.0)  # FLOOR, as a number: torch.compile makes a symbol of the name
     coarse = xp.round(16 * log_gates) / 16
     h, s = (xp.permute_dims(xp.cumulative_sum(m, axis=0), (1, 2, 0)) for m in (coarse, log_gates - coarse))
     # A step and itself have nothing between them: differences there, of whatever they are, would leave the roundings of

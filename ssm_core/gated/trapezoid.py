@@ -336,7 +336,8 @@ def _one_chunk(state: Mamba3State, v: Signals, xp: Namespace) -> tuple[Mamba3Sta
     scores = xp.matmul(moved(Q, 2, 3, xp), xp.matrix_transpose(moved(K, 2, 3, xp)))  # (T, batch, H, R, R)
     same = xp.matmul(scores, moved(x, 2, 3, xp)) * own[..., None, None]
     y = y + moved(same, 3, 2, xp)
-    turned = theta[-1, ...] - 2 * math.pi * xp.floor(theta[-1, ...] / (2 * math.pi))
+    full = 6.283185307179586  # 2 pi, as a number: torch.compile makes a symbol of the name
+    turned = theta[-1, ...] - full * xp.floor(theta[-1, ...] / full)
     turned = xp.broadcast_to(turned, angle.shape)
     if valid is None:
         return (turned, S, K[-1, ...], x[-1, ...]), y

@@ -57,7 +57,7 @@ def _sums(x: Array, lengths: Array | None, cu_seqlens: Array | None, xp: Namespa
         counts = xp.astype(cu_seqlens[1:] - cu_seqlens[:-1], x.dtype)
         return _sums_of_packed(x[0, ...], cu_seqlens, xp), counts[:, None]
     if lengths is None:
-        return xp.sum(x, axis=1), xp.full((B, 1), float(L), dtype=x.dtype, device=device(x))
+        return xp.sum(x, axis=1), xp.full((B, 1), L, dtype=x.dtype, device=device(x))
     valid = steps_within(lengths, L, xp)[..., None]
     return xp.sum(xp.where(valid, x, xp.zeros_like(x)), axis=1), xp.astype(lengths, x.dtype)[:, None]
 

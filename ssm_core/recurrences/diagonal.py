@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .._arrays.dispatch import is_open
 from .._arrays.errors import DTypeError, ShapeError, describe
 from .._arrays.library import (
     Array,
@@ -26,6 +27,7 @@ from .._arrays.library import (
 )
 from .._arrays.numbers import flag, whole
 from .._arrays.shapes import broadcast
+from .._arrays.sizes import STEPS
 from .._arrays.values import check_finite
 from .fold import in_chunks
 from .linear import checked_scan
@@ -127,6 +129,8 @@ def _diagonal_scan(
     signals = {"u": xp.broadcast_to(u, (*batch, *u.shape[u.ndim - axes :])), "reset": reset}
     if reset is not None:
         signals["reset"] = xp.broadcast_to(reset, (*batch, L))
+    if is_open(u, L):  # zeros follow, which leave the state
+        signals["valid"] = xp.ones((*batch, L), dtype=xp.bool, device=device(u))
     constants = {}
     for name, tail in (("Ab", 1), ("Bb", 1 + several_inputs), ("C", 1 + several_outputs)):
         x = v[name]
@@ -143,10 +147,10 @@ def _diagonal_scan(
 
     def body(state: Array, x: dict[str, Any]) -> tuple[Array, Array]:
         drive = driven(x["Bb"], x["u"], several_inputs, xp)
-        states = gated_scan(x["Ab"], drive, state, x.get("reset"), None, xp)
+        states = gated_scan(x["Ab"], drive, state, x.get("reset"), x.get("valid"), xp)
         return states[-1, ...], observed(x["C"], states, several_outputs, conj_pairs, xp)
 
-    chunk = steps_at_once(N * math.prod(batch), L) if chunk is None else chunk
+    chunk = steps_at_once(N * math.prod(batch), L, u) if chunk is None else chunk
     return in_chunks(body, state, signals, constants, axis=-1, chunk=chunk)
 
 
@@ -214,8 +218,10 @@ def _batch(operation: str, v: dict[str, Array], reset: Array | None, time: int) 
     )
 
 
-def steps_at_once(width: int, length: int) -> int:
-    """Steps of a chunk whose states, `width` numbers a step, stay small."""
+def steps_at_once(width: int, length: int, like: Array) -> int:
+    """Steps of a chunk whose states, `width` numbers a step, stay small; a fixed number where a trace knows neither."""
+    if is_open(like, length) or is_open(like, width):
+        return STEPS
     return max(1, min(length, STATES_AT_ONCE // max(1, width)))
 
 

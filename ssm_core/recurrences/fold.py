@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._arrays.dispatch import dispatched
+from .._arrays.dispatch import dispatched, is_open
+from .._arrays.errors import OptionError
 from .._arrays.library import Array, moved, namespace
+from .._arrays.sizes import chunked, unchunked
 
 Values = dict[str, Any]
 
@@ -54,11 +56,18 @@ def fold(
     With `recompute` the inside of a chunk is computed again in the backward instead of being kept, so that memory
     holds one chunk and the states between chunks; least of it where `held` says what a body needs besides, the same for
     every chunk, so that it closes over nothing that has a gradient. xs hold at least one step. The state keeps its
-    shapes and dtypes, and y has a row for every step.
+    shapes and dtypes, and y has a row for every step. After xs of a length that a tracer does not know come zeros, in
+    whole chunks of them too: a body has to leave the state as it is in a step of zeros.
 
     Returns (all y joined along axis 0, last state).
     """
-    return _fold(body, state, xs, held, chunk=chunk, recompute=recompute)
+    length = xs[0].shape[0]
+    if not is_open(xs[0], length):
+        return _fold(body, state, xs, held, chunk=chunk, recompute=recompute)
+    xp = namespace("fold", x=xs[0])
+    pieces = tuple(chunked(x, 0, xp, chunk) for x in xs)
+    y, state = _fold_of_chunks(pieces, body, state, held or (), recompute=recompute, backend="auto")
+    return unchunked(y, length, 0, xp), state
 
 
 @dispatched
@@ -72,3 +81,13 @@ def _fold(
         state, y = body(state, *(x[start : min(start + chunk, length), ...] for x in xs), *held)
         outputs.append(y)
     return (xp.concat(outputs, axis=0) if len(outputs) > 1 else outputs[0]), state
+
+
+@dispatched
+def _fold_of_chunks(
+    pieces: tuple[Array, ...], body: Callable[..., Any], state: Any, held: tuple[Any, ...], *, recompute: bool
+) -> tuple[Array, Any]:
+    """The same over pieces (A, T, ...) of a number A that a trace does not know: y (A, T, ...), and the state."""
+    raise OptionError(
+        "fold: the number of chunks is unknown, so that no loop runs over them. Pass arrays of one shape."
+    )

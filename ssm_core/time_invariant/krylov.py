@@ -9,13 +9,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._arrays.library import Array, Namespace, device, matmul, matmul_shared
+from .._arrays.dispatch import is_open
+from .._arrays.library import Array, Namespace, device, matmul, matmul_shared, moved
+from .._arrays.shapes import broadcast
+from .._arrays.sizes import BITS, STEPS, chunks_of, unchunked
+from ..recurrences.fold import fold, in_chunks
 from ..systems import records
 
 
 def krylov(A: Array, B: Array, count: int, xp: Namespace) -> Array:
     """A^j B, j = 0..count-1, for A (..., N, N) and B (..., N, P): (..., N, count, P)."""
+    if is_open(A, count):
+        return _one_by_one(A, B, count, xp)
     return _doubled(A, B, (count - 1).bit_length(), xp)[0][..., :count, :]
+
+
+def _one_by_one(A: Array, B: Array, count: int, xp: Namespace) -> Array:
+    """The same for a count that a trace does not know, of chunks of steps."""
+    lead = broadcast("krylov", A=A.shape[:-2], B=B.shape[:-2])
+    dtype = xp.result_type(A.dtype, B.dtype)
+    x = xp.broadcast_to(xp.astype(B, dtype), (*lead, *B.shape[-2:]))
+
+    def body(x: Array, k: Array) -> tuple[Array, Array]:
+        return matmul(A, x, xp), x[None, ...]
+
+    columns, _ = fold(body, x, (xp.arange(count, device=device(A)),), chunk=1, recompute=False)
+    return moved(columns, 0, -2, xp)
 
 
 def _doubled(A: Array, B: Array, times: int, xp: Namespace) -> tuple[Array, Array]:
@@ -62,6 +81,8 @@ class DensePropagator:
 
         T is a power of two, near sqrt(length): then its columns leave A^T behind for the rows.
         """
+        if is_open(self.A, length):
+            return self._unknown_kernel(length)
         xp, doublings = self.xp, ((length - 1).bit_length() + 1) // 2
         T = 2**doublings
         A = -(-length // T)
@@ -76,6 +97,19 @@ class DensePropagator:
         batch = tuple(range(K.ndim - 4))
         K = xp.permute_dims(K, (*batch, K.ndim - 3, K.ndim - 1, K.ndim - 4, K.ndim - 2))
         K = xp.reshape(K, (*K.shape[:-2], A * T))[..., :length]
+        return self._with_axes_of(K)
+
+    def _unknown_kernel(self, length: int) -> Array:
+        """The same for a length that a trace does not know."""
+        xp, power = self.xp, matrix_power(self.A, STEPS, self.xp)
+        rows = krylov(xp.matrix_transpose(power), self.C, chunks_of(length), xp)  # (..., N, A, M)
+        columns = krylov(self.A, self.B, STEPS, xp)  # (..., N, T, P)
+        rows, columns = moved(rows, -1, -3, xp), moved(columns, -1, -3, xp)
+        K = matmul(xp.matrix_transpose(rows)[..., :, None, :, :], columns[..., None, :, :, :], xp)  # (..., M, P, A, T)
+        return self._with_axes_of(unchunked(K, length, -2, xp))
+
+    def _with_axes_of(self, K: Array) -> Array:
+        """K (..., M, P, L) with the axes that the system has."""
         K = K if self.several_inputs else K[..., 0, :]
         return K if self.several_outputs else K[..., 0, :, :] if self.several_inputs else K[..., 0, :]
 
@@ -108,6 +142,8 @@ class DensePropagator:
     def combine(self, ends: Array, T: int) -> Array:
         """The last state from what the chunks leave (..., A, N), pairwise: (..., N)."""
         xp, power = self.xp, matrix_power(self.A, T, self.xp)
+        if is_open(ends, ends.shape[-2]):
+            return self.carry(ends, T, xp.zeros_like(ends[..., 0, :]))[..., -1, :]
         while ends.shape[-2] > 1:
             if ends.shape[-2] % 2:
                 ends = xp.concat([xp.zeros_like(ends[..., :1, :]), ends], axis=-2)
@@ -122,6 +158,8 @@ class DensePropagator:
         """
         xp, n = self.xp, ends.shape[-2]
         power = matrix_power(self.A, T, xp)
+        if is_open(ends, n):
+            return self._carried(ends, power, initial, keep)
         first = self._times(power, initial[..., None, :])
         first = first if keep is None else first * keep[..., :1, None]
         states = xp.concat([ends[..., :1, :] + first, ends[..., 1:, :] + xp.zeros_like(first)], axis=-2)
@@ -135,13 +173,25 @@ class DensePropagator:
             power, shift = xp.matmul(power, power), 2 * shift
         return states
 
+    def _carried(self, ends: Array, power: Array, initial: Array, keep: Array | None) -> Array:
+        """The same for a number of chunks that a trace does not know, one after another."""
+
+        def body(state: Array, v: dict[str, Array]) -> tuple[Array, Array]:
+            moved = self._times(power, state[..., None, :])[..., 0, :]
+            state = v["ends"][0, ...] + (moved * v["keep"][0, ..., None] if "keep" in v else moved)
+            return state, state[None, ...]
+
+        state = initial + self.xp.zeros_like(self._times(power, ends[..., :1, :])[..., 0, :])
+        signals = {"ends": moved(ends, -2, 0, self.xp), "keep": None if keep is None else moved(keep, -1, 0, self.xp)}
+        return moved(in_chunks(body, state, signals, axis=0, chunk=1, recompute=False)[0], 0, -2, self.xp)
+
     def advance(self, state: Array, k: int | Array, largest: int) -> Array:
         """A^k x for a state x (..., N) and an integer or an array of integers (..., 1) up to largest."""
         xp = self.xp
         if isinstance(k, int):
             return self._times(matrix_power(self.A, k, xp), state[..., None, :])[..., 0, :]
         power = self.A
-        for bit in range(largest.bit_length()):
+        for bit in range(BITS if is_open(state, largest) else largest.bit_length()):
             moved = self._times(power, state[..., None, :])[..., 0, :]
             state = xp.where((k // 2**bit) % 2 == 1, moved, state)
             power = xp.matmul(power, power)

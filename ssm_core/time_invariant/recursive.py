@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .._arrays.dispatch import is_open
 from .._arrays.library import Array, Namespace, device, matmul, moved, padded
+from .._arrays.sizes import chunked, unchunked
 from ..recurrences.fold import in_chunks
 from .modes.chunk import toeplitz_transposed
 
@@ -75,6 +77,8 @@ def recursive_filter(
     reset        bool (..., R, L) or None: all values before that step count as zero
     """
     L, order = u.shape[-1], before.shape[-1]
+    if is_open(u, L):
+        return _unknown_blocks(u, denominator, numerator, before, xp, reset)
     T = min(BLOCK if reset is None else BLOCK_WITH_RESETS, L)
     blocks = blocks_of(denominator, numerator, order, T, xp)
     whole = L - L % T
@@ -88,6 +92,25 @@ def recursive_filter(
         outputs.append(xp.reshape(found, (*found.shape[:-2], stop - start)))
     both = xp.concat(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
     return both[0, ...], both[-1, ...], values
+
+
+def _unknown_blocks(
+    u: Array, denominator: Array, numerator: Array | None, before: Array, xp: Namespace, reset: Array | None
+) -> tuple[Array, Array, Array]:
+    """The same for a length that a trace does not know: the blocks continue into zeros, where nothing is read."""
+    L, order, T = u.shape[-1], before.shape[-1], BLOCK if reset is None else BLOCK_WITH_RESETS
+    blocks = blocks_of(denominator, numerator, order, T, xp)
+    signals = {"u": u, "reset": reset}
+    parts = {n: None if x is None else chunked(x, -1, xp, T) for n, x in signals.items()}
+    found, _ = _run(blocks, parts, before, xp)
+    both = unchunked(found, L, -2, xp)
+    k = xp.arange(order, device=device(u)) + L
+    last = xp.concat([before, both[-1, ...]], axis=-1)[..., k]
+    if reset is not None:
+        count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=-1)
+        count = xp.concat([xp.zeros((*count.shape[:-1], order), dtype=count.dtype, device=device(u)), count], axis=-1)
+        last = xp.where(count[..., k] == count[..., -1:], last, xp.zeros_like(last))
+    return both[0, ...], both[-1, ...], last
 
 
 def _cut(x: Array, steps: int, xp: Namespace) -> Array:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .._arrays.library import Array, Namespace, device, is_array, matmul
+from .._arrays.dispatch import is_open
+from .._arrays.library import Array, Namespace, device, is_array, matmul, taken_along
+from .._arrays.sizes import chunked
 from ..recurrences.segments import Segments
 from ..systems import records
 from ..systems.records import state_field
@@ -34,7 +36,7 @@ class Run:
 
     @property
     def length(self) -> int:
-        return int(self.u.shape[-1])
+        return self.u.shape[-1]
 
     @property
     def reset(self) -> Array | None:
@@ -70,9 +72,12 @@ def last_state(run: Run) -> Array:
     lengths = run.segments.lengths
     if lengths is not None:
         u = _right_aligned(run, u, lengths)
-    A, T = split_length(length)
-    gap = xp.zeros((*u.shape[:-1], A * T - length), dtype=u.dtype, device=device(u))
-    chunks = xp.reshape(xp.concat([gap, u], axis=-1), (*u.shape[:-1], A, T))
+    A, T = split_length(length, u)
+    if is_open(u, length):
+        chunks = chunked(u, -1, xp, at_end=True)
+    else:
+        gap = xp.zeros((*u.shape[:-1], A * T - length), dtype=u.dtype, device=device(u))
+        chunks = xp.reshape(xp.concat([gap, u], axis=-1), (*u.shape[:-1], A, T))
     state = run.propagator.combine(run.propagator.gather(chunks), T) + run.zero_state()
     if run.initial is None:
         return state
@@ -96,9 +101,8 @@ def _right_aligned(run: Run, u: Array, lengths: Array) -> Array:
     source = k - (length - xp.astype(lengths, k.dtype)[..., None])
     index = run.signal_axes(source)
     shape = xp.broadcast_arrays(u, index)[0].shape
-    moved = xp.take_along_axis(
-        xp.broadcast_to(u, shape), xp.broadcast_to(xp.where(index < 0, xp.zeros_like(index), index), shape), axis=-1
-    )
+    within = xp.where(index < 0, xp.zeros_like(index), index)
+    moved = taken_along(xp.broadcast_to(u, shape), xp.broadcast_to(within, shape), -1)
     return xp.where(index < 0, xp.zeros_like(moved), moved)
 
 

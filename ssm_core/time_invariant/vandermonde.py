@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .._arrays.dispatch import is_open
 from .._arrays.library import Array, Namespace, device, exp, is_complex, matmul_shared, real_dtype, to_complex
+from .._arrays.sizes import BITS, STEPS, chunks_of, unchunked
 from ..recurrences.linear import checked_scan
 from ..systems import records
 
@@ -40,7 +42,8 @@ class Powers:
         if as_axis:
             w, rest = w[..., None], None if rest is None else rest[..., None]
         power = exp(w * k)
-        return power if rest is None or longest < LONG else power * (1 + rest * k)
+        short = rest is None or (not is_open(w, longest) and longest < LONG)
+        return power if short else power * (1 + rest * k)
 
     def __call__(self, k: int) -> Array:
         """z^k (..., N)."""
@@ -59,7 +62,7 @@ class Powers:
         if self.logarithms is not None:
             return self._exp(xp.astype(k, real_dtype(self.poles.dtype, xp)), largest)
         result, square = xp.ones_like(self.poles), self.poles
-        for bit in range(largest.bit_length()):
+        for bit in range(BITS if is_open(k, largest) else largest.bit_length()):
             result = xp.where((k // 2**bit) % 2 == 1, result * square, result)
             square = square * square
         return result
@@ -70,6 +73,9 @@ class Powers:
         if self.logarithms is not None:
             k = xp.arange(count, dtype=real_dtype(self.poles.dtype, xp), device=device(self.poles))
             return self._exp(k * float(stride) + float(start), start + stride * count, as_axis=True)
+        if is_open(self.poles, count):
+            k = xp.arange(count, device=device(self.poles)) * stride + start
+            return self[..., None].at(k, count)
         ratio, rows = self(stride)[..., None], self(start)[..., None]
         while rows.shape[-1] < count:
             rows = xp.concat([rows, rows * ratio], axis=-1)
@@ -77,8 +83,13 @@ class Powers:
         return rows[..., :count]
 
 
-def split_length(length: int) -> tuple[int, int]:
-    """(A, T) with A T >= length: a power of two T near the square root, which balances the two factors."""
+def split_length(length: int, like: Array) -> tuple[int, int]:
+    """(A, T) with A T >= length: a power of two T near the square root, which balances the two factors.
+
+    A fixed T for a length that the trace of `like` does not know.
+    """
+    if is_open(like, length):
+        return chunks_of(length), STEPS
     T = 2 ** round(math.log2(max(length, 1)) / 2)
     return -(-length // T), T
 
@@ -86,9 +97,11 @@ def split_length(length: int) -> tuple[int, int]:
 def power_sum(c: Array, powers: Powers, length: int, *, conj_pairs: bool) -> Array:
     """sum_n c_n z_n^l, or its real part with conj_pairs, for l = 0..length-1: (..., N) to (..., length)."""
     xp = powers.xp
-    A, T = split_length(length)
+    A, T = split_length(length, c)
     rows = xp.matrix_transpose(c[..., None] * powers.table(A, stride=T))  # (..., A, N)
     y = weighted_sum(rows, powers.table(T), conj_pairs, xp)
+    if is_open(c, length):
+        return unchunked(y, length, -2, xp)
     y = xp.reshape(y, (*y.shape[:-2], A * T))
     return y if length == A * T else y[..., :length]  # a slice costs its backward a copy
 

@@ -10,6 +10,7 @@ running). The adjoint of a delayed scan is one that is not, so the backward call
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -17,6 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssm_core._arrays.sizes import STEPS
+from ssm_core.recurrences.fold import fold
+
+from ..functions import is_symbol
 from ..gpu_kernels import kernels
 from ..transforms import forward_mode, reduced, transformed
 
@@ -32,7 +37,50 @@ def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None, *, axis: int, reve
     if b.shape[0] == 0:
         return b.movedim(0, axis)
     first = b.new_zeros(b.shape[1:]) if initial is None else initial.expand(b.shape[1:])
+    if torch.compiler.is_exporting():
+        return _exported(a, b, first, reverse).movedim(0, axis)
     return _apply(a, b, first, reverse, False).movedim(0, axis)
+
+
+def _exported(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
+    """In PyTorch's own operators, which need nothing of this package to run.
+
+    Complex numbers are (Re, Im) along a last axis: within a loop PyTorch differentiates no slices of complex tensors.
+    """
+    if reverse:
+        return _exported(a if len(a) == 1 else a.flip(0), b.flip(0), first, False).flip(0)
+    times = _complex_product if b.is_complex() else torch.mul
+    if b.is_complex():
+        a, b, first = (torch.view_as_real(x.resolve_conj()) for x in (a, b, first))
+
+    def body(x: Tensor, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        states = _by_doubling(a, b, x, times)
+        return states[-1], states
+
+    if not is_symbol(b.shape[0]):
+        x = _by_doubling(a, b, first, times)
+    elif is_symbol(a.shape[0]):
+        x, _ = fold(body, first, (b, a), chunk=STEPS)
+    else:
+        x, _ = fold(body, first, (b,), (a,), chunk=STEPS)
+    return x if times is torch.mul else torch.complex(x[..., 0], x[..., 1])
+
+
+def _by_doubling(a: Tensor, b: Tensor, first: Tensor, times: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """After round i every state holds the sum over its last 2^i steps, and every gate their product."""
+    a = a.expand(len(b), *a.shape[1:])
+    x = torch.cat([b[:1] + times(a[:1], first), b[1:] + torch.zeros_like(a[:1])])
+    shift = 1
+    while shift < len(b):
+        x = torch.cat([x[:shift], x[shift:] + times(a[shift:], x[:-shift])])
+        a = torch.cat([a[:shift], times(a[shift:], a[:-shift])])
+        shift *= 2
+    return x
+
+
+def _complex_product(p: Tensor, q: Tensor) -> Tensor:
+    a, b, c, d = p[..., 0], p[..., 1], q[..., 0], q[..., 1]
+    return torch.stack([a * c - b * d, a * d + b * c], -1)
 
 
 def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:

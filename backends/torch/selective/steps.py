@@ -25,7 +25,7 @@ FEWEST = 16  # steps between the states that are kept
 def spacing(u: Tensor, states: int, chunk: int | None) -> int:
     """Steps of a chunk: those asked for, or so few that its states stay small, but not so few that most are kept."""
     batch, H, length = u.shape
-    return min(length, max(FEWEST, steps_at_once(batch * H * states, length)) if chunk is None else chunk)
+    return min(length, max(FEWEST, steps_at_once(batch * H * states, length, u)) if chunk is None else chunk)
 
 
 def forward(

@@ -21,6 +21,7 @@ from ..._arrays.library import (
     compute_dtype,
     device,
     in_dtype_of,
+    is_array,
     moved,
     namespace,
     owned,
@@ -120,7 +121,7 @@ class InputDependent(Mixer):
             return self._run(params, u, state, segments=segments, scale=scale, mode=mode)
         xp = namespace(self.name, u=u)
         signals = {"u": u, "k": xp.arange(u.shape[1], device=device(u))[None, :], "reset": segments.reset}
-        if len(getattr(scale, "shape", ())) == 2:
+        if is_array(scale) and scale.ndim == 2:
             signals["scale"] = scale
         lengths = segments.lengths
 
@@ -229,5 +230,4 @@ def check_epsilon(layer: str, **options: Any) -> None:
 
 def per_step(scale: Any) -> Any:
     """A scale (B, L) against (B, L, ...); numbers stay."""
-    shape = getattr(scale, "shape", ())
-    return scale[..., None] if len(shape) == 2 else scale
+    return scale[..., None] if is_array(scale) and scale.ndim == 2 else scale

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, namespace
+from ..._arrays.library import Array, Namespace, clip, namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.short_convolution import short_convolution, short_stepper
@@ -148,7 +148,7 @@ class Mamba2(InputDependent):
         ends = self.inner, self.inner + self.convolved
         dt = activation("softplus")(p[..., ends[1] :] + params["dt_bias"])
         if self.dt_limit != (0.0, math.inf):
-            dt = xp.clip(dt, *self.dt_limit)
+            dt = clip(dt, *self.dt_limit)
         return p[..., : ends[0]], p[..., ends[0] : ends[1]], dt
 
     def _parts(self, v: Array, xp: Namespace) -> tuple[Array, Array, Array]:

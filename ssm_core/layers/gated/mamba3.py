@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, namespace
+from ..._arrays.library import Array, Namespace, clip, namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.special import activation
@@ -82,6 +82,9 @@ class Mamba3(InputDependent):
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise OptionError(f"Mamba3: rope_fraction = {share!r} must lie in [0, 1].")
         check_epsilon("Mamba3", epsilon=self.epsilon, A_floor=self.A_floor)
+        object.__setattr__(self, "turning", int(self.d_state * share) // 2)  # before any trace
+
+    turning: ClassVar[int]  # M, the pairs of states that turn, of an instance
 
     @property
     def inner(self) -> int:
@@ -92,11 +95,6 @@ class Mamba3(InputDependent):
     def heads(self) -> int:
         """How many heads there are."""
         return self.inner // self.head_dim
-
-    @property
-    def turning(self) -> int:
-        """M, the pairs of states that turn."""
-        return int(self.d_state * self.rope_fraction) // 2
 
     def parameters(self) -> tuple[Parameter, ...]:
         H, inner, heads, N, R = self.d_model, self.inner, self.heads, self.d_state, self.rank
@@ -160,7 +158,7 @@ class Mamba3(InputDependent):
         right = a >= 0
         zero = xp.zeros_like(a)
         rate = xp.where(right, 1 + xp.where(right, a, zero), 1 / (1 - xp.where(right, zero, a)))
-        return -xp.clip(rate, self.A_floor)
+        return -clip(rate, self.A_floor)
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         """A run of one step: its products of matrices have one row."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..._arrays.dispatch import is_open
 from ..._arrays.errors import unknown
 from ..._arrays.library import Array, Namespace, device, matmul, widest
 from ...functions.convolution import convolve
@@ -96,7 +97,7 @@ class LinOSS(TimeInvariant):
         """B (2P, H) and Re(C x) = [C_re, -C_im] (H, 2P), or (H, 4P) of both directions."""
         B = xp.concat([params["B_re"], params["B_im"]], axis=0)
         C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
-        return B, xp.concat(xp.unstack(C, axis=0), axis=-1)
+        return B, xp.concat([C[i, ...] for i in range(C.shape[0])], axis=-1)
 
     def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
         """Re(C k B) of the oscillators' kernels k: (H, H, L), in two directions (2 H, H, L)."""
@@ -112,12 +113,17 @@ class LinOSS(TimeInvariant):
         return xp.astype(K, params["A_diag"].dtype, copy=False)
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
-        """Long sequences by the kernel of double precision, or in it where a state comes or goes."""
-        if x.shape[-1] <= LONG:
+        """Long sequences by the kernel of double precision, or in it where a state comes or goes.
+
+        Of a length that a trace does not know, chunks in double precision.
+        """
+        length = x.shape[-1]
+        known = not is_open(x, length)
+        if known and length <= LONG:
             return super()._run(params, x, rate, xp, **options)
         segments = options.get("segments") or Segments(x.shape[-1])
         given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
-        free = all(v is None for v in given) and not options.get("want_state", True)
+        free = known and all(v is None for v in given) and not options.get("want_state", True)
         if free and options.get("mode", "auto") in ("auto", "conv"):
             K = self._oscillations(params, x.shape[-1], rate, xp)
             return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None

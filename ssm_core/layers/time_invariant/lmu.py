@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
 from ..._arrays.library import Array, Namespace, device
@@ -58,9 +58,12 @@ class LMU(TimeInvariant):
         self.check_options()
         common.whole("LMU", d_state=self.d_state)
         common.check_discretization("LMU", self.discretization)
+        object.__setattr__(self, "_matrices", hippo("lmu", self.d_state))  # before any trace
         number = isinstance(self.theta, int | float) and not isinstance(self.theta, bool)
         if not number or not 0 < self.theta < math.inf:
             raise OptionError(f"LMU: theta = {self.theta!r} must be a positive number of steps.")
+
+    _matrices: ClassVar[Any]  # (A, B) in NumPy, of an instance
 
     @property
     def n_states(self) -> int:
@@ -77,5 +80,5 @@ class LMU(TimeInvariant):
     def system(self, params: Parameters, xp: Namespace) -> tuple[Any, Array]:
         """The continuous system that all channels share, C (rows, H, N); and dt (H,) in windows."""
         C = params["C"]
-        A, B = (xp.asarray(x, dtype=C.dtype, device=device(C))[None, ...] for x in hippo("lmu", self.d_state))
+        A, B = (xp.asarray(x, dtype=C.dtype, device=device(C))[None, ...] for x in self._matrices)
         return Dense(A, B, C), xp.full((self.d_model,), 1 / self.theta, dtype=C.dtype, device=device(C))

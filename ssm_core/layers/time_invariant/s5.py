@@ -181,7 +181,7 @@ class S5(TimeInvariant):
             return states[-1, ...], observed(system.C, states, True, True, xp)
 
         signals = {"u": x, "reset": segments.reset, "valid": segments.valid(xp), "scale": step_scale}
-        chunk = steps_at_once(x.shape[0] * self.n_states, x.shape[-1])
+        chunk = steps_at_once(x.shape[0] * self.n_states, x.shape[-1], x)
         y, state = in_chunks(body, state, signals, axis=-1, chunk=chunk)
         return y, state if want_state else None
 

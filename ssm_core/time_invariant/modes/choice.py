@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._arrays.dispatch import dispatched
+from ..._arrays.dispatch import dispatched, is_open
 from ..._arrays.errors import OptionError, unknown
 from ..._arrays.library import Array
 from ...systems import records
@@ -33,6 +33,8 @@ def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any
         raise OptionError(f"{operation}: mode 'conv' cannot restart the state at resets. Use mode='chunk'.")
     if mode != "auto":
         return mode
+    if is_open(u, u.shape[-1]):
+        return "chunk"  # a few programs for all lengths
     if isinstance(system, Diagonal) and records.inputs(system, records.batch_rank(system)) is not None:
         return "scan"
     if options["reset"] is not None:

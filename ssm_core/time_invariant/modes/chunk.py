@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..._arrays.dispatch import dispatched
+from ..._arrays.dispatch import dispatched, is_open
 from ..._arrays.library import Array, Namespace, device, matmul_shared
+from ..._arrays.sizes import chunked, unchunked
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments
 from ..run import Run, last_state, masked_input
@@ -33,6 +34,8 @@ def run_chunks(run: Run) -> tuple[Array, Array | None]:
 @dispatched
 def _chunks(u: Array, run: Run) -> tuple[Array, Array]:
     """All whole chunks together, then the rest of the sequence as a shorter chunk; u is that of the run."""
+    if is_open(u, u.shape[-1]):
+        return _unknown_chunks(run)
     T = min(CHUNK if run.reset is None else CHUNK_WITH_RESETS, run.length)
     whole = run.length - run.length % T
     y, state = _equal_chunks(_part(run, 0, whole), T)
@@ -42,19 +45,33 @@ def _chunks(u: Array, run: Run) -> tuple[Array, Array]:
     return y, state
 
 
+def _unknown_chunks(run: Run) -> tuple[Array, Array]:
+    """The same for a length that is not known: the chunks continue into zeros, and the state is computed by itself."""
+    xp = run.xp
+    reset = None if run.reset is None else chunked(run.reset, -1, xp)
+    y, _ = _chunk_by_chunk(run, chunked(run.u, -1, xp), reset)
+    return unchunked(y, run.length, -2, xp), last_state(run) if run.want_state else run.first_state()
+
+
 def _part(run: Run, start: int, stop: int) -> Run:
     return replace(run, u=run.u[..., start:stop], segments=run.segments.part(start, stop, run.xp))
 
 
 def _equal_chunks(run: Run, T: int) -> tuple[Array, Array]:
-    xp, propagator = run.xp, run.propagator
-    A = run.length // T
+    xp, A = run.xp, run.length // T
     u = xp.reshape(run.u, (*run.u.shape[:-1], A, T))
+    reset = None if run.reset is None else xp.reshape(run.reset, (*run.reset.shape[:-1], A, T))
+    y, state = _chunk_by_chunk(run, u, reset)
+    return xp.reshape(y, (*y.shape[:-2], A * T)), state
+
+
+def _chunk_by_chunk(run: Run, u: Array, reset: Array | None) -> tuple[Array, Array]:
+    """y (..., A, T) and the last state, from u and resets (..., A, T)."""
+    xp, propagator, T = run.xp, run.propagator, u.shape[-1]
     toeplitz = toeplitz_transposed(propagator.kernel(T), xp)  # (...[, M][, P], T, T)
-    if run.reset is None:
+    if reset is None:
         y, inputs, keep, reach = _apply(run, u, toeplitz), u, None, None
     else:
-        reset = xp.reshape(run.reset, (*run.reset.shape[:-1], A, T))
         segment = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=-1)
         y = _apply_within_segments(run, u, toeplitz, segment)
         last = segment == segment[..., -1:]
@@ -70,8 +87,7 @@ def _equal_chunks(run: Run, T: int) -> tuple[Array, Array]:
     if reach is not None:
         reach = reach[..., None, :, :] if propagator.several_outputs else reach
         from_states = xp.where(reach, from_states, xp.zeros_like(from_states))
-    y = y + from_states
-    return xp.reshape(y, (*y.shape[:-2], A * T)), after[..., -1, :]
+    return y + from_states, after[..., -1, :]
 
 
 def toeplitz_transposed(K: Array, xp: Namespace) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..._arrays.dispatch import is_open
 from ..._arrays.library import Array
+from ..._arrays.sizes import unchunked
 from ...functions.convolution import convolve_matrix, convolved
 from ..run import Run, last_state, masked_input
 from ..vandermonde import split_length
@@ -24,6 +26,8 @@ def run_convolution(run: Run) -> tuple[Array, Array | None]:
 
 def free_response(run: Run) -> Array:
     """C A^(k+1) x_{-1}, k = 0..L-1: (...[, M], L)."""
-    A, T = split_length(run.length)
+    A, T = split_length(run.length, run.u)
     y = run.propagator.respond(run.propagator.spread(run.first_state(), A, T), T)
+    if is_open(run.u, run.length):
+        return unchunked(y, run.length, -2, run.xp)
     return run.xp.reshape(y, (*y.shape[:-2], A * T))[..., : run.length]

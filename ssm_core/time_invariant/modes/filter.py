@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..._arrays.library import Array, Namespace, device
+from ..._arrays.library import Array, Namespace, device, taken_along
 from ...systems import records
 from ...systems.companion import coefficients, companion
 from ..rational import in_double
@@ -76,10 +76,10 @@ def _batch(x: Array, batch: tuple[int, ...], xp: Namespace) -> Array:
 def _values_at(lengths: Array, values: Array, N: int, reset: Array | None, xp: Namespace) -> Array:
     """The N of all values (..., N + L) that come before step `lengths` (..., 1), those before a reset as zeros."""
     where = lengths + xp.arange(N, dtype=lengths.dtype, device=device(lengths))
-    found = xp.take_along_axis(values, where, axis=-1)
+    found = taken_along(values, where, -1)
     if reset is None:
         return found
     count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=-1)
     count = xp.concat([xp.zeros((*count.shape[:-1], N), dtype=count.dtype, device=device(count)), count], axis=-1)
-    same = xp.take_along_axis(count, where, axis=-1) == xp.take_along_axis(count, lengths + (N - 1), axis=-1)
+    same = taken_along(count, where, -1) == taken_along(count, lengths + (N - 1), -1)
     return xp.where(same, found, xp.zeros_like(found))

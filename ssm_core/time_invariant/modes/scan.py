@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..._arrays.library import Array, matmul
+from ..._arrays.dispatch import is_open
+from ..._arrays.library import Array, device, matmul
 from ...recurrences.diagonal import driven, gated_scan, observed, steps_at_once
 from ...recurrences.fold import in_chunks
 from ...systems import records
@@ -19,10 +20,13 @@ def run_steps(run: Run) -> tuple[Array, Array | None]:
     steps = _dense_step if dense else _diagonal_steps
     axes = 1 if run.propagator.several_inputs else 0
     shape = (*run.batch, *run.u.shape[run.u.ndim - 1 - axes :])
+    valid = run.segments.valid(run.xp)
+    if valid is None and is_open(run.u, run.length):  # zeros follow, which leave the state
+        valid = run.xp.ones((*run.batch, run.length), dtype=run.xp.bool, device=device(run.u))
     signals = {
         "u": run.xp.broadcast_to(run.u, shape),
         "reset": run.reset,
-        "valid": run.segments.valid(run.xp),
+        "valid": valid,
         "scale": run.step_scale,
     }
 
@@ -30,7 +34,7 @@ def run_steps(run: Run) -> tuple[Array, Array | None]:
         return steps(run, state, v)
 
     width = math.prod(run.batch) * run.zero_state().shape[-1]
-    chunk = 1 if dense else steps_at_once(width, run.length)
+    chunk = 1 if dense else steps_at_once(width, run.length, run.u)
     y, state = in_chunks(body, run.first_state(), signals, axis=-1, chunk=chunk, recompute=chunk > 1)
     return y, state if run.want_state else None
 

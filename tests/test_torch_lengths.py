@@ -1,0 +1,122 @@
+"""Programs of PyTorch for lengths, batches and rates that change: compiled, exported, loaded without this package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssm_core import adapters
+
+OPTIONS: dict[str, dict[str, Any]] = {"DSS": {"length": 8}, "Mamba2": {"head_dim": 4}, "Mamba3": {"head_dim": 4}}
+LAYERS = ("S4D", "S4", "DSS", "SSM", "LMU", "S5", "LRU", "LinOSS", "RTF", "Mamba", "Mamba2", "Mamba3")
+
+pytestmark = [
+    pytest.mark.usefixtures("quick_compilation"),
+    # Of PyTorch's tracer, about what it does itself.
+    pytest.mark.filterwarnings(
+        "ignore:.*should not be instantiated",
+        "ignore:The .grad attribute of a Tensor",
+        "ignore:Dynamo detected a call",
+        "ignore:.torch.jit.* is deprecated",
+    ),
+]
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="torch is not installed")
+
+
+def layer(name: str) -> Any:
+    return getattr(adapters.torch, name)(4, d_state=4, **OPTIONS.get(name, {}))
+
+
+def export(torch: Any, module: Any, example: Any) -> Any:
+    sizes = {0: torch.export.Dim("B", min=1, max=64), 1: torch.export.Dim("L", min=2, max=4096)}
+    return torch.export.export(module, (example,), dynamic_shapes=(sizes,))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_one_program_for_many_lengths(name: str, torch: Any):
+    """Compiled once for lengths that are not known, in whole chunks and in parts of one."""
+    module = layer(name)
+    torch._dynamo.reset()
+    run = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
+    for length in (30, 31, 133):
+        u = torch.randn(2, length, 4)
+        torch.testing.assert_close(run(u), module(u), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["S4D", "Mamba2"])
+def test_few_programs_for_lengths_and_rates(name: str, torch: Any):
+    """Compiled as it comes: the second length or rate makes the program for all others."""
+    module, programs = layer(name), []
+
+    def counted(graph: Any, _: Any) -> Any:
+        programs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    run = torch.compile(module, backend=counted, fullgraph=True)
+    for length in range(40, 100, 2):
+        run(torch.randn(2, length, 4))
+    for rate in (2.0, 0.5, 0.25):
+        u = torch.randn(2, 50, 4)
+        torch.testing.assert_close(run(u, rate=rate), module(u, rate=rate), rtol=1e-4, atol=1e-5)
+    assert len(programs) <= 6
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_exported_for_any_batch_and_length(name: str, torch: Any):
+    """In PyTorch's own operators, so that the program needs nothing of this package."""
+    module = layer(name)
+    program = export(torch, module, torch.randn(2, 70, 4))
+    assert not any("ssm_core" in str(node.target) for node in program.graph.nodes)
+    for length in (2, 64, 133):
+        u = torch.randn(3, length, 4)
+        torch.testing.assert_close(program.module()(u), module(u), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["MambaLM", "SequenceModel"])
+def test_exported_models(model: str, torch: Any):
+    if model == "MambaLM":
+        module, x = adapters.torch.MambaLM(16, d_model=8, n_layers=1), torch.randint(0, 16, (3, 133))
+    else:
+        module, x = adapters.torch.SequenceModel(4, 4, d_model=8, n_layers=1), torch.randn(3, 133, 4)
+    program = export(torch, module, x[:2, :70])
+    torch.testing.assert_close(program.module()(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+ALONE = """
+import sys
+sys.modules["ssm_core"] = None
+import torch
+run, (u, y) = torch.export.load("program.pt2").module(), torch.load("example.pt")
+torch.testing.assert_close(run(u), y, rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.parametrize("name", ["S4D", "Mamba"])
+def test_exported_files_run_without_this_package(name: str, torch: Any, tmp_path: Path):
+    module, u = layer(name), torch.randn(3, 133, 4)
+    torch.export.save(export(torch, module, torch.randn(2, 70, 4)), tmp_path / "program.pt2")
+    torch.save((u, module(u).detach()), tmp_path / "example.pt")
+    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_scan_of_unknown_length_ends_in_its_last_state(torch: Any):
+    """Not in that of the zeros which fill the last chunk."""
+    import ssm_core
+
+    a, ones = torch.tensor([0.5, 0.9]), torch.ones(2)
+    torch._dynamo.reset()
+    run = torch.compile(ssm_core.diagonal_scan, backend="eager", fullgraph=True, dynamic=True)
+    for length in (30, 31, 133):
+        u = torch.randn(length)
+        for found, right in zip(run(u, a, ones, ones), ssm_core.diagonal_scan(u, a, ones, ones), strict=True):
+            torch.testing.assert_close(found, right)

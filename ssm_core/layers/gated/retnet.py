@@ -121,7 +121,8 @@ class RetNet(MatrixMemory):
         counts = xp.ones((batch, L), dtype=u.dtype, device=device(u))
         kept = counts if segments.reset is None else xp.astype(~segments.reset, u.dtype)
         counts = linear_scan(kept, segments.masked(counts, 1, xp), axis=1, initial=first)
-        return counts - 1, (counts[:, -1] if L else first,)
+        before = xp.maximum(counts, xp.ones_like(counts)) - 1  # in a sequence of no steps all lie beyond its length
+        return before, (counts[:, -1] if L else first,)
 
     def _before_step(self, u: Array, carried: State, xp: Namespace) -> tuple[Array, State]:
         return carried[0], (carried[0] + 1,)

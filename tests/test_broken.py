@@ -218,3 +218,26 @@ def test_vmap_over_first_states_of_equal_sizes():
         return ssm_core.scan(system, u, dt=0.1, initial=x, mode="scan")[0]
 
     torch.testing.assert_close(torch.func.vmap(run)(first), torch.stack([run(x) for x in first]))
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_diagonal_scan_before_a_reset(per_step):
+    """In values and gradients, of the signal and of the first state, in several sequences."""
+    r = np.random.default_rng(0)
+    u, first = torch.as_tensor(r.normal(size=(2, L))), torch.as_tensor(r.normal(size=(2, 3)))
+    reset = torch.zeros(2, L, dtype=torch.bool)
+    reset[0, FIRST] = True
+    gate = torch.full((2, L, 3) if per_step else (3,), 0.9, dtype=torch.float64, requires_grad=True)
+    one = torch.ones(gate.shape, dtype=torch.float64)
+
+    def run(u, first):
+        return ssm_core.diagonal_scan(u, gate, one, one, initial=first, reset=reset, per_step=per_step)
+
+    bad, bad_first = u.clone(), first.clone()
+    bad[0, 3], bad_first[0] = float("nan"), float("inf")
+    (y, last), (wanted, wanted_last) = run(bad, bad_first), run(u, first)
+    assert y[0, :FIRST].isnan().all()
+    torch.testing.assert_close(y[0, FIRST:], wanted[0, FIRST:])
+    torch.testing.assert_close((y[1], last), (wanted[1], wanted_last))
+    y[:, FIRST:].sum().backward()
+    assert gate.grad.isfinite().all()

@@ -51,3 +51,8 @@ def merged(shape: Sequence[int], *strides: Sequence[int]) -> list[tuple[int, tup
         elif n > 1:
             axes.append((n, tuple(inner)))
     return axes
+
+
+def with_axes(x: Any, ndim: int, xp: Any) -> Any:
+    """x with axes of size 1 in front, up to ndim."""
+    return x if x is None or x.ndim == ndim else xp.reshape(x, (1,) * (ndim - x.ndim) + tuple(x.shape))

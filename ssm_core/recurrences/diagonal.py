@@ -26,9 +26,10 @@ from .._arrays.library import (
     require_arrays,
 )
 from .._arrays.numbers import flag, whole
-from .._arrays.shapes import broadcast
+from .._arrays.shapes import broadcast, with_axes
 from .._arrays.sizes import STEPS
 from .._arrays.values import check_finite
+from .broken import Broken, kept_apart
 from .fold import in_chunks
 from .linear import checked_scan
 from .pairs import joined, real_rows
@@ -101,8 +102,9 @@ def _checked_scan(
     check_finite(operation, xp, **{n: x for n, x in v.items() if n in ("Ab", "Bb", "C", *signals)})
     segments = checked_segments(operation, shapes, None, v["u"].shape[-1], reset=reset)
     batch = _batch(operation, v, segments.reset, int(per_step))
+    v, broken = (v, Broken()) if reset is None else _apart(v, segments, len(batch), xp)
     y, state = _diagonal_scan(v, segments.reset, batch, conj_pairs=conj_pairs, per_step=per_step, chunk=chunk)
-    return y, owned(state)
+    return broken.marked(y, -1, xp), broken.marked_state(owned(state), xp)
 
 
 def _diagonal_scan(
@@ -204,6 +206,15 @@ def _check(operation: str, v: dict[str, Array], conj_pairs: bool, per_step: bool
     for name, x, tail in (("Ab", gate, 1), ("Bb", B, 1 + several_inputs), ("C", C, 1 + C.ndim - gate.ndim)):
         if per_step and x.shape[x.ndim - 1 - tail] not in (1, L):
             raise ShapeError(f"{operation}: {name} must have 1 or {L} entries along the axis of time ({shapes}).")
+
+
+def _apart(v: dict[str, Array], segments: Segments, axes: int, xp: Namespace) -> tuple[dict[str, Array], Broken]:
+    """The arrays with zero for what is not finite in the signal and the first state, and what that breaks."""
+    ports = v["Bb"].ndim - v["Ab"].ndim
+    u, initial = with_axes(v["u"], axes + ports + 1, xp), with_axes(v.get("initial"), axes + 1, xp)
+    segments = Segments(segments.length, with_axes(segments.reset, axes + 1, xp))
+    clean, initial, broken = kept_apart(segments, {"u": u}, initial, xp, axis=-1, kept=tuple(range(axes)))
+    return v | clean | ({} if initial is None else {"initial": initial}), broken
 
 
 def _batch(operation: str, v: dict[str, Array], reset: Array | None, time: int) -> tuple[int, ...]:

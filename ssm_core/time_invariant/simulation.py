@@ -21,7 +21,7 @@ from .._arrays.library import (
     require_arrays,
 )
 from .._arrays.numbers import flag
-from .._arrays.shapes import broadcast
+from .._arrays.shapes import broadcast, with_axes
 from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.pairs import halved, joined
@@ -174,13 +174,13 @@ def finite_signals(
         0 if segments.lengths is None else segments.lengths.ndim,
     )  # fmt: skip
     u, initial, step_scale = (
-        _with_axes(u, n + u.ndim - axes, xp),
-        _with_axes(initial, n + 1, xp),
-        _with_axes(step_scale, n + 1, xp),
+        with_axes(u, n + u.ndim - axes, xp),
+        with_axes(initial, n + 1, xp),
+        with_axes(step_scale, n + 1, xp),
     )
     valid: Any = segments.valid(xp)
     if valid is not None:
-        valid = _with_axes(valid, n + 1, xp)
+        valid = with_axes(valid, n + 1, xp)
         signal = valid[..., None, :] if u.ndim > n + 1 else valid
         u = xp.where(signal, u, xp.zeros_like(u))
         step_scale = step_scale if step_scale is None else xp.where(valid, step_scale, xp.ones_like(step_scale))
@@ -237,7 +237,7 @@ def prepared(
         initial = joined(initial, xp) if _in_halves(system) else initial
     gates = None
     if step_scale is not None:
-        step_scale = _with_axes(computable(step_scale, xp), len(batch) + 1, xp)
+        step_scale = with_axes(computable(step_scale, xp), len(batch) + 1, xp)
         gates = partial(_gates, system, dt, method, alpha, xp)
     run = Run(
         system=discrete,
@@ -329,18 +329,13 @@ def _with_batch_axes(segments: Segments, axes: int, xp: Namespace) -> Segments:
     """The same masks with axes of size 1 in front, up to so many batch axes."""
     if segments.reset is None and segments.lengths is None:
         return segments
-    reset, lengths = _with_axes(segments.reset, axes + 1, xp), _with_axes(segments.lengths, axes, xp)
+    reset, lengths = with_axes(segments.reset, axes + 1, xp), with_axes(segments.lengths, axes, xp)
     return Segments(segments.length, reset, lengths)
 
 
 def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace, scale: Array) -> Any:
     """From the scales of a chunk (T, ...) to the discrete systems of its steps, with time on axis 0."""
     return discretized(system, scale[..., None] * dt, method, alpha, xp)
-
-
-def _with_axes(x: Array | None, ndim: int, xp: Namespace) -> Array | None:
-    """x with axes of size 1 in front, up to ndim."""
-    return x if x is None or x.ndim == ndim else xp.reshape(x, (1,) * (ndim - x.ndim) + tuple(x.shape))
 
 
 def _empty(run: Run) -> tuple[Array, Array | None]:

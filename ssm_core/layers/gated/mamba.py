@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,7 @@ class Mamba(InputDependent):
             uniform("conv_weight", (inner, K), -taps, taps),
             *((uniform("conv_bias", (inner,), -taps, taps),) if self.conv_bias else ()),
             *projection("x_proj_", inner, R + 2 * N, False),
-            uniform("dt_proj_weight", (inner, R), -steps, steps),
+            replace(uniform("dt_proj_weight", (inner, R), -steps, steps), maps=True),
             step_bias("dt_proj_bias", inner, self.dt_min, self.dt_max, self.dt_floor),
             constant("A_log", (inner, N), lambda: np.log(np.arange(1, N + 1)), no_weight_decay=True),
             constant("D", (inner,), lambda: 1.0, no_weight_decay=True),

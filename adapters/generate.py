@@ -237,7 +237,7 @@ def _imports(names: dict[str, set[str]]) -> str:
     """Import statements as Ruff sorts and breaks them."""
     lines = []
     for file in sorted(names, key=_natural):
-        ordered = sorted(names[file], key=_place)
+        ordered = sorted(names[file], key=_place_in_import)
         line = f"from {file} import {', '.join(ordered)}"
         broken = f"from {file} import (\n" + "".join(f"    {name},\n" for name in ordered) + ")"
         lines.append(line if len(line) <= 120 else broken)
@@ -248,6 +248,11 @@ def _place(name: str) -> tuple[int, list[Any]]:
     """Constants, classes, functions; numbers in names by their size."""
     kind = 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
     return kind, _natural(name)
+
+
+def _place_in_import(name: str) -> tuple[int, list[Any]]:
+    """The same, in which Ruff does not tell capitals apart."""
+    return _place(name)[0], _natural(name.lower())
 
 
 def _natural(name: str) -> list[Any]:

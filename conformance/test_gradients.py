@@ -42,7 +42,7 @@ SMOOTH = (
     *(case for case in systems.DISCRETIZE if "tiny" not in case.name),
     *systems.KERNEL, *MODES, run_case(DENSE, 12, "chunk"), *systems.STEP,
     *systems.DIAGONAL_SCAN, *systems.FREQUENCY[:2], *systems.SELECTIVE,
-    *systems.DUALITY, *layers.SMALL, *models.ALL,
+    *systems.DUALITY, *systems.DECAY, *systems.DELTA, *systems.VECTORS, *layers.SMALL, *models.ALL,
 )  # fmt: skip
 # Compiling takes a second or more for each: one of every kind where the function has several.
 COMPILED = (

@@ -22,6 +22,14 @@ from .functions.convolution import convolve
 from .functions.matrix_exponential import expm
 from .functions.norms import rms_norm
 from .functions.short_convolution import causal_conv1d
+from .gated.decay import (
+    gated_linear_attention,
+    gated_linear_attention_summary,
+    gated_linear_attention_update,
+)
+from .gated.delta import gated_delta, gated_delta_summary, gated_delta_update
+from .gated.real_gated import hgrn, hgrn_summary, hgrn_update, rg_lru, rg_lru_summary, rg_lru_update
+from .gated.rwkv4 import rwkv4, rwkv4_summary, rwkv4_update
 from .gated.selective import selective_scan, selective_summary
 from .gated.ssd import ssd, ssd_summary
 from .gated.state_update import selective_state_update
@@ -72,6 +80,15 @@ __all__ = [
     "from_control",
     "from_pretrained",
     "from_scipy",
+    "gated_delta",
+    "gated_delta_summary",
+    "gated_delta_update",
+    "gated_linear_attention",
+    "gated_linear_attention_summary",
+    "gated_linear_attention_update",
+    "hgrn",
+    "hgrn_summary",
+    "hgrn_update",
     "hippo",
     "hippo_project",
     "hippo_reconstruct",
@@ -85,7 +102,13 @@ __all__ = [
     "models",
     "nplr",
     "poles",
+    "rg_lru",
+    "rg_lru_summary",
+    "rg_lru_update",
     "rms_norm",
+    "rwkv4",
+    "rwkv4_summary",
+    "rwkv4_update",
     "save",
     "save_pretrained",
     "scan",

@@ -90,3 +90,18 @@ def refused(folder: Path, error: type, message: str, *loaders: Callable[[Path], 
             load(folder)
         assert isinstance(caught.value, ssm_core.SSMError)
         assert str(caught.value).endswith((".", ")")), str(caught.value)
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, x in wanted.items():
+        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(x), err_msg=name)
+
+
+def equivalent(found: LanguageModel, wanted: LanguageModel) -> None:
+    """The same but for what only the first draw needs, and the rank that is written out."""
+    assert type(found) is type(wanted)
+    sizes = ("vocab_size", "d_model", "n_layers", "tied", "epsilon")
+    assert [getattr(found, s) for s in sizes] == [getattr(wanted, s) for s in sizes]
+    first, second = found.block().options(), wanted.block().options()
+    assert {n for n, x in first.items() if x != second[n]} <= {"dt_rank", "A_min", "A_max"}

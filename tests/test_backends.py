@@ -13,6 +13,7 @@ import ssm_core
 from ssm_core import linear_scan
 from ssm_core._arrays.dispatch import load
 from ssm_core.functions.matrix_exponential import expm
+from ssm_core.recurrences.linear import checked_scan
 from ssm_core.time_invariant.steps import diagonal_stepper
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -99,7 +100,7 @@ def test_overflow_in_one_column_does_not_touch_another(xp: Any):
 def test_what_is_not_finite_spreads_forward_only(bad: float, xp: Any):
     a, b = np.full((100, 2), 0.5, np.float32), np.ones((100, 2), np.float32)
     b[50, 0] = bad
-    found = np.asarray(linear_scan(xp.asarray(a), xp.asarray(b), axis=0))
+    found = np.asarray(checked_scan("linear_scan", xp.asarray(a), xp.asarray(b), axis=0))
     assert np.isfinite(found[:50]).all()
     assert np.isfinite(found[:, 1]).all()
     assert not np.isfinite(found[50:, 0]).any()

@@ -23,6 +23,7 @@ SMALL: dict[str, Any] = {
 }
 LAYERS = {instance.name: instance.layer for cases in GATED for instance in cases.all}
 each_layer = pytest.mark.parametrize("name", LAYERS)
+each_with_steps = pytest.mark.parametrize("name", [name for name, layer in LAYERS.items() if layer.timed])
 
 
 def parameters(layer: layers.Layer, seed: int = 0) -> dict[str, np.ndarray]:
@@ -203,18 +204,24 @@ def test_steps_within_equal_limits_are_given():
 # Sequences -----------------------------------------------------------------------------------------------------------
 
 
-@each_layer
-def test_rate_step_scale_and_resets(name: str):
+@each_with_steps
+def test_a_rate_is_a_step_scale(name: str):
     layer, u = LAYERS[name], signal()
     params = parameters(layer)
     close(layer.apply(params, u, rate=2.0), layer.apply(params, u, step_scale=np.full((B, L), 2.0)))
+
+
+@each_layer
+def test_resets(name: str):
+    layer, u = LAYERS[name], signal()
+    params = parameters(layer)
     reset = np.zeros((B, L), bool)
     reset[:, 11] = True
     y, state = layer.apply(params, u, state=state_of(layer), reset=reset, return_state=True)
     close((y[:, 11:], state), layer.apply(params, u[:, 11:], return_state=True))
 
 
-@each_layer
+@each_with_steps
 @pytest.mark.parametrize("rate", [2, np.float64(2.0)], ids=repr)
 def test_rates_that_are_numbers(rate: Any, name: str, xp: Any):
     """Of whatever type: the results stay in single precision, for sequences and for steps."""

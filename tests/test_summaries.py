@@ -197,6 +197,32 @@ def _mamba3(ranked: bool) -> Kind:
     return Kind("mamba3 of ranks" if ranked else "mamba3", draw, run, summary)
 
 
+def _attention(name: str, channels: bool, normalize: str | None) -> Kind:
+    """Gated linear attention, with log inputs where there is a normalizer."""
+    given = ("log_decay",) if normalize is None else ("log_decay", "log_input")
+
+    def draw(r: Any) -> Any:
+        signals = {n: normal(r, BATCH, L, 2, 3) for n in ("k", "v")} | {"log_input": normal(r, BATCH, L, 2)}
+        signals["log_decay"] = -_steps(r, BATCH, L, 2, *((3,) if channels else ()))
+        parts = (normal(r, BATCH, 2, 3, 3), _steps(r, BATCH, 2, 3), normal(r, BATCH, 2))
+        return signals, {}, {None: parts[0], "sum": parts[:2], "max": parts}[normalize]
+
+    def run(v: Any, c: Any, state: Any, m: Any) -> Any:
+        options = {n: v[n] for n in given} | {
+            "normalize": normalize,
+            "initial": state,
+            "return_state": True,
+            "chunk": 4,
+        }
+        return ssm_core.gated_linear_attention(v["k"], v["k"], v["v"], **options, **m)[1]
+
+    def summary(v: Any, c: Any, m: Any) -> Any:
+        options = {n: v[n] for n in given} | {"normalize": normalize, "chunk": 4}
+        return ssm_core.gated_linear_attention_summary(v["k"], v["v"], **options, **m)
+
+    return Kind(name, draw, run, summary)
+
+
 ALL = (
     LINEAR,
     CONSTANT,
@@ -207,6 +233,9 @@ ALL = (
     _selective("selective trapezoidal", "trapezoidal"),
     _selective("selective complex", "mamba", complex_A=True),
     SSD,
+    _attention("gated_linear_attention", channels=True, normalize=None),
+    _attention("gated_linear_attention sum", channels=True, normalize="sum"),
+    _attention("gated_linear_attention max", channels=False, normalize="max"),
     _mamba3(False),
     _mamba3(True),
 )

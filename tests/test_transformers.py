@@ -153,3 +153,107 @@ def test_a_head_of_its_own_and_ids_of_tokens(folder: Path, tmp_path: Path):
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
     close(logits_of(back, IDS), wanted)
     assert (back.config.eos_token_id, back.config.bos_token_id) == (7, 1)
+
+
+# Layers of gated linear attention -------------------------------------------------------------------------------------
+
+
+def redrawn(module: Any) -> dict[str, np.ndarray]:
+    """All parameters of a module anew, and by the names that layers here give them."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.empty_like(p).uniform_(-0.5, 0.5))
+    return {n.replace(".", "_"): p.detach().numpy() for n, p in module.named_parameters()}
+
+
+def test_mlstm():
+    """The layer of xLSTM: at once, and what its state becomes."""
+    from transformers.models.xlstm.modeling_xlstm import xLSTMLayer
+
+    sizes = {"hidden_size": 32, "embedding_dim": 32, "num_heads": 4, "num_blocks": 1, "vocab_size": 8, "chunk_size": 16}
+    module = xLSTMLayer(transformers.xLSTMConfig(**sizes)).eval()
+    params = redrawn(module)
+    u = np.random.default_rng(1).normal(size=(2, 48, 32)).astype(np.float32)
+    with torch.no_grad():
+        wanted, state = module(torch.from_numpy(u))
+    layer = ssm_core.layers.MLSTM(32, heads=4)
+    y, found = layer.apply({p.name: params[p.name] for p in layer.parameters()}, u, return_state=True)
+    close(y, wanted.numpy())
+    for actual, expected in zip(found, state or (), strict=False):
+        close(actual, expected.numpy().reshape(actual.shape))
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_lightning(place: int):
+    """The linear attention of MiniMax, of several depths."""
+    from transformers.models.minimax.modeling_minimax import MiniMaxLightningAttention
+
+    sizes = {"hidden_size": 24, "num_attention_heads": 3, "head_dim": 10, "num_hidden_layers": 4, "block_size": 7}
+    module = MiniMaxLightningAttention(transformers.MiniMaxConfig(**sizes), layer_idx=place).eval()
+    params = redrawn(module)
+    u = np.random.default_rng(1).normal(size=(2, 20, 24)).astype(np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(u), position_embeddings=(None, None), attention_mask=None)[0]
+    layer = ssm_core.layers.Lightning(24, heads=3, head_dim=10, layer_idx=place, num_layers=4)
+    close(layer.apply(params, u), wanted.numpy())
+
+
+def doubled(module: Any) -> Any:
+    """Its parameters anew, in double precision."""
+    redrawn(module)
+    return module.double().eval()
+
+
+def weights_of(layer: Any, module: Any) -> dict[str, np.ndarray]:
+    """By their names there, with an underscore for every point."""
+    held = {name.replace(".", "_"): x.detach().numpy() for name, x in module.named_parameters()}
+    shapes = {p.name: p.shape for p in layer.parameters()}
+    assert held.keys() == shapes.keys()
+    return {name: held[name].reshape(shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(("width", "heads", "taps"), [(12, 3, 4), (16, 1, 2)])
+def test_the_recurrent_block_of_recurrent_gemma(width: int, heads: int, taps: int):
+    """Sequences that begin at position 0, one of them once more inside, which starts the convolution there too."""
+    from transformers.models.recurrent_gemma import modeling_recurrent_gemma as gemma
+
+    config = transformers.RecurrentGemmaConfig(
+        hidden_size=8,
+        lru_width=width,
+        num_attention_heads=heads,
+        conv1d_width=taps,
+        hidden_activation="gelu_pytorch_tanh",
+    )
+    block = doubled(gemma.RecurrentGemmaRecurrentBlock(config, 0))
+    layer = ssm_core.layers.RGLRU(8, lru_width=width, heads=heads, d_conv=taps)
+    u = np.random.default_rng(0).normal(size=(2, 11, 8))
+    with torch.no_grad():
+        position = torch.arange(11)[None].expand(2, -1)
+        wanted = block(torch.from_numpy(u), position, None, use_cache=False)[0].numpy()
+    params = weights_of(layer, block)
+    close(layer.apply(params, u), wanted)
+    begins = np.zeros((2, 22), bool)
+    begins[:, 11] = True
+    close(layer.apply(params, np.concatenate([u, u], axis=1), reset=begins), np.concatenate([wanted, wanted], axis=1))
+
+
+@pytest.mark.parametrize("width", [None, 12])
+def test_the_time_mix_of_rwkv(width: int | None):
+    from transformers.models.rwkv import modeling_rwkv as rwkv
+
+    config = transformers.RwkvConfig(
+        vocab_size=11, hidden_size=8, attention_hidden_size=width, num_hidden_layers=2, context_length=32
+    )
+    block = doubled(rwkv.RwkvSelfAttention(config, 0))
+    layer = ssm_core.layers.RWKV4(8, width=width, chunk=4)
+    u = np.random.default_rng(0).normal(size=(2, 11, 8))
+    with torch.no_grad():
+        wanted = block(torch.from_numpy(u))[0].numpy()
+    params = weights_of(layer, block)
+    close(layer.apply(params, u), wanted)
+    state, steps = layer.initial_state(params, 2), []
+    for k in range(11):
+        y, state = layer.step(params, u[:, k], state)
+        steps.append(y)
+    close(np.stack(steps, axis=1), wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array_api_compat import torch as compat
 
 from .convolution import convolve, shortest_convolution
+from .decay.body import channel_decay
 from .duality.body import ssd
 from .folds import fold
 from .functions import (
@@ -36,6 +37,7 @@ from .state_passing.body import chunks
 NAMESPACE = compat
 FUSED = (
     "affine",
+    "channel_decay",
     "chunks",
     "convolve",
     "diagonal_stepper",
@@ -62,6 +64,7 @@ __all__ = [
     "affine",
     "all_finite",
     "bounds",
+    "channel_decay",
     "chunks",
     "convolve",
     "devices",

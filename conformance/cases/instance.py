@@ -95,11 +95,11 @@ class Instance:
         return as_arrays(backend, dtype, self.inputs(length, seed, **more))
 
     def states(self, batch: int, d: Draw) -> dict[str, np.ndarray]:
-        """The arrays of a state; what is an angle, as it comes out."""
+        """The arrays of a state; what is an angle, a count or a normalizer, as it comes out: not negative."""
         layer = self.layer
         return {
             f"state_{name}": d.uniform(0, 6, *shape)
-            if name == "angles"
+            if name in ("angles", "position", "n")
             else (d.real if self.cases.real_states(layer) else d.complex)(*shape)
             for name, shape in self.cases.state_shapes(layer, batch).items()
         }

@@ -195,7 +195,7 @@ class GatedCases(LayerCases):
 
     @property
     def with_step_scale(self) -> tuple[Instance, ...]:
-        return tuple(one.in_("float32") for one in self.one_each)
+        return tuple(one.in_("float32") for one in self.one_each if self.timed)
 
     def parts(self, state: Any) -> tuple[Any, ...]:
         return tuple(state)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import array_api_strict
@@ -26,11 +27,12 @@ RESET = np.zeros((2, 6), bool)
 SCALE = np.ones((2, 6), np.float32)
 STRICT = array_api_strict.ones((2, 6, H), dtype=array_api_strict.float32)
 
-WHOLE = (0, -1, 1.5, "4", True, None)
+WITHOUT_STEPS = "the layer is discrete and has no step that rate = .* could multiply"
+WHOLE = (0, -1, 1.5, "4", None)
 # Options that are whole numbers of at least 1, those that are flags, and those between 0 and 1.
 NUMBERS = {
     TimeInvariantCases: ("d_model", "d_state", "channels", "length", "blocks"),
-    GatedCases: ("d_model", "d_state", "d_conv", "expand", "head_dim", "n_groups", "rank", "chunk"),
+    GatedCases: ("d_model", "d_state", "d_conv", "expand", "head_dim", "heads", "n_groups", "rank", "chunk"),
 }
 FLAGS = ("conv_bias", "bias", "out_norm")
 EPSILONS = ("dt_floor", "epsilon", "norm_epsilon", "A_floor")
@@ -83,7 +85,14 @@ def of_options(cases: LayerCases) -> list[Row]:
             for value in (values if cases.has(option) else ())
         ]
 
-    rows = [row for name in NUMBERS[kind] for row in refused(name, WHOLE, f"{name} = .*whole number of at least 1")]
+    absent = {f.name for f in fields(cases.layer) if f.default is None}  # which None says
+    whole = {name: [x for x in WHOLE if x is not None or name not in absent] for name in NUMBERS[kind]}
+    rows = [
+        row for name, wrong in whole.items() for row in refused(name, wrong, f"{name} = .*whole number of at least 1")
+    ]
+    rows += [
+        row for name in NUMBERS[kind] for row in refused(name, (True,), f"{name} = True must be a whole number, not")
+    ]
     rows += refused("dt_min", (0,), r"0 < dt_min <= dt_max \(dt_min: 0, dt_max: 0\.1\)")
     rows += refused("dt_min", (1.0, np.nan), "0 < dt_min <= dt_max")
     rows += refused("dt_max", (np.inf, None), "dt_max: {value}")
@@ -92,8 +101,13 @@ def of_options(cases: LayerCases) -> list[Row]:
         rows += [
             row for flag in FLAGS for row in refused(flag, (1, None, "yes"), f"{flag} = {{value}} must be True or")
         ]
-        wrong = (0, 1, -1e-5, np.nan, "a", True, [1e-5])
+        wrong = (0, 1, -1e-5, np.nan, "a", [1e-5])
         rows += [row for name in EPSILONS for row in refused(name, wrong, rf"{name} = .* must lie in \(0, 1\)")]
+        rows += [
+            row for name in EPSILONS for row in refused(name, (True,), f"{name} = True must be a number, not a flag")
+        ]
+        if not cases.has("n_groups"):
+            return rows
         rows += refused("head_dim", (3,), rf"head_dim = 3 must divide expand \* d_model = {2 * H}")
         rows += refused("head_dim", (16,), "head_dim = 16 must divide")
         rows += refused("n_groups", (3,), "n_groups = 3 must divide the 4 heads")
@@ -207,10 +221,23 @@ def of_masks(cases: LayerCases) -> list[Row]:
             (lambda: t.apply(step_scale=SCALE.astype(int)), DTypeError, "step_scale has dtype int64"),
             (lambda: t.apply(step_scale=2.0), DTypeError, "step_scale is a float"),
         ]
-    elif isinstance(cases, TimeInvariantCases):
+    elif isinstance(cases, TimeInvariantCases) and cases.timed:
         message = "step_scale needs a continuous Diagonal system"
         rows.append((lambda: t.apply(step_scale=SCALE), OptionError, message))
     return rows
+
+
+def of_steps(cases: LayerCases) -> list[Row]:
+    """What a layer without steps in time has no use for."""
+    t = Tried(cases)
+    if cases.timed:
+        return []
+    return [
+        (lambda: t.apply(rate=2.0), OptionError, WITHOUT_STEPS),
+        (lambda: t.apply(rate=np.full((), 2.0, np.float32)), OptionError, WITHOUT_STEPS),
+        (lambda: t.layer.stepper(t.params, rate=0.5), OptionError, WITHOUT_STEPS),
+        (lambda: t.apply(step_scale=SCALE), OptionError, "the layer is discrete and has no steps that step_scale"),
+    ]
 
 
 def of_time_invariant(cases: TimeInvariantCases) -> list[Row]:
@@ -251,13 +278,7 @@ def of_time_invariant(cases: TimeInvariantCases) -> list[Row]:
             (lambda: t.step(state=state + 0j), DTypeError, "state .*real"),
         ]
     if not cases.timed:
-        message = "the layer is discrete and has no step that rate = .* could multiply"
-        found += [
-            (lambda: t.apply(rate=2.0), OptionError, message),
-            (lambda: t.apply(rate=np.ones((), np.float32)), OptionError, message),
-            (lambda: t.layer.stepper(t.params, rate=0.5), OptionError, message),
-            (lambda: t.layer.kernel(t.params, 3, rate=0.5), OptionError, message),
-        ]
+        found.append((lambda: t.layer.kernel(t.params, 3, rate=0.5), OptionError, WITHOUT_STEPS))
     return found + _both_directions(cases)
 
 
@@ -266,8 +287,8 @@ def _both_directions(cases: TimeInvariantCases) -> list[Row]:
     both = cases.plain.with_options(bidirectional=True).layer
     params, state = both.initial_parameters(), np.ones(both.state_shape(2), np.float32)
     wrong: tuple[dict[str, Any], ...] = (
-        {"state": state}, {"return_state": True}, {"reset": RESET}, {"step_scale": SCALE}, {"mode": "chunk"},
-        {"mode": "scan"},
+        {"state": state}, {"return_state": True}, {"reset": RESET}, {"mode": "chunk"}, {"mode": "scan"},
+        *([{"step_scale": SCALE}] if cases.timed else []),
     )  # fmt: skip
     return [
         *[
@@ -296,7 +317,11 @@ def of_gated(cases: GatedCases) -> list[Row]:
     found: list[Row] = []
     for call in (lambda s: t.apply(state=s), lambda s: t.step(state=s)):
         found += [
-            (lambda f=call: f(good[:1]), ShapeError, rf"tuple of {names}, not a tuple of 1.*initial_state\(2\)"),
+            (
+                lambda f=call: f(good[:-1]),
+                ShapeError,
+                rf"tuple of {names}, not a tuple of {len(good) - 1}.*initial_state\(2\)",
+            ),
             (lambda f=call: f((*good, good[0])), ShapeError, f"not a tuple of {len(good) + 1}"),
             (lambda f=call: f(good[0]), ShapeError, f"state must be a tuple of {names}, not a ndarray"),
             (lambda f=call: f(0.0), ShapeError, "not a float"),
@@ -308,15 +333,19 @@ def of_gated(cases: GatedCases) -> list[Row]:
             (
                 lambda f=call: f(tuple(s[:1] for s in good)),
                 ShapeError,
-                rf"{first} of the state must be \(2, .*u(_t)?: \(2, .*{first}: \(1, .*initial_state\(2\)",
+                rf"{first} of the state must be \(2,.*u(_t)?: \(2, .*{first}: \(1,.*initial_state\(2\)",
             ),
             (lambda f=call: f((*good[:-1], good[-1][..., None])), ShapeError, "of the state must be"),
         ]
+    found += [
+        (lambda: t.step(state=None), ShapeError, "not a NoneType"),
+        (lambda: t.apply(mode="conv"), OptionError, "unknown mode 'conv'. Known: 'auto'"),
+    ]
+    if not cases.timed:
+        return found
     message = "step_scale .*must be positive and finite"
     return [
         *found,
-        (lambda: t.step(state=None), ShapeError, "not a NoneType"),
-        (lambda: t.apply(mode="conv"), OptionError, "unknown mode 'conv'. Known: 'auto'"),
         (lambda: t.apply(step_scale=0 * SCALE), DomainError, r"step_scale \(shape \(2, 6\)\) must be positive"),
         (lambda: t.apply(step_scale=-SCALE), DomainError, message),
         (lambda: t.apply(step_scale=np.nan * SCALE), DomainError, message),
@@ -327,7 +356,7 @@ def of_packing(cases: LayerCases) -> list[Row]:
     if not cases.plain.takes("cu_seqlens"):
         return []
     t, ends = Tried(cases), np.asarray([0, 2, 6])
-    shape = r"of the state must be \(2, .*initial_state\(2\)" if isinstance(cases, GatedCases) else "state must be"
+    shape = r"of the state must be \(2,.*initial_state\(2\)" if isinstance(cases, GatedCases) else "state must be"
 
     def packed(cu_seqlens: Any, u: Any = U[:1], **options: Any) -> Any:
         return t.apply(u, cu_seqlens=cu_seqlens, **options)
@@ -350,4 +379,4 @@ def of_packing(cases: LayerCases) -> list[Row]:
 def of_the_kind(cases: LayerCases) -> list[Row]:
     """All that follows from the kind of a layer."""
     more = of_time_invariant(cases) if isinstance(cases, TimeInvariantCases) else of_gated(cases)
-    return [*of_options(cases), *of_signals(cases), *of_masks(cases), *more, *of_packing(cases)]
+    return [*of_options(cases), *of_signals(cases), *of_masks(cases), *of_steps(cases), *more, *of_packing(cases)]

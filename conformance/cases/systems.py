@@ -15,7 +15,7 @@ from .. import examples, truth
 from ..backends import HALF, STANDARD
 from ..examples import DENSE, DENSE_MIMO, INPUTS, MIMO, OUTPUTS, PAIRS, REAL, UNPAIRED, Draw, Example, alpha_of
 from ..truth import Plain
-from . import dplr, duality, rational, selective
+from . import decay, delta, dplr, duality, rational, selective, vectors
 from .functions import REALS, SIGNALS, Case
 
 DT = 0.1
@@ -327,6 +327,9 @@ HIPPO_RECONSTRUCT = (
 RATIONAL = rational.ALL
 SELECTIVE = selective.ALL
 DUALITY = duality.ALL
+DECAY = decay.ALL
+DELTA = delta.ALL
+VECTORS = vectors.ALL
 ALL = (
     *DISCRETIZE,
     *KERNEL,
@@ -340,5 +343,8 @@ ALL = (
     *RATIONAL,
     *SELECTIVE,
     *DUALITY,
+    *DECAY,
+    *DELTA,
+    *VECTORS,
     *dplr.ALL,
 )

@@ -44,7 +44,7 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
         if xp is None:
             require_arrays(operation, **{name: x})
             xp = _namespace_of(x)
-        if x.__class__ in _with_layouts:
+        if _with_layouts.get(x.__class__):
             _require_dense(operation, name, x)
         if found is not None and xp is not found:
             raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
@@ -59,7 +59,7 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
 def require_arrays(operation: str, **arrays: Any) -> None:
     """Raise DTypeError for the first that is no array, or an array of a library that does not follow the standard."""
     for name, x in arrays.items():
-        if x.__class__ in _with_layouts:
+        if _with_layouts.get(x.__class__):
             _require_dense(operation, name, x)
         if x.__class__ not in _spaces and not is_array(x):
             kind = type(x)
@@ -120,7 +120,7 @@ def _require_dense(operation: str, name: str, x: Array) -> None:
 
 _NUMBERS = (int, float, complex, bool)
 _spaces: dict[type, Namespace] = {}  # the namespaces of the frameworks' classes of arrays that were seen
-_with_layouts: set[type] = set()  # of them those of PyTorch, whose instances may be sparse
+_with_layouts: dict[type, bool] = {}  # of them those of PyTorch, whose instances may be sparse
 
 
 def _namespace_of(x: Array) -> Namespace:
@@ -128,7 +128,7 @@ def _namespace_of(x: Array) -> Namespace:
     if kind is None:
         return x.__array_namespace__()
     if kind == "torch":
-        _with_layouts.add(x.__class__)
+        _with_layouts[x.__class__] = True
     return _spaces.setdefault(x.__class__, load(kind).NAMESPACE)
 
 
@@ -350,7 +350,7 @@ def owned(x: Any) -> Any:
 
 @dispatched
 def _owned(x: Array) -> Array:
-    return namespace("owned", x=x).asarray(x, copy=True)
+    return namespace("owned", x=x).astype(x, x.dtype, copy=True)
 
 
 def padded(x: Array, n: int, xp: Namespace) -> Array:

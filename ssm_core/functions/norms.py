@@ -106,6 +106,18 @@ EPSILON = 1e-5  # of the layer norm, as in PyTorch
 
 def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace, epsilon: float = EPSILON) -> Array:
     """(x - mean) / sqrt(var + epsilon) * weight + bias over the last axis."""
+    return standardized(x, epsilon, xp) * weight + bias
+
+
+def standardized(x: Array, epsilon: float, xp: Namespace) -> Array:
+    """(x - mean) / sqrt(var + epsilon) over the last axis: a group norm where that holds the features of a group."""
     centered = x - xp.mean(x, axis=-1, keepdims=True)
     variance = xp.mean(centered * centered, axis=-1, keepdims=True)
-    return centered / xp.sqrt(variance + epsilon) * weight + bias
+    return centered / xp.sqrt(variance + epsilon)
+
+
+def l2_normed(x: Array, xp: Namespace, *, epsilon: float = 0.0, floor: float = 0.0) -> Array:
+    """x / sqrt(max(sum x^2, floor^2) + epsilon) over the last axis: delta rules have an epsilon, RWKV-7 a floor."""
+    squares = xp.sum(x * x, axis=-1, keepdims=True)
+    squares = xp.clip(squares, floor * floor) if floor else squares
+    return x / xp.sqrt(squares + epsilon)

@@ -70,14 +70,16 @@ def kept_finite(
     xp: Namespace,
     *,
     axis: int,
-    kept: tuple[int, int],
+    kept: tuple[int, ...],
     signals: tuple[str, ...],
     state: tuple[str, ...] = ("initial",),
+    shared: tuple[str, ...] = ("B", "C"),
+    passing: tuple[str, ...] = ("C", "z"),
 ) -> tuple[dict[str, Array], Broken]:
     """The arrays with zero for what lies beyond the lengths and what is not finite beside others, and what that breaks.
 
     Signals have time on `axis`, batch and heads on the axes `kept`. Where nothing is cut, or what is not finite is no
-    signal, it is refused on the host.
+    signal, it is refused on the host. Those that are shared by heads, and those that pass by the state, are told.
     """
     timed = {name: arrays[name] for name in signals if name in arrays}
     entering = {name: arrays[name] for name in state if name in arrays}
@@ -85,8 +87,7 @@ def kept_finite(
     if not segments.cut:
         check_finite(operation, xp, **timed, **entering)
     first = tuple(entering.values()) or None
-    rows: dict[str, Any] = {"shared": ("B", "C"), "passing": ("C", "z")}
-    timed, first, broken = kept_apart(segments, timed, first, xp, axis=axis, kept=kept, **rows)
+    timed, first, broken = kept_apart(segments, timed, first, xp, axis=axis, kept=kept, shared=shared, passing=passing)
     check_finite(operation, xp, **{name: x for name, x in arrays.items() if name not in timed and name not in entering})
     return arrays | timed | dict(zip(entering, first or (), strict=True)), broken
 

@@ -273,16 +273,21 @@ def one_chunk(
     log_gates = xp.clip(log_gates, FLOOR)
     coarse = xp.round(16 * log_gates) / 16
     h, s = (xp.permute_dims(xp.cumulative_sum(m, axis=0), (1, 2, 0)) for m in (coarse, log_gates - coarse))
+    # A step and itself have nothing between them: differences there, of whatever they are, would leave the roundings of
+    # their derivatives, which drown those of strong decays.
     k = xp.arange(T, device=device(x))
-    joined = k[:, None] > k if strict else k[:, None] >= k
-    through, left = xp.exp(h + s), xp.exp((h[..., -1:] - h) + (s[..., -1:] - s))  # (batch, H, T)
+    before, same = k[:, None] > k, k[:, None] == k
+    apart = xp.full((T,), -math.inf, dtype=x.dtype, device=device(x))
+    nothing = apart if strict else xp.where(same, xp.zeros_like(apart), apart)
+    following = xp.where(k < T - 1, (h[..., -1:] - h) + (s[..., -1:] - s), xp.zeros_like(h))
+    through, left = xp.exp(h + s), xp.exp(following)  # (batch, H, T)
     if reset is not None:
         segment = xp.permute_dims(xp.cumulative_sum(xp.astype(reset, xp.int32), axis=0), (1, 0))[:, None, :]
-        joined = joined & (segment[..., :, None] == segment[..., None, :])  # (batch, 1, T, T)
+        before = before & (segment[..., :, None] == segment[..., None, :])  # (batch, 1, T, T)
         through = xp.where(segment == 0, through, xp.zeros_like(through))
         left = xp.where(segment == segment[..., -1:], left, xp.zeros_like(left))
     between = (h[..., :, None] - h[..., None, :]) + (s[..., :, None] - s[..., None, :])
-    decay = xp.exp(xp.where(joined, between, -math.inf))  # (batch, H, T, T)
+    decay = xp.exp(xp.where(before, between, nothing))  # (batch, H, T, T)
     if R > 1:
         decay = xp.repeat(xp.repeat(decay, R, axis=-1), R, axis=-2)
     B, C = rows(B), rows(C)

@@ -5,9 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from .gated.base import InputDependent
+from .gated.delta_net import DeltaNet
+from .gated.gated_delta_net import GatedDeltaNet
+from .gated.gated_delta_product import GatedDeltaProduct
+from .gated.gdn2 import GDN2
+from .gated.gla import GLA
+from .gated.hgrn import HGRN
+from .gated.hgrn2 import HGRN2
+from .gated.kda import KDA
+from .gated.lightning import Lightning
+from .gated.linear_attention import LinearAttention
 from .gated.mamba import Mamba
 from .gated.mamba2 import Mamba2
 from .gated.mamba3 import Mamba3
+from .gated.mlstm import MLSTM
+from .gated.retnet import RetNet
+from .gated.rg_lru import RGLRU
+from .gated.rwkv4 import RWKV4
+from .gated.rwkv5 import RWKV5
+from .gated.rwkv6 import RWKV6
+from .gated.rwkv7 import RWKV7
+from .gated.rwkv_channel_mix import RWKVChannelMix
 from .layer import Layer, Stepper
 from .parameters import HostRandom, Parameter, Parameters, Random
 from .registry import LAYERS, make, registered
@@ -24,24 +42,42 @@ from .time_invariant.ssm import SSM
 
 __all__ = [
     "DSS",
+    "GDN2",
+    "GLA",
+    "HGRN",
+    "HGRN2",
+    "KDA",
     "LAYERS",
     "LMU",
     "LRU",
+    "MLSTM",
+    "RGLRU",
     "RTF",
+    "RWKV4",
+    "RWKV5",
+    "RWKV6",
+    "RWKV7",
     "S4",
     "S4D",
     "S5",
     "SSM",
+    "DeltaNet",
+    "GatedDeltaNet",
+    "GatedDeltaProduct",
     "HostRandom",
     "InputDependent",
     "Layer",
+    "Lightning",
     "LinOSS",
+    "LinearAttention",
     "Mamba",
     "Mamba2",
     "Mamba3",
     "Parameter",
     "Parameters",
+    "RWKVChannelMix",
     "Random",
+    "RetNet",
     "Stepper",
     "TimeInvariant",
     "make",

@@ -148,14 +148,30 @@ class Mixer(Layer):
     """A layer that maps (B, L, H) to (B, L, H), with states before and after."""
 
     d_model: int
+    timed: ClassVar[bool] = True  # whether it has steps in time, which a rate and a step_scale multiply
+
+    @property
+    def input_width(self) -> int:
+        """Features of the input."""
+        return self.d_model
+
+    @property
+    def rate_width(self) -> int | None:
+        """How many rates it takes at once; None: one for all channels."""
+        return None
 
     @abstractmethod
     def check_state(self, operation: str, state: Any, batch: int, u: Array) -> None:
         """Raise unless it is a state of so many sequences, of the library and device of u."""
 
     def check_rate(self, rate: Any) -> Any:
-        """The rate, a plain number where it is one; raises unless it is a positive number or an array ()."""
-        return check_rate(self.name, rate, None)
+        """The rate, a plain number where it is one; raises for another than 1 where no step is there to multiply."""
+        rate = check_rate(self.name, rate, self.rate_width)
+        if not self.timed and (is_array(rate) or rate != 1):
+            raise OptionError(
+                f"{self.name}: the layer is discrete and has no step that rate = {rate!r} could multiply."
+            )
+        return rate
 
     def entry(
         self, params: Parameters, u: Array, state: Any, *, return_state: Any, rate: Any, step_scale: Any, **masks: Any
@@ -164,12 +180,16 @@ class Mixer(Layer):
         bring = bringing(params)
         u, state, rate, step_scale = bring((u, state, rate, step_scale))
         masks = {name: bring(mask) for name, mask in masks.items()}
-        xp = check_signal(self.name, u, self.d_model)
+        xp = check_signal(self.name, u, self.input_width)
         flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
         segments = checked_segments(self.name, given, (B,), L, **masks)
         if step_scale is not None:
+            if not self.timed:
+                raise OptionError(
+                    f"{self.name}: the layer is discrete and has no steps that step_scale could multiply."
+                )
             require_arrays(self.name, step_scale=step_scale)
             real_floating(self.name, step_scale=step_scale)
             if tuple(step_scale.shape) != (B, L):
@@ -195,7 +215,7 @@ def check_signal(operation: str, u: Array, width: int, *, step: bool = False) ->
 
 def check_rate(operation: str, rate: Any, width: int | None) -> Any:
     """The rate, a plain number where it is one; raises unless it is positive, or a real array () or (width,)."""
-    rate = rate.item() if isinstance(rate, np.generic | np.ndarray) and rate.shape == () else rate
+    rate = rate.item() if isinstance(rate, (np.generic, np.ndarray)) and rate.shape == () else rate
     if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")

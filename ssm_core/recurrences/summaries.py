@@ -61,6 +61,20 @@ class Matrix(NamedTuple):
         return Matrix(matmul(later.through, self.through, xp), later.after(self.state), self.halves)
 
 
+class Columns(NamedTuple):
+    """S -> P S + s with matrices P (..., K, K) and states (..., K, V)."""
+
+    through: Array
+    state: Array
+
+    def after(self, state: Array) -> Array:
+        return matmul(self.through, state, namespace("after", state=state, through=self.through)) + self.state
+
+    def then(self, later: Columns) -> Columns:
+        xp = namespace("then", through=self.through, later=later.through)
+        return Columns(matmul(later.through, self.through, xp), later.after(self.state))
+
+
 class Carried(NamedTuple):
     """(x, b) -> (P x + c b + s, e b + last) of a state that holds its last input too, joined along the last axis.
 

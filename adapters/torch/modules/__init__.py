@@ -1,14 +1,32 @@
 """Modules of PyTorch, one class a definition; written by `adapters/generate.py`."""
 
+from .delta_net import DeltaNet
 from .dss import DSS
+from .gated_delta_net import GatedDeltaNet
+from .gated_delta_product import GatedDeltaProduct
+from .gdn2 import GDN2
+from .gla import GLA
+from .hgrn import HGRN
+from .hgrn2 import HGRN2
+from .kda import KDA
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
+from .lightning import Lightning
+from .linear_attention import LinearAttention
 from .linoss import LinOSS
 from .lmu import LMU
 from .lru import LRU
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .mamba3 import Mamba3
+from .mlstm import MLSTM
+from .retnet import RetNet
+from .rg_lru import RGLRU
 from .rtf import RTF
+from .rwkv4 import RWKV4
+from .rwkv5 import RWKV5
+from .rwkv6 import RWKV6
+from .rwkv7 import RWKV7
+from .rwkv_channel_mix import RWKVChannelMix
 from .s4 import S4
 from .s4d import S4D
 from .s5 import S5
@@ -17,20 +35,38 @@ from .ssm import SSM
 
 __all__ = [
     "DSS",
+    "GDN2",
+    "GLA",
+    "HGRN",
+    "HGRN2",
+    "KDA",
     "LMU",
     "LRU",
+    "MLSTM",
+    "RGLRU",
     "RTF",
+    "RWKV4",
+    "RWKV5",
+    "RWKV6",
+    "RWKV7",
     "S4",
     "S4D",
     "S5",
     "SSM",
+    "DeltaNet",
+    "GatedDeltaNet",
+    "GatedDeltaProduct",
     "LanguageModel",
+    "Lightning",
     "LinOSS",
+    "LinearAttention",
     "Mamba",
     "Mamba2",
     "Mamba2LM",
     "Mamba3",
     "Mamba3LM",
     "MambaLM",
+    "RWKVChannelMix",
+    "RetNet",
     "SequenceModel",
 ]

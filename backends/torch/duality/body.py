@@ -10,6 +10,7 @@ from torch import Tensor
 from ssm_core.gated.ssd import CHUNK, _ssd
 from ssm_core.recurrences.segments import Segments
 
+from ..decay.dual_body import chunked_dual
 from ..gpu_kernels import kernels
 from ..transforms import forward_mode, transformed
 
@@ -26,14 +27,13 @@ def ssd(
     segments: Segments,
     chunk: int,
 ) -> Any:
-    """Fused `ssm_core.gated.ssd._ssd` on GPUs, in single precision; its chunks are its own."""
+    """Fused `ssm_core.gated.ssd._ssd`: on GPUs, in single precision, by Triton with chunks of its own."""
     P, N = drive.shape[-1], B.shape[-1]
     arrays = (drive, log_gates, B, C, state)
     single = all(x.dtype == torch.float32 for x in arrays)
-    if not single or 0 in (*drive.shape, N) or max(P, N) > LARGEST or transformed(drive) or forward_mode():
-        return NotImplemented
-    if kernels("duality", drive.device) is None:
-        return NotImplemented
+    fits = single and 0 not in (*drive.shape, N) and max(P, N) <= LARGEST
+    if not fits or transformed(drive) or forward_mode() or kernels("duality", drive.device) is None:
+        return chunked_dual(*arrays, segments, chunk)
     return _Dual.apply(*arrays, segments.reset, segments.lengths)
 
 

@@ -164,7 +164,7 @@ class InputDependent(Mixer):
 
     def _check_step(self, params: Parameters, u_t: Array, state: State) -> None:
         operation = f"{self.name}.step"
-        check_signal(operation, u_t, self.d_model, step=True)
+        check_signal(operation, u_t, self.input_width, step=True)
         self.check_state(operation, state, u_t.shape[0], u_t)
         namespace(operation, u_t=u_t, params=next(iter(params.values())))
 
@@ -203,6 +203,22 @@ def step_bias(name: str, n: int, dt_min: float, dt_max: float, dt_floor: float) 
         return dt + xp.log(-xp.expm1(-dt))  # the inverse of softplus
 
     return Parameter(name, (n,), draw, no_weight_decay=True)
+
+
+def in_heads(x: Array, heads: int, xp: Namespace) -> Array:
+    """(..., heads * D) as (..., heads, D)."""
+    return xp.reshape(x, (*x.shape[:-1], heads, x.shape[-1] // heads))
+
+
+def joined_heads(x: Array, xp: Namespace) -> Array:
+    """(..., heads, D) as (..., heads * D)."""
+    return xp.reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+
+
+def check_divides(layer: str, name: str, parts: int, whole: str, n: int) -> None:
+    """Raise unless an option divides a number, named as the formula of it."""
+    if n % parts:
+        raise OptionError(f"{layer}: {name} = {parts} must divide {whole} = {n}.")
 
 
 def check_epsilon(layer: str, **options: Any) -> None:

@@ -39,7 +39,7 @@ from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.modes.choice import MODES
 from ...time_invariant.simulation import simulated
 from ...time_invariant.steps import SystemStep, in_halves, real_system_stepper, system_stepper
-from ..layer import Mixer, Stepper, as_precise, check_batch, check_rate, check_signal, once_per_kind
+from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
 from ..options import settle
 from ..output_map import OutputMap
 from ..parameters import Parameter, Parameters
@@ -181,16 +181,12 @@ class TimeInvariant(Mixer):
 
     def _steps(self, rate: Any, dt: Array | None, system: Any) -> Array | None:
         """rate * dt, with an axis for the states of a system a channel, but for Dense ones."""
-        if dt is not None:
-            if dt.ndim == 2:
-                return (rate[..., None] if is_array(rate) else rate) * dt
-            dt = rate * dt
-            return dt[:, None] if self.per_channel and not isinstance(system, Dense) else dt
-        if is_array(rate) or rate != 1:
-            raise OptionError(
-                f"{self.name}: the layer is discrete and has no step that rate = {rate!r} could multiply."
-            )
-        return None
+        if dt is None:
+            return None
+        if dt.ndim == 2:
+            return (rate[..., None] if is_array(rate) else rate) * dt
+        dt = rate * dt
+        return dt[:, None] if self.per_channel and not isinstance(system, Dense) else dt
 
     def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """What the systems give for x (B, K, L) and its future, each layer in the way of its paper."""
@@ -325,9 +321,10 @@ class TimeInvariant(Mixer):
         if self.real_states and is_complex(state):
             raise DTypeError(f"{operation}: state has dtype {dtype_name(state)}, but the poles are real.")
 
-    def check_rate(self, rate: Any) -> Any:
-        """The rate, a plain number where it is one; an array () or, with a system a channel, (H,)."""
-        return check_rate(self.name, rate, self.d_model if self.per_channel else None)
+    @property
+    def rate_width(self) -> int | None:
+        """One for every channel, with a system a channel."""
+        return self.d_model if self.per_channel else None
 
     def _refuse_states(self, state: Any, return_state: bool, reset: Any, step_scale: Any, mode: str) -> None:
         if not self.bidirectional:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..._arrays.errors import unknown
 from ..._arrays.library import Array, Namespace, device, matmul, widest
@@ -60,6 +60,8 @@ class LinOSS(TimeInvariant):
     activation: str | None = "gelu"
     output: str | None = "glu"
     skip: bool = True
+
+    timed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.check_options()
@@ -117,7 +119,6 @@ class LinOSS(TimeInvariant):
         given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
         free = all(v is None for v in given) and not options.get("want_state", True)
         if free and options.get("mode", "auto") in ("auto", "conv"):
-            self._steps(rate, None, None)
             K = self._oscillations(params, x.shape[-1], rate, xp)
             return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None
         y, state = super()._run(_doubled(params, xp), x, rate, xp, **options)

@@ -57,6 +57,7 @@ class LRU(TimeInvariant):
     skip: bool = True
 
     per_channel: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.check_options()

@@ -58,6 +58,7 @@ class RTF(TimeInvariant):
     output: str | None = "glu"
 
     skip: ClassVar[bool] = False  # type: ignore[misc]  # h_0 is the direct term
+    timed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.check_options()
@@ -104,5 +105,4 @@ class RTF(TimeInvariant):
         return replace(form, C=form.C[None, ...]), None
 
     def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
-        self._steps(rate, None, None)
         return impulse_response(*self.coefficients(params, xp), length, xp)

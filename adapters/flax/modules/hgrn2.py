@@ -1,0 +1,53 @@
+"""Modules of Flax NNX, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from ssm_core import layers
+from ssm_core.adapters.flax.base import MODULES, InputDependentModule
+
+
+class HGRN2(InputDependentModule):
+    """The hierarchically gated RNN with states expanded to matrices: what is not forgotten is not written.
+
+    Options as `ssm_core.layers.HGRN2`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> layer = HGRN2(d_model=4, heads=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.HGRN2
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        expand_k: float = 1.0,
+        lower_bound: float | None = 0.0,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.HGRN2(
+            d_model=d_model,
+            heads=heads,
+            expand_k=expand_k,
+            lower_bound=lower_bound,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+MODULES.update(
+    HGRN2=HGRN2,
+)

@@ -1,0 +1,1 @@
+"""Gated linear attention with a decay a channel: the walk over chunks and its adjoint."""

@@ -1,0 +1,174 @@
+"""Chunks of the state space dual, one decay a head, and their adjoint: no graph, and groups joined into one product.
+
+As in `chunks`, some chunks at a time are a piece, log decays are added up and never subtracted, and the adjoint of one
+is the sum of what passes it:
+
+    dg_t = sum_{i >= t > j} W_ij + sum_{i >= t} r_i + sum_{j < t} w_j + <e^total S, dS>
+
+with W = A dA of the matrix A of a chunk, r what is read of the state before it, w what is written to the one after it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .chunks import in_chunks, pieces_of
+
+INF = float("inf")
+
+
+class DualPiece:
+    """Chunks of a piece: x (batch, H, chunks, T, P) by heads and (batch, G, chunks, T, J P) by groups of J heads."""
+
+    def __init__(self, x: Tensor, g: Tensor, k: Tensor, q: Tensor, reset: Tensor | None, T: int) -> None:
+        self.T, self.sizes = T, (*x.shape[2:], k.shape[2])  # H, P, G
+        self.k, self.q = in_chunks(k, T), in_chunks(q, T)
+        self.heads, self.groups = self.by_heads(x), self.by_groups(x)
+        segment = None if reset is None else in_chunks(reset[..., None, None].to(x.dtype), T)[..., 0].cumsum(-1)
+        self._decays(in_chunks(g[..., None], T)[..., 0], segment)
+
+    def by_heads(self, x: Tensor) -> Tensor:
+        return in_chunks(x, self.T)
+
+    def by_groups(self, x: Tensor) -> Tensor:
+        H, P, G = self.sizes
+        return in_chunks(x.reshape(*x.shape[:2], G, H // G * P), self.T)
+
+    def in_groups(self, x: Tensor) -> Tensor:
+        """Numbers (batch, H, chunks, T) as (batch, G, chunks, T, J, 1)."""
+        H, _, G = self.sizes
+        return x.unflatten(1, (G, H // G)).permute(0, 1, 3, 4, 2)[..., None]
+
+    def features(self, x: Tensor) -> Tensor:
+        """(batch, G, chunks, T, J P) as (..., J, P)."""
+        return x.unflatten(-1, (-1, self.sizes[1]))
+
+    def _decays(self, g: Tensor, segment: Tensor | None) -> None:
+        """Of log decays g (batch, H, chunks, T): between all steps, and of the state before and the one after."""
+        *lead, T = g.shape
+        between = g.new_full((*lead, T, T), -INF)
+        between.diagonal(dim1=-2, dim2=-1).zero_()
+        from_start, to_end, total, h = g.clone(), torch.zeros_like(g), g, 1
+        while h < T:
+            halves = (*lead, T // (2 * h), 2, h)
+            later, end = from_start.view(halves)[..., 1, :], to_end.view(halves)[..., 0, :]
+            blocks = between.view(*lead, T // (2 * h), 2, h, T // (2 * h), 2, h)[..., :, 1, :, :, 0, :]
+            blocks.diagonal(dim1=-4, dim2=-2).copy_((later[..., :, None] + end[..., None, :]).movedim(-3, -1))
+            left, right = total.view(*lead, T // (2 * h), 2).unbind(-1)
+            later += left[..., None]
+            end += right[..., None]
+            total, h = left + right, 2 * h
+        total = total.view(*lead, 1)
+        if segment is not None:  # (batch, 1, chunks, T)
+            between = between.masked_fill_(segment[..., :, None] != segment[..., None, :], -INF)
+            from_start = from_start.masked_fill(segment != 0, -INF)
+            to_end = to_end.masked_fill(segment != segment[..., -1:], -INF)
+            total = total.masked_fill(segment[..., -1:] != 0, -INF)
+        self.decay = between.exp_()
+        self.reading, self.writing = (self.in_groups(x.exp_()) for x in (from_start, to_end))
+        through = self.in_groups(total.exp())[..., 0, :, :]  # (batch, G, chunks, J, 1)
+        self.through = through.expand(*through.shape[:-1], self.sizes[1]).flatten(-2)[..., None]
+
+    def matrix(self) -> Tensor:
+        """A (batch, H, chunks, T, T)."""
+        H, _, G = self.sizes
+        scores = (self.q @ self.k.mT)[:, :, None]
+        return (self.decay.unflatten(1, (G, H // G)) * scores).flatten(1, 2)
+
+    def weighted(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x (batch, G, chunks, T, J P) times a number a head."""
+        return (self.features(x) * weight).flatten(-2)
+
+    def in_time(self, of_heads: Tensor, of_groups: Tensor, t: int) -> Tensor:
+        """The sum of both as (batch, t, H, P)."""
+        H, P, _ = self.sizes
+        found = of_heads.permute(0, 2, 3, 1, 4) + self.features(of_groups).permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
+        return found.reshape(len(found), -1, H, P)[:, :t]
+
+
+def in_time(x: Tensor, t: int) -> Tensor:
+    """(batch, G, chunks, T, N) as (batch, t, G, N)."""
+    return x.flatten(2, 3)[:, :, :t].transpose(1, 2)
+
+
+def joined(state: Tensor, G: int) -> Tensor:
+    """(batch, H, P, N) as (batch, G, J P, N)."""
+    return state.unflatten(1, (G, -1)).flatten(2, 3)
+
+
+def forward(
+    x: Tensor, g: Tensor, k: Tensor, q: Tensor, first: Tensor, reset: Tensor | None, T: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the last state, and the states before all chunks (batch, G, chunks, J P, N)."""
+    L, G, y = x.shape[1], k.shape[2], torch.empty_like(x, memory_format=torch.contiguous_format)
+    state = joined(first, G)
+    states = state.new_empty((*state.shape[:2], -(-L // T), *state.shape[2:]))
+    for start, stop in pieces_of(T, L):
+        piece = _piece(x, g, k, q, reset, start, stop, T)
+        driven = piece.weighted(piece.groups, piece.writing).mT @ piece.k
+        before = states[:, :, start // T : start // T + driven.shape[2]]
+        for c in range(driven.shape[2]):
+            before[:, :, c] = state
+            state = torch.addcmul(driven[:, :, c], piece.through[:, :, c], state)
+        carried = piece.weighted(piece.q @ before.mT, piece.reading)
+        y[:, start:stop] = piece.in_time(piece.matrix() @ piece.heads, carried, stop - start)
+    return y, state.reshape(first.shape).clone(), states
+
+
+def _piece(
+    x: Tensor, g: Tensor, k: Tensor, q: Tensor, reset: Tensor | None, start: int, stop: int, T: int
+) -> DualPiece:
+    x, g, k, q = (m[:, start:stop] for m in (x, g, k, q))
+    return DualPiece(x, g, k, q, None if reset is None else reset[:, start:stop], T)
+
+
+def backward(
+    x: Tensor, g: Tensor, k: Tensor, q: Tensor, states: Tensor, reset: Tensor | None, T: int, dy: Tensor, dlast: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Those of x, g, k, q and the first state."""
+    grads = [m.new_empty(m.shape) for m in (x, g, k, q)]
+    dstate = joined(dlast, k.shape[2])
+    for start, stop in reversed(list(pieces_of(T, x.shape[1]))):
+        piece = _piece(x, g, k, q, reset, start, stop, T)
+        before = states[:, :, start // T : start // T + piece.k.shape[2]]
+        found, dstate = _adjoint(piece, dy[:, start:stop], before, dstate)
+        for grad, m in zip(grads, found, strict=True):
+            grad[:, start:stop] = m
+    return grads[0], grads[1], grads[2], grads[3], dstate.reshape(dlast.shape).clone()
+
+
+def _adjoint(piece: DualPiece, dy: Tensor, states: Tensor, dlast: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Of one piece: (dx, dg, dk, dq), and the gradient of the state before it."""
+    k, q, t, (H, _, G) = piece.k, piece.q, dy.shape[1], piece.sizes
+    dheads, dgroups = piece.by_heads(dy), piece.by_groups(dy)
+    A = piece.matrix()
+    dA = dheads @ piece.heads.mT
+    passing = _across(dA * A)
+    dscores = (dA.mul_(piece.decay)).unflatten(1, (G, H // G)).sum(2)
+    dx = A.mT @ dheads
+
+    dread = piece.weighted(dgroups, piece.reading)
+    driven = dread.mT @ q
+    dafter = torch.empty_like(states)
+    for c in reversed(range(states.shape[2])):
+        dafter[:, :, c] = dlast
+        dlast = torch.addcmul(driven[:, :, c], piece.through[:, :, c], dlast)
+    written = piece.weighted(piece.groups, piece.writing)
+    dwritten = k @ dafter.mT
+    read, wrote = (piece.features(m).sum(-1) for m in (dread * (q @ states.mT), written * dwritten))
+    dq = (dscores @ k).add_(dread @ states)
+    dk = (dscores.mT @ q).add_(written @ dafter)
+    kept = piece.features((piece.through * states * dafter).sum(-1)).sum(-1)  # (batch, G, chunks, J)
+    ones = read.new_ones((piece.T, piece.T))
+    carried = ones.triu() @ read + ones.tril(-1) @ wrote + kept[..., None, :]  # (batch, G, chunks, T, J)
+    dg = passing.permute(0, 2, 3, 1) + carried.permute(0, 2, 3, 1, 4).flatten(3, 4)
+    dx_time = piece.in_time(dx, piece.weighted(dwritten, piece.writing), t)
+    return (dx_time, dg.flatten(1, 2)[:, :t], in_time(dk, t), in_time(dq, t)), dlast
+
+
+def _across(W: Tensor) -> Tensor:
+    """The sum over i >= t > j of W (..., T, T) at every t."""
+    T = W.shape[-1]
+    before = W @ W.new_ones((T, T)).triu(1)
+    return before.tril_().sum(-2)

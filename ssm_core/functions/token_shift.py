@@ -1,0 +1,23 @@
+"""The input of the step before, with the last input as its state: the token shift of RWKV."""
+
+from __future__ import annotations
+
+from .._arrays.library import Array, Namespace
+from ..recurrences.segments import Segments
+
+
+def token_shift(u: Array, before: Array, segments: Segments, xp: Namespace) -> tuple[Array, Array]:
+    """u_{k-1} (batch, L, H) of u (batch, L, H), zero where a sequence begins, and the last input (batch, H).
+
+    `before` (batch, H) is the input before the first.
+    """
+    if u.shape[1] == 0:
+        return u, before
+    previous = xp.concat([before[:, None, :], u[:, :-1, :]], axis=1)
+    if segments.reset is not None:
+        previous = xp.where(segments.reset[..., None], xp.zeros_like(previous), previous)
+    if segments.lengths is None:
+        return previous, xp.concat([u[:, -1, :]], axis=0)  # a copy: it holds no other inputs
+    last = xp.astype(segments.lengths, xp.arange(1).dtype)[:, None, None]
+    whole = xp.concat([before[:, None, :], u], axis=1)
+    return previous, xp.take_along_axis(whole, xp.broadcast_to(last, (u.shape[0], 1, u.shape[2])), axis=1)[:, 0, :]

@@ -1,0 +1,246 @@
+"""Gated linear attention: a matrix as the state, which decays and takes in one product of a key and a value a step.
+
+RetNet, Lightning attention, GLA, HGRN2, RWKV-5, RWKV-6 and mLSTM are this recurrence. With one decay a head it is the
+state space dual of Mamba-2, and is computed as such.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .._arrays.errors import DomainError, OptionError, ShapeError, describe
+from .._arrays.library import Array, Namespace, compute_dtype, in_dtype_of, namespace, real_floating, require_arrays
+from .._arrays.numbers import flag, number, whole
+from .._arrays.values import check_finite, overflow_ignored
+from ..recurrences.segments import checked_segments
+from ..recurrences.summaries import Elementwise
+from .checks import check_given, check_tuples, kept_finite
+from .decay_run import CHUNK, NORMALIZERS, Memory, Rule, log_through, nothing_yet, run_decay, step_decay
+
+EPSILON = 1e-6
+EVERY = (-math.inf, math.inf)
+
+
+def gated_linear_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    log_decay: Array | None = None,
+    *,
+    log_input: Array | None = None,
+    bonus: Array | None = None,
+    exclusive: bool = False,
+    normalize: str | None = None,
+    epsilon: float = EPSILON,
+    scale: float | None = None,
+    initial: Any = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
+    return_state: bool = False,
+    chunk: int = CHUNK,
+) -> Any:
+    """Linear attention with decays, by chunks: products of matrices inside, states between.
+
+    S_t = diag(e^{g_t}) S_{t-1} + e^{i_t} k_t v_t^T,   y_t = scale S_t^T q_t
+
+    exclusive   y_t = scale S_{t-1}^T q_t, read before the decay
+    bonus       adds scale (q_t . (u k_t)) v_t
+    normalize   "sum": y_t = scale S_t^T q_t / (scale n_t . q_t + epsilon), with n_t the same recurrence of values of 1.
+                "max": S and n are kept over e^{m_t}, m_t = max(g_t + m_{t-1}, i_t), m_{-1} = 0, and
+                y_t = scale S_t^T q_t / (max(|scale n_t . q_t|, e^{-m_t}) + epsilon)
+
+    q, k        (batch, L, G, K), real: head h of the H uses group h // (H / G)
+    v           (batch, L, H, V)
+    log_decay   g (batch, L, H), or (batch, L, H, K) of every channel; constant in time as (H,) or (H, K); 0 if None
+    log_input   i (batch, L, H), 0 if None
+    bonus       u (H, K)
+    scale       K^{-1/2} if None
+    initial     S_{-1} (batch, H, K, V), with "sum" (S, n (batch, H, K)), with "max" (S, n, m (batch, H)); zero if None
+    reset       bool (batch, L): the state is zeroed before that step
+    lengths     integer (batch,): steps beyond do not touch the state; y beyond is unspecified
+    cu_seqlens  integer (n + 1,) with batch 1: n sequences packed one after another; initial and states of batch n
+    chunk       steps of a chunk; the result does not depend on it, and L need not be a multiple
+    returns     y (batch, L, H, V) in v's dtype, with return_state (y, the last state)
+
+    No factor of a product exceeds 1 where decays are not positive, however strong they are. Memory is that of inputs,
+    outputs, the states between chunks and one chunk. Half precision is computed in float32.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN, an overflow) and MixedArraysError.
+    Source: Yang et al., Gated linear attention transformers with hardware-efficient training, ICML 2024,
+    https://arxiv.org/abs/2312.06635; "max": Beck et al., xLSTM, NeurIPS 2024, https://arxiv.org/abs/2405.04517.
+
+    >>> import numpy, ssm_core
+    >>> one = numpy.ones((1, 3, 1, 1))
+    >>> ssm_core.gated_linear_attention(one, one, one, numpy.full((1, 3, 1), -1.0))[0, :, 0, 0].round(3)
+    array([1.   , 1.368, 1.503])
+    """
+    operation = "gated_linear_attention"
+    check_tuples(operation, _parts(normalize, initial))
+    state = dict(zip(("S", "n", "m"), initial if isinstance(initial, tuple | list) else (initial,), strict=False))
+    signals = {"q": q, "k": k, "v": v}
+    optional = {"log_decay": log_decay, "log_input": log_input, "bonus": bonus} | state
+    given = {name: x for name, x in optional.items() if x is not None}
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
+    cuts = {name: x for name, x in masks.items() if x is not None}
+    require_arrays(operation, **signals, **given, **cuts)
+    xp = namespace(operation, **signals, **given, **cuts)
+    real_floating(operation, **signals, **given)
+    shapes = describe(**signals, **given, **cuts)
+    if v.ndim != 4:
+        raise ShapeError(f"{operation}: v must be (batch, L, H, V) ({shapes}).")
+    rule = _checked(operation, signals, given, normalize, exclusive, epsilon, scale, 2, shapes)
+    batch, L, H, V = v.shape
+    segments = checked_segments(operation, shapes, (batch,), L, **masks)
+    n, K = segments.count(batch), k.shape[-1]
+    check_given(operation, given, {"S": ((n, H, K, V),), "n": ((n, H, K),), "m": ((n, H),)}, shapes)
+    chunk, return_state = whole(operation, chunk=chunk), flag(operation, return_state=return_state)
+    timed = (*signals, *(name for name in ("log_decay", "log_input") if name in given and given[name].ndim > 2))
+    rows: dict[str, Any] = {"signals": timed, "state": tuple(state), "passing": ("q",)}
+    rows["shared"] = tuple(name for name in timed if (signals | given)[name].shape[2] != H)
+    arrays, broken = kept_finite(operation, signals | given, segments, xp, axis=1, kept=(0, 2), **rows)
+
+    wide = _wide(arrays, xp)
+    first = tuple(wide[name] for name in state) if initial is not None else None
+    with overflow_ignored(v):
+        y, last = run_decay(wide, rule, segments=segments, initial=first, chunk=chunk, want_state=return_state)
+    if not cuts:
+        check_bounded(operation, xp, y, shapes)
+    y = in_dtype_of(v, broken.marked(y, 1, xp), xp)
+    last = broken.marked_state(last, xp)
+    return (y, last if normalize else last[0]) if return_state else y
+
+
+def gated_linear_attention_update(
+    state: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    log_decay: Array | None = None,
+    *,
+    log_input: Array | None = None,
+    bonus: Array | None = None,
+    exclusive: bool = False,
+    normalize: str | None = None,
+    epsilon: float = EPSILON,
+    scale: float | None = None,
+) -> tuple[Array, Any]:
+    """One step of `gated_linear_attention`: what generation runs for every token.
+
+    state      as its initial
+    q, k, v    (batch, G, K), (batch, G, K) and (batch, H, V)
+    log_decay  (batch, H), (batch, H, K) or (H,); log_input (batch, H)
+    returns    (y (batch, H, V) in v's dtype, the new state); the state given is not written to
+
+    The other arguments, the equation and the errors are those of `gated_linear_attention`.
+
+    >>> import numpy, ssm_core
+    >>> one = numpy.ones((1, 1, 1))
+    >>> y, state = ssm_core.gated_linear_attention_update(one[..., None], one, one, one, numpy.full((1, 1), -1.0))
+    >>> y.round(3)
+    array([[[1.368]]])
+    """
+    operation = "gated_linear_attention_update"
+    check_tuples(operation, _parts(normalize, state))
+    parts = dict(zip(("S", "n", "m"), state if isinstance(state, tuple | list) else (state,), strict=False))
+    signals = {"q": q, "k": k, "v": v}
+    optional = {"log_decay": log_decay, "log_input": log_input, "bonus": bonus}
+    given = {name: x for name, x in optional.items() if x is not None} | parts
+    require_arrays(operation, **signals, **given)
+    xp = namespace(operation, **signals, **given)
+    real_floating(operation, **signals, **given)
+    shapes = describe(**signals, **given)
+    if v.ndim != 3:
+        raise ShapeError(f"{operation}: v must be (batch, H, V) ({shapes}).")
+    rule = _checked(operation, signals, given, normalize, exclusive, epsilon, scale, 1, shapes)
+    batch, H, V = v.shape
+    K = k.shape[-1]
+    check_given(operation, parts, {"S": ((batch, H, K, V),), "n": ((batch, H, K),), "m": ((batch, H),)}, shapes)
+    check_finite(operation, xp, **signals, **given)
+    wide = _wide(signals | given, xp)
+    y, last = step_decay(wide, tuple(wide[name] for name in parts), rule)
+    return in_dtype_of(v, y, xp), last if normalize else last[0]
+
+
+def gated_linear_attention_summary(
+    k: Array,
+    v: Array,
+    log_decay: Array | None = None,
+    *,
+    log_input: Array | None = None,
+    normalize: str | None = None,
+    reset: Array | None = None,
+    lengths: Array | None = None,
+    chunk: int = CHUNK,
+) -> Elementwise | Memory:
+    """What these steps of `gated_linear_attention` do to the state before them: (P, s) of S -> P S + s.
+
+    P = exp(sum_t g_t) (batch, H, K, 1), or with one decay a head (batch, H, 1, 1); zero with a reset among the steps.
+    s is the last state from zero, with normalizers (S, n) or (S, n, m), where the larger of the m wins. Arguments and
+    errors are those of `gated_linear_attention`; composition as in `chunk_summary`.
+
+    >>> import numpy, ssm_core
+    >>> one = numpy.ones((1, 3, 1, 1))
+    >>> ssm_core.gated_linear_attention_summary(one, one, numpy.full((1, 3, 1), -1.0)).through.round(3)
+    array([[[[0.05]]]])
+    """
+    operation = "gated_linear_attention_summary"
+    cuts: dict[str, Any] = {"reset": reset, "lengths": lengths}
+    options: dict[str, Any] = {"log_input": log_input, "normalize": normalize, "return_state": True, "chunk": chunk}
+    nothing = nothing_yet(k, v) if normalize == "max" else None
+    _, state = gated_linear_attention(k, k, v, log_decay, initial=nothing, **cuts, **options)
+    parts = state if normalize else (state,)
+    xp = namespace(operation, state=parts[0])
+    g, v = (None if x is None else xp.astype(x, parts[0].dtype, copy=False) for x in (log_decay, v))
+    segments = checked_segments(operation, "", tuple(v.shape[:1]), v.shape[1], **cuts)
+    total = log_through(g, v, segments, xp)
+    return Memory(total, parts) if normalize else Elementwise(xp.exp(total)[..., None], state)
+
+
+def _parts(normalize: Any, state: Any) -> dict[str, tuple[Any, int]]:
+    """The state that should be a tuple of so many arrays."""
+    if normalize is not None and normalize not in NORMALIZERS:
+        known = ", ".join(repr(name) for name in (*NORMALIZERS, None))
+        raise OptionError(f"gated_linear_attention: unknown normalize {normalize!r}. Known: {known}.")
+    return {} if normalize is None else {"initial": (state, NORMALIZERS[normalize])}
+
+
+def _checked(
+    operation: str, signals: dict[str, Array], given: dict[str, Array], normalize: str | None, exclusive: Any,
+    epsilon: Any, scale: Any, lead: int, shapes: object,
+) -> Rule:  # fmt: skip
+    """The options as a record; raises for those that exclude each other, and for shapes that do not fit v."""
+    q, k, v = signals.values()
+    head, H = tuple(v.shape[:lead]), v.shape[lead]
+    if tuple(q.shape) != tuple(k.shape) or k.ndim != lead + 2 or tuple(k.shape[:lead]) != head:
+        raise ShapeError(f"{operation}: q and k must be {(*head, 'G', 'K')} ({shapes}).".replace("'", ""))
+    G, K = k.shape[lead:]
+    if G < 1 or H % G:
+        raise ShapeError(f"{operation}: {G} heads of q and k do not divide {H} heads of v ({shapes}).")
+    decays = ((H,), (*head, H), (*head, H, K), *(((H, K),) if lead == 2 else ()))
+    check_given(operation, given, {"log_decay": decays, "log_input": ((*head, H),), "bonus": ((H, K),)}, shapes)
+    exclusive = flag(operation, exclusive=exclusive)
+    epsilon = number(operation, "must be a finite number", *EVERY, epsilon=epsilon)
+    scale = K**-0.5 if scale is None else number(operation, "must be a finite number", *EVERY, scale=scale)
+    if normalize is not None and (exclusive or "bonus" in given):
+        raise OptionError(f"{operation}: normalize = {normalize!r} goes with a read of the same step, without a bonus.")
+    decay = given.get("log_decay")
+    if normalize == "max" and decay is not None and tuple(decay.shape) not in ((H,), (*head, H)):
+        raise ShapeError(f"{operation}: normalize = 'max' needs one decay a head: {(*head, H)} ({shapes}).")
+    return Rule(exclusive, normalize, float(epsilon), float(scale))
+
+
+def _wide(arrays: dict[str, Array], xp: Namespace) -> dict[str, Array]:
+    dtype = compute_dtype(xp, *arrays.values())
+    return {name: xp.astype(x, dtype, copy=False) for name, x in arrays.items()}
+
+
+def check_bounded(operation: str, xp: Namespace, y: Array, shapes: object) -> None:
+    """Raise for outputs on the host that are not finite: inputs were."""
+    try:
+        check_finite(operation, xp, y=y)
+    except DomainError as error:
+        raise DomainError(
+            f"{operation}: the state overflows: log_decay > 0 lets it grow, or log_input or the inputs are too large "
+            f"({shapes}). Keep log_decay at most 0, and use normalize='max' for large log_input."
+        ) from error

@@ -1,0 +1,107 @@
+"""One chunk of gated linear attention with a decay a channel, by halves: products of matrices, no factor above one.
+
+The first half of a block meets the second by one product of (k e^(decay to the middle)) and (q e^(decay from the
+middle)), whose exponents are sums of log decays, never differences: nothing overflows, and small decays keep their
+digits beside large ones. Halves are split again, down to single steps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .._arrays.library import Array, Namespace, device
+
+
+class Walk(NamedTuple):
+    """What the steps of a chunk do to each other and to the state.
+
+    scores      (..., T, T): of what step i reads from step j <= i, decays and bonus included
+    from_start  (..., T, K): log decay of the state before the chunk, as step i reads it
+    to_end      (..., T, K): log decay of step j's input up to the end
+    total       (..., 1, K)
+    """
+
+    scores: Array
+    from_start: Array
+    to_end: Array
+    total: Array
+
+
+def walk(q: Array, k: Array, g: Array, weight: Array | None, *, exclusive: bool, xp: Namespace) -> Walk:
+    """Of q, k and log decays g (..., T, K), T a power of two; weight (K,) of q k in the same step, 1 if None.
+
+    An exclusive read of the state comes before its decay.
+    """
+    *lead, T, K = k.shape
+    same = q * k if weight is None else q * k * weight
+    scores = xp.sum(same, axis=-1)[..., None, None]  # (..., blocks, h, h)
+    total = xp.reshape(g, (*lead, T, 1, K))
+    to_end = xp.zeros_like(total)
+    from_start = to_end if exclusive else total
+    h = 1
+    while h < T:
+        halves = (*lead, T // (2 * h), 2, h)
+        late, early = (xp.reshape(x, (*halves, K))[..., i, :, :] for x, i in ((q, 1), (k, 0)))
+        (start, later), (end, last), (first, second), (upper, lower) = (
+            _halves(x, xp) for x in (from_start, to_end, total, scores)
+        )
+        late, early = late * xp.exp(later), early * xp.exp(end)
+        across = xp.sum(late * early, axis=-1)[..., None] if h == 1 else xp.matmul(late, xp.matrix_transpose(early))
+        upper = xp.concat([upper, xp.zeros_like(upper)], axis=-1)
+        scores = xp.concat([upper, xp.concat([across, lower], axis=-1)], axis=-2)
+        from_start = xp.concat([start, later + first], axis=-2)
+        to_end = xp.concat([end + second, last], axis=-2)
+        total, h = first + second, 2 * h
+    return Walk(*(x[..., 0, :, :] for x in (scores, from_start, to_end, total)))
+
+
+def _halves(x: Array, xp: Namespace) -> tuple[Array, Array]:
+    """The even and the odd blocks of x (..., blocks, rows, columns)."""
+    *lead, blocks, rows, columns = x.shape
+    pairs = xp.reshape(x, (*lead, blocks // 2, 2, rows, columns))
+    return pairs[..., 0, :, :], pairs[..., 1, :, :]
+
+
+def channel_chunk(
+    q: Array,
+    k: Array,
+    v: Array,
+    log_decay: Array,
+    state: Array,
+    *,
+    xp: Namespace,
+    weight: Array | None = None,
+    reset: Array | None = None,
+    exclusive: bool = False,
+) -> tuple[Array, Array]:
+    """y (T, batch, H, V) and the state after T steps.
+
+    q, k and log_decay (T, batch, H, K), v (T, batch, H, V), state (batch, H, K, V), weight (H, K), reset (T, batch).
+    """
+    T = v.shape[0]
+    n = 1 << max(0, T - 1).bit_length()
+    q, k, v, g = (_padded(xp.permute_dims(x, (1, 2, 0, 3)), n, xp) for x in (q, k, v, log_decay))
+    steps = walk(q, k, g, None if weight is None else weight[:, None, :], exclusive=exclusive, xp=xp)
+    scores, from_start, to_end, total = steps
+    if reset is not None:
+        count = xp.permute_dims(xp.cumulative_sum(xp.astype(reset, xp.int32), axis=0), (1, 0))
+        last = count[:, -1:]
+        segment = xp.concat([count, xp.broadcast_to(last, (count.shape[0], n - T))], axis=1)[:, None, :, None]
+        same = segment == xp.matrix_transpose(segment)
+        scores = xp.where(same, scores, xp.zeros_like(scores))
+        from_start = xp.where(segment == 0, from_start, -math.inf)
+        to_end = xp.where(segment == last[:, None, :, None], to_end, -math.inf)
+        total = xp.where(last[:, None, :, None] == 0, total, -math.inf)
+    y = xp.matmul(scores, v) + xp.matmul(q * xp.exp(from_start), state)
+    kept = xp.matmul(xp.matrix_transpose(k * xp.exp(to_end)), v)
+    state = xp.exp(xp.matrix_transpose(total)) * state + kept
+    return xp.permute_dims(y[..., :T, :], (2, 0, 1, 3)), state
+
+
+def _padded(x: Array, n: int, xp: Namespace) -> Array:
+    """x (..., T, K) with zeros up to n steps: they touch nothing."""
+    *lead, T, K = x.shape
+    if n == T:
+        return x
+    return xp.concat([x, xp.zeros((*lead, n - T, K), dtype=x.dtype, device=device(x))], axis=-2)

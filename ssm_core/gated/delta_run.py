@@ -1,0 +1,162 @@
+"""Delta rules for arrays that are known to fit: over sequences, and one step."""
+
+from __future__ import annotations
+
+import math
+
+from .._arrays.dispatch import dispatched
+from .._arrays.library import Array, Namespace, device, namespace
+from ..recurrences.fold import in_chunks
+from ..recurrences.segments import Segments, Signals
+from .delta_chunk import Writes, blocked, through_chunks, walk
+
+CHUNK = 64
+BLOCKS = 8  # chunks whose products are made at once
+
+
+def run_delta(
+    v: Signals,
+    *,
+    scale: float = 1.0,
+    segments: Segments,
+    initial: Array | None = None,
+    chunk: int = CHUNK,
+    want_state: bool = True,
+) -> tuple[Array, Array]:
+    """y and the last state, of arrays by their names in `gated_delta` (`log_decay` among them).
+
+    Signals are (batch, L, heads, ...); those of several substeps have an axis more behind time.
+    """
+    xp = namespace("gated_delta", v=v["v"])
+    (batch, L), (H, V) = v["v"].shape[:2], v["v"].shape[-2:]
+    signals = {name: x for name, x in v.items() if x is not None}
+    g = signals.get("log_decay")
+    g = xp.zeros((H,), dtype=v["v"].dtype, device=device(v["v"])) if g is None else g
+    signals["log_decay"] = xp.broadcast_to(g, (batch, L, *g.shape)) if g.ndim < 3 else g
+
+    def run(signals: Signals, state: Array | None, segments: Segments) -> tuple[Array, Array]:
+        s = {name: segments.masked(x, 1, xp) for name, x in signals.items()}
+        (rows, steps), K = s["v"].shape[:2], s["k"].shape[-1]
+        if state is None:
+            state = xp.zeros((rows, H, K, V), dtype=s["v"].dtype, device=device(s["v"]))
+        if steps == 0:
+            return xp.zeros((rows, steps, H, V), dtype=state.dtype, device=device(state)), state
+        return _gated_delta(*_ordered(s), state, segments=segments, scale=scale, chunk=chunk)
+
+    return segments.run("gated_delta", run, signals, initial, axis=1, apart=want_state)
+
+
+def _ordered(s: Signals) -> tuple[Array | None, ...]:
+    return tuple(s.get(name) for name in ("q", "k", "v", "log_decay", "beta", "erase", "write", "a", "b"))
+
+
+@dispatched
+def _gated_delta(
+    q: Array,
+    k: Array,
+    v: Array,
+    log_decay: Array,
+    beta: Array | None,
+    erase: Array | None,
+    write: Array | None,
+    a: Array | None,
+    b: Array | None,
+    state: Array,
+    *,
+    segments: Segments,
+    scale: float,
+    chunk: int,
+) -> tuple[Array, Array]:
+    """Signals are zero beyond the lengths, so that no step there moves a state."""
+    xp = namespace("gated_delta", v=v)
+    width, like = power(chunk), {"beta": beta, "erase": erase, "write": write, "a": a, "b": b}
+    several = {"k": k, "v": v} | {name: x for name, x in like.items() if x is not None}
+    several["beta"] = None if beta is None else beta[..., None]
+    if v.ndim == 4:
+        several = {name: None if x is None else x[:, :, None, ...] for name, x in several.items()}
+    substeps = several["v"].shape[2]
+    g = log_decay if log_decay.ndim == 4 else log_decay[..., None]
+    signals = {"q": q, "g": g, **several, "reset": segments.reset}
+
+    def body(state: Array, s: Signals) -> tuple[Array, Array]:
+        return some_chunks(s, state, scale=scale, width=width, xp=xp)
+
+    y, state = in_chunks(body, state, signals, {}, axis=1, chunk=max(1, BLOCKS * width // substeps))
+    return y, state
+
+
+def power(n: int) -> int:
+    """The next power of two."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def some_chunks(s: Signals, state: Array, *, scale: float, width: int, xp: Namespace) -> tuple[Array, Array]:
+    """The state after chunks of at most `width` substeps, and y (T, batch, H, V).
+
+    Signals have time first: k, v, beta, erase, write, a and b (T, batch, R, heads, .) of R substeps, of which the first
+    has the decay of its step and the reset, and the last q (T, batch, heads, .).
+    """
+    T, batch, R, H, V = s["v"].shape
+    width = min(width, power(T * R))
+    t = rule({name: heads_first(name, x, R, H, xp) for name, x in s.items()}, scale, xp)
+    t = {name: blocked(x, width, xp) for name, x in t.items()}
+    chunks = walk(t["reads"], t["q"], Writes(t["solved"], t.get("given")), t["g"], xp)
+    y, state = through_chunks(chunks, t["values"], state, xp)
+    y = xp.reshape(y, (batch, H, y.shape[2] * width, V))[:, :, : T * R, :]
+    y = y if R == 1 else xp.reshape(y, (batch, H, T, R, V))[..., -1, :]
+    return state, xp.permute_dims(y, (2, 0, 1, 3))
+
+
+def heads_first(name: str, x: Array, R: int, H: int, xp: Namespace) -> Array:
+    """(T, batch, [R,] heads, D) as (batch, H, T R, D), each head with what its group has; resets (batch, 1, T R, 1)."""
+    x = x[..., None, None] if name == "reset" else x
+    if x.ndim == 4:
+        x = x[:, :, None, ...]
+        if R > 1:
+            rest = xp.zeros((*x.shape[:2], R - 1, *x.shape[3:]), dtype=x.dtype, device=device(x))
+            x = xp.concat([rest, x] if name == "q" else [x, rest], axis=2)
+    T, batch, _, heads, D = x.shape
+    x = xp.reshape(xp.permute_dims(x, (1, 3, 0, 2, 4)), (batch, heads, T * R, D))
+    return x if heads == H or name == "reset" else xp.repeat(x, H // heads, axis=1)
+
+
+def rule(s: Signals, scale: float, xp: Namespace) -> Signals:
+    """The keys that read before the decay, those that are written with, and the values, of signals (batch, H, M, D)."""
+    g, k, values, reset = s["g"], s["k"], s["v"], s.get("reset")
+    values = values if "write" not in s else s["write"] * values
+    values = values if "beta" not in s else s["beta"] * values
+    if "a" in s:
+        reads = s["a"] if "b" in s else -s["a"]
+    else:
+        reads = -k * xp.exp(g) if "erase" not in s else -s["erase"] * k * xp.exp(g)
+    if "b" not in s and "beta" in s:
+        reads = s["beta"] * reads
+    if reset is not None:
+        reads = xp.where(reset, xp.zeros_like(reads), reads)
+        g = xp.where(reset, xp.full_like(g, -math.inf), g)
+    found = {"reads": reads, "q": s["q"] * scale, "g": g, "values": values}
+    return found | ({"solved": s["b"], "given": k} if "b" in s else {"solved": k})
+
+
+def step_delta(v: Signals, state: Array, *, scale: float, xp: Namespace) -> tuple[Array, Array]:
+    """One step of arrays by their names in `gated_delta_update`: y (batch, H, V) and the state after it."""
+    H, g = state.shape[1], v.get("log_decay")
+    s = {name: x for name, x in v.items() if x is not None and name not in ("q", "log_decay")}
+    if "beta" in s:
+        s["beta"] = s["beta"][..., None]
+    if s["v"].ndim == 3:
+        s = {name: x[:, None, ...] for name, x in s.items()}
+    s = {name: x if x.shape[2] == H else xp.repeat(x, H // x.shape[2], axis=2) for name, x in s.items()}
+    if g is not None:
+        g = g if g.ndim == 3 else g[..., None]
+        g = g if g.shape[-2] == H else xp.repeat(g, H // g.shape[-2], axis=-2)
+    for j in range(s["v"].shape[1]):
+        now = {name: x[:, j, ...] for name, x in s.items()}
+        now["g"] = xp.zeros_like(state[..., :1, 0]) if j or g is None else g
+        t = rule(now | {"q": v["q"]}, 1.0, xp)
+        read = t["values"] if "given" not in t else xp.zeros_like(t["values"])
+        w = read + xp.matmul(t["reads"][..., None, :], state)[..., 0, :]
+        state = xp.exp(t["g"])[..., None] * state + t["solved"][..., None] * w[..., None, :]
+        state = state if "given" not in t else state + t["given"][..., None] * t["values"][..., None, :]
+    q = v["q"] if v["q"].shape[1] == H else xp.repeat(v["q"], H // v["q"].shape[1], axis=1)
+    return scale * xp.matmul(q[..., None, :], state)[..., 0, :], state

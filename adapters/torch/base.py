@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise absent("adapters.torch", error, "torch", extra="torch") from error
 
-from .projections import Projection, projections, replaced_map, whole
+from .projections import Projection, held, projections, replaced_map
 
 
 class _Draws:
@@ -56,7 +56,7 @@ class SSMModule(nn.Module):
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
-        found = {p.name: whole(getattr(self, p.name)) for p in self.definition.parameters()}
+        found = {p.name: held(self, p.name) for p in self.definition.parameters()}
         for name in self.maps:
             part = self._modules[name]
             if not isinstance(part, Projection) or part.layer not in (None, self):
@@ -131,6 +131,11 @@ class SSMModule(nn.Module):
                 return step(u_t, state)
 
         return in_full_precision
+
+    def __repr__(self) -> str:
+        if all(isinstance(part, Projection) for part in self.children()):
+            return f"{self._get_name()}({self.extra_repr()})"  # the maps of which follow from the options
+        return super().__repr__()
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.definition.options().items())

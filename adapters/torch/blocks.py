@@ -21,7 +21,7 @@ from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
 from .base import BASES, MODULES, module
-from .projections import arrays_of, innermost, sharded
+from .projections import arrays_of, evaluating, innermost, sharded
 
 
 class Block(nn.Module):
@@ -265,8 +265,8 @@ class LanguageModule(ModelModule):
                 logits, state = definition.prefill(params, ids, state=state, **padded)
                 step = torch.no_grad()(definition.stepper(params))
             else:
-                logits, state = definition.compose_prefill(ids, self.parts(self.ends()[1]), state=state, **padded)
                 step = torch.no_grad()(self.stepper())
+                logits, state = definition.compose_prefill(ids, self.parts(self.ends()[1]), state=state, **padded)
         return definition.drawn(logits, state, step, choice, seed, ids, **padded)
 
     def generate(
@@ -312,7 +312,8 @@ class LanguageModule(ModelModule):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
-        pretrained.save_pretrained(self.definition, self.arrays(), directory)
+        with evaluating(self):
+            pretrained.save_pretrained(self.definition, self.arrays(), directory)
 
 
 def from_pretrained(

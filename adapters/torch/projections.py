@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,6 +68,18 @@ def projections(part: nn.Module) -> Iterable[Projection]:
     return (found for found in part.modules() if isinstance(found, Projection))
 
 
+def held(part: Any, name: str) -> Tensor:
+    """A parameter of a part, all of it; raises where FSDP1 has freed it, which to read would crash."""
+    x: Any = getattr(part, name)
+    view = vars(part).get(name)  # FSDP1 sets tensors in place of parameters, and frees them between forwards
+    if isinstance(view, Tensor) and view.numel() and not view.untyped_storage().size():
+        raise OptionError(
+            f"{name} is in shards between forwards. Step, save and ask for kernels within "
+            "`with FullyShardedDataParallel.summon_full_params(model):`."
+        )
+    return whole(x)
+
+
 def whole(x: Tensor) -> Tensor:
     """x, or of a shard of it (FSDP2's parameters between forwards) all of it; gradients are the mean of all ranks'."""
     if not hasattr(x, "full_tensor"):
@@ -79,6 +92,20 @@ def whole(x: Tensor) -> Tensor:
 def sharded(module: nn.Module) -> bool:
     """Whether parameters of a module are shards (FSDP2), which operations do not take beside tensors."""
     return any(hasattr(p, "full_tensor") for p in module.parameters())
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without gradients and without dropout, that of adapters too."""
+    training = [part for part in module.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def replaced_map(part: nn.Module, name: str, like: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -102,7 +129,7 @@ def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) ->
         found: dict[str, Tensor] = part.arrays()
         return found
     if isinstance(unwrapped(part), NATIVE):
-        return {leaf: whole(getattr(part, leaf)) for leaf in shapes}
+        return {leaf: held(unwrapped(part), leaf) for leaf in shapes}
     inner = innermost(part)
     if hasattr(inner, "num_embeddings"):
         like = _like(part)

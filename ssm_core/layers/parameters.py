@@ -73,10 +73,15 @@ def constant(
     return Parameter(name, shape, draw, no_weight_decay)
 
 
+def as_map(weight: Parameter) -> Parameter:
+    """The weight (out, in), marked as that of a linear map of features."""
+    return replace(weight, maps=True)
+
+
 def linear(prefix: str, n_in: int, n_out: int) -> tuple[Parameter, Parameter]:
     """Weight (out, in) and bias (out,) of an affine map, uniform in +-1/sqrt(in)."""
     bound = 1 / math.sqrt(n_in)
     return (
-        replace(uniform(f"{prefix}weight", (n_out, n_in), -bound, bound), maps=True),
+        as_map(uniform(f"{prefix}weight", (n_out, n_in), -bound, bound)),
         uniform(f"{prefix}bias", (n_out,), -bound, bound),
     )

@@ -21,7 +21,7 @@ from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
 from .base import BASES, MODULES, module
-from .projections import arrays_of, evaluating, innermost, sharded
+from .projections import arrays_of, innermost, settled, sharded
 
 
 class Block(nn.Module):
@@ -312,8 +312,7 @@ class LanguageModule(ModelModule):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
-        with evaluating(self):
-            pretrained.save_pretrained(self.definition, self.arrays(), directory)
+        pretrained.save_pretrained(self.definition, settled(self), directory)
 
 
 def from_pretrained(

@@ -94,15 +94,22 @@ def sharded(module: nn.Module) -> bool:
     return any(hasattr(p, "full_tensor") for p in module.parameters())
 
 
+def settled(module: Any) -> dict[str, Tensor]:
+    """The arrays of a module for a file: without dropout, that of adapters too, and apart from what FSDP frees."""
+    with _evaluating(module), torch.no_grad():
+        arrays: dict[str, Tensor] = module.arrays()
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    # A file is written of NumPy's views, and memory that has one cannot be freed by FSDP.
+    return {name: x.clone() for name, x in arrays.items()} if distributed else arrays
+
+
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Without gradients and without dropout, that of adapters too."""
+def _evaluating(module: nn.Module) -> Iterator[None]:
     training = [part for part in module.modules() if part.training]
     try:
         for part in training:
             part.training = False
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for part in training:
             part.training = True
@@ -128,10 +135,10 @@ def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) ->
     if hasattr(part, "arrays"):
         found: dict[str, Tensor] = part.arrays()
         return found
-    if isinstance(unwrapped(part), NATIVE):
-        return {leaf: held(unwrapped(part), leaf) for leaf in shapes}
-    inner = innermost(part)
-    if hasattr(inner, "num_embeddings"):
+    own, inner = unwrapped(part), innermost(part)
+    if isinstance(own, NATIVE) and all(getattr(own, leaf, None) is not None for leaf in shapes):
+        return {leaf: held(own, leaf) for leaf in shapes}
+    if hasattr(inner, "num_embeddings") and "bias" not in shapes:
         like = _like(part)
         return {"weight": part(torch.arange(shapes["weight"][0], device=like.device))}
     if not hasattr(inner, "in_features"):
@@ -173,6 +180,6 @@ def _has_bias(part: nn.Module) -> bool:
 
 def _not_linear(name: str, part: nn.Module) -> OptionError:
     return OptionError(
-        f"{name} is a {type(unwrapped(part)).__name__}, which no parameters of the definition describe. Save it by "
+        f"{name}: no parameters of the definition describe a module {type(unwrapped(part)).__name__}. Save it by "
         "torch.save(model.state_dict(), path), or put a module of the kind that was there in its place."
     )

@@ -64,6 +64,7 @@ LEFT_OUT = (
         r"^tests/.*(jax_scans.*\b(64|101|float64|complex128)\b|gradients_in_jax|beyond_the_squarings)",
     ),
     LeftOut("examples that train, and doctests that train", r"^docs/test_examples|^ssm_core/adapters/flax/"),
+    LeftOut("processes that load PyTorch anew", r"^tests/test_torch_tools\.py::test_shards_of_two_processes"),
     LeftOut("two minutes of strange inputs", r"^tests/test_fuzzing\.py"),
     LeftOut("the distribution, built and installed", r"^tests/test_packaging\.py::test_wheel"),
 )

@@ -14,6 +14,8 @@ try:
 except ImportError as error:
     raise absent("adapters.torch", error, "torch", extra="torch") from error
 
+from .projections import Projection, held, projections, replaced_map
+
 
 class _Draws:
     """PyTorch's own generator, on a device and in a dtype."""
@@ -39,6 +41,10 @@ class SSMModule(nn.Module):
         self.definition = definition
         for p in definition.parameters():
             self.register_parameter(p.name, nn.Parameter(torch.empty(p.shape, device=device, dtype=dtype)))
+        maps = {p.name.removesuffix("_weight"): p.shape for p in definition.parameters() if p.maps}
+        self.maps = tuple(name for name in maps if not hasattr(self, name))
+        for name in self.maps:
+            self.add_module(name, Projection(self, name, *maps[name]))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -50,7 +56,34 @@ class SSMModule(nn.Module):
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
-        return {p.name: getattr(self, p.name) for p in self.definition.parameters()}
+        found = {p.name: held(self, p.name) for p in self.definition.parameters()}
+        for name in self.maps:
+            part = self._modules[name]
+            if not isinstance(part, Projection) or part.layer not in (None, self):
+                found |= self._replaced(name, part, found)
+        return found
+
+    def weight(self) -> Tensor:
+        """Any parameter, for its device."""
+        found: Tensor = getattr(self, self.definition.parameters()[0].name)
+        return found
+
+    def _replaced(self, name: str, part: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weight and the bias of what stands in place of a projection, such as a low-rank adapter around it."""
+        weight, bias = f"{name}_weight", f"{name}_bias"
+        self._take(part)
+        W, b = replaced_map(part, f"{self.definition.name}.{name}", found[weight], found.get(bias))
+        return {weight: W} if b is None else {weight: W, bias: b}
+
+    def _take(self, part: nn.Module) -> None:
+        """Make projections that belong to no layer, as in copies, those of this one."""
+        for projection in projections(part):
+            if projection.layer is None:
+                projection.belong(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._take(self)
 
     def forward(
         self,
@@ -90,13 +123,19 @@ class SSMModule(nn.Module):
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds the discrete system."""
-        step = self.definition.stepper(self.arrays(), rate=rate)
+        with full_precision(self.weight()):
+            step = self.definition.stepper(self.arrays(), rate=rate)
 
         def in_full_precision(u_t: Tensor, state: Any) -> tuple[Tensor, Any]:
             with full_precision(u_t):
                 return step(u_t, state)
 
         return in_full_precision
+
+    def __repr__(self) -> str:
+        if all(isinstance(part, Projection) for part in self.children()):
+            return f"{self._get_name()}({self.extra_repr()})"  # the maps of which follow from the options
+        return super().__repr__()
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.definition.options().items())

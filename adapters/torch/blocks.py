@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Self, TypeVar
 
@@ -20,6 +21,7 @@ from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
 from .base import BASES, MODULES, module
+from .projections import arrays_of, innermost, settled, sharded
 
 
 class Block(nn.Module):
@@ -89,7 +91,17 @@ class ModelModule(nn.Module):
 
     def weight(self) -> Tensor:
         """Any parameter that inputs meet, for its device."""
-        raise NotImplementedError
+        weight = getattr(self.ends()[0], "weight", None)
+        return weight if isinstance(weight, Tensor) else self.mixers()[0].weight()
+
+    def mixers(self) -> list[Any]:
+        """The layers along time."""
+        return [block.mixer_module for block in self.ends()[1]]
+
+    def parts(self, blocks: Any) -> Parts:
+        """The model around runs or steps of its blocks."""
+        enter, _, leave = self.ends()
+        return Parts(enter, blocks, leave)
 
     def forward(
         self,
@@ -110,7 +122,7 @@ class ModelModule(nn.Module):
         self._check(u)
         return self.definition.compose(
             u,
-            Parts(*self.ends()),
+            self.parts(self.ends()[1]),
             state=state,
             return_state=return_state,
             lengths=lengths,
@@ -124,11 +136,17 @@ class ModelModule(nn.Module):
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
-        return {p.name: attrgetter(p.name)(self) for p in self.definition.parameters()}
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        for p in self.definition.parameters():
+            owner, _, leaf = p.name.rpartition(".")
+            shapes.setdefault(owner, {})[leaf] = p.shape
+        found = {o: arrays_of(attrgetter(o)(self), own, f"{self.definition.name}.{o}") for o, own in shapes.items()}
+        return {f"{owner}.{leaf}": found[owner][leaf] for owner, own in shapes.items() for leaf in own}
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
-        return self.definition.initial_state(self.arrays(), batch)
+        starts = [mixer.initial_state for mixer in self.mixers()]
+        return self.definition.compose_initial_state(starts, self.weight(), batch)
 
     def step(self, u_t: Tensor, state: Any, *, rate: Any = 1.0) -> tuple[Tensor, Any]:
         """(outputs, state) of one step u_t (B, d_input), or of tokens (B,). To take many, hold the `stepper`."""
@@ -136,9 +154,10 @@ class ModelModule(nn.Module):
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds what does not change between steps."""
-        enter, blocks, leave = self.ends()
-        steps = [block.stepper(rate=rate) for block in blocks]
-        return self.definition.compose_stepper(Parts(enter, steps, leave), self.weight())
+        if sharded(self):
+            return self.definition.stepper(self.arrays(), rate=rate)
+        steps = [block.stepper(rate=rate) for block in self.ends()[1]]
+        return self.definition.compose_stepper(self.parts(steps), self.weight())
 
     def _check(self, u: Tensor) -> None:
         namespace(self.definition.name, **{self.definition.signal: u}, weight=self.weight())
@@ -158,8 +177,8 @@ class SequenceModule(ModelModule):
     def ends(self) -> tuple[Any, Any, Any]:
         return self.encoder, self.blocks, self.head
 
-    def weight(self) -> Tensor:
-        return self.encoder.weight
+    def parts(self, blocks: Any) -> Parts:
+        return replace(super().parts(blocks), own=not hasattr(innermost(self.encoder), "in_features"))
 
 
 class _Embedding(nn.Embedding):
@@ -203,12 +222,14 @@ class LanguageModule(ModelModule):
     def ends(self) -> tuple[Any, Any, Any]:
         return self.backbone.embeddings, self.backbone.layers, self._logits
 
-    def weight(self) -> Tensor:
-        return self.backbone.embeddings.weight
-
     def _logits(self, x: Tensor) -> Tensor:
         x = self.backbone.norm_f(x)
-        return nn.functional.linear(x, self.weight()) if self.lm_head is None else self.lm_head(x)
+        return nn.functional.linear(x, self._table()) if self.lm_head is None else self.lm_head(x)
+
+    def _table(self) -> Tensor:
+        """The embedding (V, H), which is the head too."""
+        d, part = self.definition, self.backbone.embeddings
+        return arrays_of(part, {"weight": (d.vocab_size, d.d_model)}, f"{d.name}.backbone.embeddings")["weight"]
 
     def stream(
         self,
@@ -239,8 +260,13 @@ class LanguageModule(ModelModule):
         )
         padded: dict[str, Any] = {"lengths": lengths, "padding": padding}
         with torch.no_grad():
-            logits, state = definition.compose_prefill(ids, Parts(*self.ends()), state=state, **padded)
-            step = torch.no_grad()(self.stepper())
+            if sharded(self):
+                params = self.arrays()
+                logits, state = definition.prefill(params, ids, state=state, **padded)
+                step = torch.no_grad()(definition.stepper(params))
+            else:
+                step = torch.no_grad()(self.stepper())
+                logits, state = definition.compose_prefill(ids, self.parts(self.ends()[1]), state=state, **padded)
         return definition.drawn(logits, state, step, choice, seed, ids, **padded)
 
     def generate(
@@ -286,7 +312,7 @@ class LanguageModule(ModelModule):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
-        pretrained.save_pretrained(self.definition, self.arrays(), directory)
+        pretrained.save_pretrained(self.definition, settled(self), directory)
 
 
 def from_pretrained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,12 +26,14 @@ class Random(Protocol):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A real parameter. With `no_weight_decay` an optimizer leaves it out of weight decay and gives it its own rate."""
+    """A real parameter. With `no_weight_decay` an optimizer leaves it out of weight decay and gives it its own rate;
+    one that `maps` is the weight (out, in) of a linear map of features."""
 
     name: str
     shape: tuple[int, ...]
     draw: Callable[[Random], Array]
     no_weight_decay: bool = False
+    maps: bool = False
 
 
 class HostRandom:
@@ -71,10 +73,15 @@ def constant(
     return Parameter(name, shape, draw, no_weight_decay)
 
 
+def as_map(weight: Parameter) -> Parameter:
+    """The weight (out, in), marked as that of a linear map of features."""
+    return replace(weight, maps=True)
+
+
 def linear(prefix: str, n_in: int, n_out: int) -> tuple[Parameter, Parameter]:
     """Weight (out, in) and bias (out,) of an affine map, uniform in +-1/sqrt(in)."""
     bound = 1 / math.sqrt(n_in)
     return (
-        uniform(f"{prefix}weight", (n_out, n_in), -bound, bound),
+        as_map(uniform(f"{prefix}weight", (n_out, n_in), -bound, bound)),
         uniform(f"{prefix}bias", (n_out,), -bound, bound),
     )

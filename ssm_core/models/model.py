@@ -32,11 +32,13 @@ class Parts:
     enter   inputs -> features (..., H)
     blocks  of a run: `BlockParts.run` or what is called alike; of a step: `BlockParts.step`
     leave   features -> outputs
+    own     enter is not the definition's: it says which inputs there are
     """
 
     enter: Function
     blocks: Sequence[Callable[..., Any]]
     leave: Function
+    own: bool = False
 
 
 class Model(Layer):
@@ -94,8 +96,8 @@ class Model(Layer):
         """`outputs` of one step."""
         return leave(x), ()
 
-    def outer_state(self, params: Parameters, batch: int) -> tuple[Any, ...]:
-        """The state behind the blocks before the first step."""
+    def outer_state(self, like: Array, batch: int) -> tuple[Any, ...]:
+        """The state behind the blocks before the first step; like is any parameter."""
         return ()
 
     def __post_init__(self) -> None:
@@ -212,7 +214,8 @@ class Model(Layer):
 
         The features themselves are finite, for the sake of gradients: outputs are marked at last.
         """
-        self.check_signal(u)
+        if not parts.own:
+            self.check_signal(u)
         segments = self.segments(u, **options)
         if state is not None:
             self.check_state(self.name, state)
@@ -263,10 +266,14 @@ class Model(Layer):
 
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """The states of the blocks, then what the outputs need."""
-        batch = check_batch(self.name, batch)
         params = self.prepared(params)
-        states = [layer.initial_state(inner, batch) for _, _, layer, inner in self._mixers(params)]
-        return (*states, *self.outer_state(params, batch))
+        starts = [partial(layer.initial_state, inner) for _, _, layer, inner in self._mixers(params)]
+        return self.compose_initial_state(starts, next(iter(params.values())), batch)
+
+    def compose_initial_state(self, starts: Sequence[Callable[[int], Any]], like: Array, batch: int) -> tuple[Any, ...]:
+        """`initial_state` from those of the blocks' layers; like is any parameter."""
+        batch = check_batch(self.name, batch)
+        return (*(start(batch) for start in starts), *self.outer_state(like, batch))
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t, state) -> (y_t, state), without the axis of time."""
@@ -294,7 +301,7 @@ class Model(Layer):
 
     def compose_stepper(self, parts: Parts, like: Array) -> Stepper:
         """`stepper` of the model's parts, whichever framework they are of; like is any parameter."""
-        n, check = self.n_layers, once_per_kind(partial(self._check_step, like))
+        n, check = self.n_layers, once_per_kind(partial(self._check_step, like, parts.own))
         bring = bringing({"any": like})
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
@@ -310,9 +317,10 @@ class Model(Layer):
 
         return step
 
-    def _check_step(self, like: Array, u_t: Array, state: Any) -> None:
+    def _check_step(self, like: Array, own: bool, u_t: Array, state: Any) -> None:
         operation = f"{self.name}.step"
-        self.check_signal(u_t, step=True)
+        if not own:
+            self.check_signal(u_t, step=True)
         namespace(operation, **{self.signal: u_t}, params=like)
         self.check_state(operation, state)
 

@@ -13,11 +13,11 @@ POOLS = ("mean", "last", None)
 State = tuple[Array, ...]
 
 
-def first_state(pool: str | None, batch: int, like: Array) -> State:
-    """Before the first step; like is an array (H,)."""
+def first_state(pool: str | None, batch: int, width: int, like: Array) -> State:
+    """Before the first step; of the dtype and device of like."""
     xp = namespace("pool", like=like)
     zeros = partial(xp.zeros, dtype=like.dtype, device=device(like))
-    sums = zeros((batch, like.shape[0]))
+    sums = zeros((batch, width))
     return {"mean": (sums, zeros((batch, 1))), "last": (sums,)}.get(str(pool), ())
 
 

@@ -115,8 +115,8 @@ class SequenceModel(Model):
     def step_outputs(self, x: Array, leave: Function, state: Any) -> tuple[Array, tuple[Any, ...]]:
         return (leave(x), ((),)) if self.pool is None else self.outputs(x[:, None, :], leave, state)
 
-    def outer_state(self, params: Parameters, batch: int) -> tuple[Any, ...]:
-        return (first_state(self.pool, batch, params["encoder.bias"]),)
+    def outer_state(self, like: Array, batch: int) -> tuple[Any, ...]:
+        return (first_state(self.pool, batch, self.d_model, like),)
 
     def check_signal(self, u: Array, *, step: bool = False) -> None:
         check_signal(f"{self.name}.step" if step else self.name, u, self.d_input, step=step)

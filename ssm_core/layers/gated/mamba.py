@@ -19,7 +19,7 @@ from ...gated.state_update import rank_one_update
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle
-from ..parameters import Parameter, Parameters, constant, uniform
+from ..parameters import Parameter, Parameters, as_map, constant, uniform
 from ..registry import registered
 from .base import Advance, InputDependent, State, check_epsilon, per_step, projection, step_bias
 
@@ -106,7 +106,7 @@ class Mamba(InputDependent):
             uniform("conv_weight", (inner, K), -taps, taps),
             *((uniform("conv_bias", (inner,), -taps, taps),) if self.conv_bias else ()),
             *projection("x_proj_", inner, R + 2 * N, False),
-            uniform("dt_proj_weight", (inner, R), -steps, steps),
+            as_map(uniform("dt_proj_weight", (inner, R), -steps, steps)),
             step_bias("dt_proj_bias", inner, self.dt_min, self.dt_max, self.dt_floor),
             constant("A_log", (inner, N), lambda: np.log(np.arange(1, N + 1)), no_weight_decay=True),
             constant("D", (inner,), lambda: 1.0, no_weight_decay=True),

@@ -15,7 +15,7 @@ from ...gated.decay_run import NORMALIZERS, Rule, run_decay, step_decay
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle
-from ..parameters import Parameter, Parameters, uniform
+from ..parameters import Parameter, Parameters, as_map, uniform
 from .base import Advance, InputDependent, State, in_heads
 
 Signals = dict[str, Array]
@@ -107,7 +107,7 @@ def affine_map(params: Parameters, name: str, u: Array) -> Array:
 def xavier(name: str, n_in: int, n_out: int, gain: float = 1.0) -> Parameter:
     """Weight (out, in), uniform in +- gain sqrt(6 / (in + out))."""
     bound = gain * (6 / (n_in + n_out)) ** 0.5
-    return uniform(f"{name}_weight", (n_out, n_in), -bound, bound)
+    return as_map(uniform(f"{name}_weight", (n_out, n_in), -bound, bound))
 
 
 def head_width(layer: str, option: str, expand: Any, d_model: int, heads: int) -> int:

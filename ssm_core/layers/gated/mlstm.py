@@ -12,7 +12,7 @@ from ...functions.affine import affine
 from ...functions.norms import standardized
 from ...functions.special import activation
 from ...gated.decay_run import CHUNK, Rule
-from ..parameters import Parameter, Parameters, constant
+from ..parameters import Parameter, Parameters, as_map, constant
 from ..registry import registered
 from .base import check_epsilon, joined_heads, projection
 from .matrix_memory import MatrixMemory, affine_map, check_sizes, head_width
@@ -93,9 +93,9 @@ class MLSTM(MatrixMemory):
             *projection("k_", H, keys, bias),
             *projection("v_", H, values, bias),
             *projection("ogate_preact_", H, values, bias),
-            constant("igate_preact_weight", (heads, H), lambda: 0.0),
+            as_map(constant("igate_preact_weight", (heads, H), lambda: 0.0)),
             constant("igate_preact_bias", (heads,), lambda: -10.0, no_weight_decay=True),
-            constant("fgate_preact_weight", (heads, H), lambda: 0.0),
+            as_map(constant("fgate_preact_weight", (heads, H), lambda: 0.0)),
             constant("fgate_preact_bias", (heads,), lambda: np.linspace(3.0, 6.0, heads), no_weight_decay=True),
             constant("multihead_norm_weight", (values,), lambda: 1.0),
             *projection("out_proj_", values, H, bias),

@@ -15,7 +15,7 @@ from ...gated.real_gated import kept_and_entering, run_rg_lru, strongest
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle
-from ..parameters import Parameter, Parameters, Random, constant, normal
+from ..parameters import Parameter, Parameters, Random, as_map, constant, normal
 from ..registry import registered
 from .base import Advance, InputDependent, State
 
@@ -166,6 +166,6 @@ class RGLRU(InputDependent):
 def _affine(name: str, n_in: int, n_out: int) -> tuple[Parameter, Parameter]:
     """Weight (out, in) of variance 1 / in, and a bias of zeros."""
     return (
-        normal(f"{name}_weight", (n_out, n_in), n_in**-0.5),
+        as_map(normal(f"{name}_weight", (n_out, n_in), n_in**-0.5)),
         constant(f"{name}_bias", (n_out,), lambda: 0.0),
     )

@@ -18,7 +18,7 @@ from ...gated.delta_run import CHUNK, run_delta, step_delta
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle
-from ..parameters import Parameter, Parameters, constant, normal, uniform
+from ..parameters import Parameter, Parameters, as_map, constant, normal, uniform
 from ..registry import registered
 from .base import Advance, InputDependent, State, check_divides, check_epsilon, in_heads, joined_heads
 from .rwkv_time_mix import check_place, depth_of, shares
@@ -129,10 +129,10 @@ class RWKV7(InputDependent):
             constant("k_k", (H,), lambda: 0.71 - 0.1 * (line - 0.5)),
             constant("k_a", (H,), lambda: 1.02),
             constant("r_k", (self.heads, self.head_dim), lambda: -0.04),
-            uniform("receptance_weight", (H, H), -bound, bound),
-            uniform("key_weight", (H, H), -0.1 * bound, 0.1 * bound),
-            uniform("value_weight", (H, H), -bound, bound),
-            constant("output_weight", (H, H), lambda: 0.0),
+            as_map(uniform("receptance_weight", (H, H), -bound, bound)),
+            as_map(uniform("key_weight", (H, H), -0.1 * bound, 0.1 * bound)),
+            as_map(uniform("value_weight", (H, H), -bound, bound)),
+            as_map(constant("output_weight", (H, H), lambda: 0.0)),
             constant("ln_x_weight", (H,), lambda: gain),
             constant("ln_x_bias", (H,), lambda: 0.0),
         )

@@ -1,0 +1,185 @@
+"""The linear maps of layers as PyTorch's tools look for them, and the weights of what those put in their place."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssm_core._arrays.errors import OptionError
+
+NATIVE = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.RMSNorm)  # whose parameters say what they compute
+WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod")  # of PyTorch, which change no value
+
+
+class Projection(nn.Linear):
+    """W x, with the W of a layer: `layer.in_proj` around the parameter `layer.in_proj_weight`.
+
+    It has no parameter of its own, so that names and files are those of the layer. What is put in its place, such as
+    peft's low-rank adapters, is the map that the layer computes with; the layer adds its bias itself.
+    """
+
+    def __init__(self, layer: nn.Module, name: str, n_out: int, n_in: int) -> None:
+        nn.Module.__init__(self)
+        self.name, self.out_features, self.in_features = f"{name}_weight", n_out, n_in
+        self.belong(layer)
+
+    def belong(self, layer: nn.Module) -> None:
+        """Take the weights of this layer: known weakly, as it holds this map."""
+        self._layer: weakref.ref[nn.Module] | None = weakref.ref(layer)
+
+    @property
+    def layer(self) -> nn.Module | None:
+        """The layer whose map it is; None in a copy until the layer's copy takes it."""
+        return None if self._layer is None else self._layer()
+
+    @property
+    def weight(self) -> Any:
+        return getattr(self.layer, self.name)
+
+    @property
+    def bias(self) -> Any:
+        return None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            setattr(self.layer, self.name, value)
+        elif name != "bias" or value is not None:
+            super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_layer": None}
+
+    def _replicate_for_data_parallel(self) -> Any:
+        replica = super()._replicate_for_data_parallel()
+        replica._layer = None
+        return replica
+
+    def reset_parameters(self) -> None:
+        """Leave the weight: the layer draws it."""
+
+
+def projections(part: nn.Module) -> Iterable[Projection]:
+    """Those in a module, those inside of what replaced them too."""
+    return (found for found in part.modules() if isinstance(found, Projection))
+
+
+def held(part: Any, name: str) -> Tensor:
+    """A parameter of a part, all of it; raises where FSDP1 has freed it, which to read would crash."""
+    x: Any = getattr(part, name)
+    view = vars(part).get(name)  # FSDP1 sets tensors in place of parameters, and frees them between forwards
+    if isinstance(view, Tensor) and view.numel() and not view.untyped_storage().size():
+        raise OptionError(
+            f"{name} is in shards between forwards. Step, save and ask for kernels within "
+            "`with FullyShardedDataParallel.summon_full_params(model):`."
+        )
+    return whole(x)
+
+
+def whole(x: Tensor) -> Tensor:
+    """x, or of a shard of it (FSDP2's parameters between forwards) all of it; gradients are the mean of all ranks'."""
+    if not hasattr(x, "full_tensor"):
+        return x
+    from torch.distributed.tensor import Partial
+
+    return x.full_tensor(grad_placements=[Partial("avg")] * x.device_mesh.ndim)
+
+
+def sharded(module: nn.Module) -> bool:
+    """Whether parameters of a module are shards (FSDP2), which operations do not take beside tensors."""
+    return any(hasattr(p, "full_tensor") for p in module.parameters())
+
+
+def settled(module: Any) -> dict[str, Tensor]:
+    """The arrays of a module for a file: without dropout, that of adapters too, and apart from what FSDP frees."""
+    with _evaluating(module), torch.no_grad():
+        arrays: dict[str, Tensor] = module.arrays()
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    # A file is written of NumPy's views, and memory that has one cannot be freed by FSDP.
+    return {name: x.clone() for name, x in arrays.items()} if distributed else arrays
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    training = [part for part in module.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def replaced_map(part: nn.Module, name: str, like: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The weight (out, in) and the bias (out,) of the linear map in a projection's place, around the layer's bias."""
+    if not hasattr(innermost(part), "in_features"):
+        raise _not_linear(name, part)
+    if bias is None and any(_has_bias(inner) for inner in part.modules()):
+        raise OptionError(
+            f"{name}: {type(part).__name__} adds a bias, but the layer has none there. Use a map without, such as "
+            "nn.Linear(n_in, n_out, bias=False)."
+        )
+    weight, more = _map(part, like.shape[1], like)
+    if bias is None:
+        return weight.T, None
+    return (weight - more).T, bias + more
+
+
+def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
+    """The parameters that make the same function as a part of a model, whatever a tool has made of it."""
+    if hasattr(part, "arrays"):
+        found: dict[str, Tensor] = part.arrays()
+        return found
+    own, inner = unwrapped(part), innermost(part)
+    if isinstance(own, NATIVE) and all(getattr(own, leaf, None) is not None for leaf in shapes):
+        return {leaf: held(own, leaf) for leaf in shapes}
+    if hasattr(inner, "num_embeddings") and "bias" not in shapes:
+        like = _like(part)
+        return {"weight": part(torch.arange(shapes["weight"][0], device=like.device))}
+    if not hasattr(inner, "in_features"):
+        raise _not_linear(name, part)
+    weight, bias = _map(part, shapes["weight"][1], _like(part))
+    return {"weight": (weight - bias).T, "bias": bias} if "bias" in shapes else {"weight": weight.T}
+
+
+def unwrapped(part: Any) -> Any:
+    """What is inside of PyTorch's own wrappers."""
+    while inner := next((vars(part)["_modules"][name] for name in WRAPPERS if name in vars(part)["_modules"]), None):
+        part = inner
+    return part
+
+
+def innermost(part: Any) -> Any:
+    """What is inside of wrappers and of peft's layers."""
+    part = unwrapped(part)
+    while "base_layer" in part._modules:
+        part = unwrapped(part.base_layer)
+    return part
+
+
+def _map(part: nn.Module, n_in: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """(W^T + b, b) of x -> W x + b: what it makes of the identity and of zero."""
+    rows = part(torch.eye(n_in + 1, n_in, dtype=like.dtype, device=like.device))
+    return rows[:-1], rows[-1]
+
+
+def _like(part: nn.Module) -> Tensor:
+    """A tensor of the dtype and on the device of a part; quantized parts, without parameters, take float32."""
+    return next((whole(p) for p in part.parameters() if p.is_floating_point()), torch.empty(0))
+
+
+def _has_bias(part: nn.Module) -> bool:
+    bias = getattr(part, "bias", None)
+    return (bias() if callable(bias) else bias) is not None
+
+
+def _not_linear(name: str, part: nn.Module) -> OptionError:
+    return OptionError(
+        f"{name}: no parameters of the definition describe a module {type(unwrapped(part)).__name__}. Save it by "
+        "torch.save(model.state_dict(), path), or put a module of the kind that was there in its place."
+    )

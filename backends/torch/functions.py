@@ -32,6 +32,13 @@ def is_symbol(size: Any) -> bool:
     return not has_static_value(size)
 
 
+def not_dense(x: Tensor) -> tuple[str, str] | None:
+    """What a tensor is that has no strides, and the call that makes a dense one of it."""
+    if x.is_nested:
+        return f"nested tensor ({x.layout})", "to_padded_tensor(0.0)"
+    return None if x.layout == torch.strided else (f"sparse tensor ({x.layout})", "to_dense()")
+
+
 def _readable(x: Tensor) -> bool:
     """Whether the host has the numbers at hand."""
     if torch.compiler.is_compiling() or x.__class__ not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":

@@ -51,7 +51,7 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
         if xp is None:
             require_arrays(operation, **{name: x})
             xp = _namespace_of(x)
-        if _with_layouts.get(x.__class__):
+        if x.__class__ in _with_layouts:
             _require_dense(operation, name, x)
         if found is not None and xp is not found:
             raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
@@ -66,7 +66,7 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
 def require_arrays(operation: str, **arrays: Any) -> None:
     """Raise DTypeError for the first that is no array, or an array of a library that does not follow the standard."""
     for name, x in arrays.items():
-        if _with_layouts.get(x.__class__):
+        if x.__class__ in _with_layouts:
             _require_dense(operation, name, x)
         if x.__class__ not in _spaces and not is_array(x):
             kind = type(x)
@@ -115,31 +115,31 @@ def refuse_foreign(operation: str, name: str, kind: type) -> None:
 
 
 def _require_dense(operation: str, name: str, x: Array) -> None:
-    """Raise for PyTorch's sparse and nested tensors, which have the class of dense ones."""
-    layout = str(x.layout)
-    if layout != "torch.strided" or x.is_nested:
-        to, kind = ("to_padded_tensor(0.0)", "nested") if x.is_nested else ("to_dense()", "sparse")
+    """Raise for arrays that have the class of dense ones and are none, such as PyTorch's sparse tensors."""
+    found = _with_layouts[x.__class__](x)
+    if found is not None:
+        what, instead = found
         raise DTypeError(
-            f"{operation}: {name} is a {kind} tensor ({layout}), and recurrences fill every entry. "
-            f"Convert it first: {name} = {name}.{to}."
+            f"{operation}: {name} is a {what}, and recurrences fill every entry. "
+            f"Convert it first: {name} = {name}.{instead}."
         )
 
 
 _NUMBERS = (int, float, complex)  # and bool, which is an int
 _spaces: dict[type, Namespace] = {}  # the namespaces of the frameworks' classes of arrays that were seen
-_with_layouts: dict[type, bool] = {}  # of them those of PyTorch, whose instances may be sparse
+_with_layouts: dict[type, Callable[[Any], Any]] = {}  # of classes whose instances may be sparse, what says so
 
 
 def _namespace_of(x: Array) -> Namespace:
     kind = framework(x)
     if kind is None:
         return x.__array_namespace__()
-    space = load(kind).NAMESPACE
+    backend = load(kind)
     if not is_traced(x):  # within a loop of a trace nothing can be noted
-        _spaces[x.__class__] = space
-        if kind == "torch":
-            _with_layouts[x.__class__] = True
-    return space
+        _spaces[x.__class__] = backend.NAMESPACE
+        if hasattr(backend, "not_dense"):
+            _with_layouts[x.__class__] = backend.not_dense
+    return backend.NAMESPACE
 
 
 def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> MixedArraysError:

@@ -153,7 +153,9 @@ def gated_linear_attention_update(
     log_decay  (batch, H), (batch, H, K) or (H,); log_input (batch, H)
     returns    (y (batch, H, V) in v's dtype, the new state); the state given is not written to
 
-    The other arguments, the equation and the errors are those of `gated_linear_attention`.
+    The other arguments and the equation are those of `gated_linear_attention`. Half precision is computed in float32.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN) and MixedArraysError.
+    Source: Yang et al., Gated linear attention transformers with hardware-efficient training, ICML 2024, section 3.
 
     >>> import numpy, ssm_core
     >>> one = numpy.ones((1, 1, 1))

@@ -169,7 +169,9 @@ def gated_delta_update(
     others     as in `gated_delta`, without the axis L; with one of R behind batch where a step has R substeps
     returns    (y (batch, H, V) in v's dtype, the new state); the state given is not written to
 
-    The equation, the other arguments and the errors are those of `gated_delta`.
+    The equation and the other arguments are those of `gated_delta`. Half precision is computed in float32.
+    Raises ShapeError, DTypeError, OptionError, DomainError (host values: NaN) and MixedArraysError.
+    Source: Yang et al., Gated delta networks, ICLR 2025, https://arxiv.org/abs/2412.06464, section 3.
 
     >>> import numpy, ssm_core
     >>> one, state = numpy.ones((1, 1, 1)), numpy.zeros((1, 1, 1, 1))

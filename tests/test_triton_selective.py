@@ -308,17 +308,19 @@ class Whole(torch.nn.Module):
 
 
 def test_exported(calls: list[str]):
+    """A program that another process may load without this package: no kernels, and no operators of its own."""
     v = draw(H=2)
     with torch.no_grad():
         wanted = Whole()(v)
         for strict in (True, False):
             program = torch.export.export(Whole(), (v,), strict=strict)
+            assert not [node for node in program.graph.nodes if "ssm_core" in str(node.target)]
             calls.clear()
             agree(program.module()(v), wanted)
-            assert calls == ["forward"]
+            assert calls == []
 
 
-@pytest.mark.parametrize("around", ["inference", "export", "checkpoint"])
+@pytest.mark.parametrize("around", ["inference", "checkpoint"])
 def test_the_first_use_may_be_anywhere(around: str, calls: list[str]):
     """The probe runs then."""
     gpu_kernels._checked.cache_clear()
@@ -327,8 +329,6 @@ def test_the_first_use_may_be_anywhere(around: str, calls: list[str]):
     if around == "inference":
         with torch.inference_mode():
             selective_scan(**v)
-    elif around == "export":
-        torch.export.export(Whole(), (v,), strict=False).module()(v)
     else:
         leaves = {n: x.requires_grad_() for n, x in v.items()}
         torch.utils.checkpoint.checkpoint(Whole(), leaves, use_reentrant=False)[0].sum().backward()

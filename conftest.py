@@ -8,6 +8,7 @@ modes in JAX. What it leaves out stands in `LEFT_OUT`, and nowhere else.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -92,3 +93,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {item for item in items if any(rule.holds(item.nodeid) for rule in LEFT_OUT)}
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between files JAX forgets its programs, which it keeps for ever: gigabytes after thousands of tests."""
+    jax = sys.modules.get("jax")
+    if jax is not None and nextitem is not None and nextitem.path != item.path:
+        jax.clear_caches()

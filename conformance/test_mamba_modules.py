@@ -108,6 +108,7 @@ def call(module: Any, u: Any, state: Any, reset: Any) -> list[Any]:
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_torch_compile(name: str, backend: Backend, dtype: str):
     """In one graph."""
+    backend.module._dynamo.reset()  # of one function so many programs are kept as modules were before, up to a limit
     module, d = torch_module(name, backend), Draw(1)
     u, reset = backend.asarray(d.real(2, 20, 4), dtype), backend.asarray(d.resets(2, 20))
     given = (module, u, module.initial_state(2), reset)

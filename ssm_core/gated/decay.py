@@ -114,7 +114,7 @@ def _over_sequences(
         raise ShapeError(f"{operation}: v must be (batch, L, H, V) ({shapes}).")
     rule = _checked(operation, signals, given, normalize, exclusive, epsilon, scale, 2, shapes)
     (batch, L, H, V), K = v.shape, signals["k"].shape[-1]
-    segments = checked_segments(operation, shapes, (batch,), L, **masks)
+    segments = checked_segments(operation, shapes, (batch,), L, of=v, **masks)
     n = segments.count(batch)
     check_given(operation, given, {"S": ((n, H, K, V),), "n": ((n, H, K),), "m": ((n, H),)}, shapes)
     timed = (*signals, *(name for name in ("log_decay", "log_input") if name in given and given[name].ndim > 2))

@@ -119,7 +119,7 @@ def _over_sequences(
         raise ShapeError(f"{operation}: v must be (batch, L, H, V) ({shapes}).")
     factor = _checked(operation, signals, given, scale, 2, shapes)
     (batch, L), (H, V), K = v.shape[:2], v.shape[-2:], signals["k"].shape[-1]
-    segments = checked_segments(operation, shapes, (batch,), L, **masks)
+    segments = checked_segments(operation, shapes, (batch,), L, of=v, **masks)
     check_given(operation, given, {"initial": ((segments.count(batch), H, K, V),)}, shapes)
     timed = (*signals, *(name for name, x in given.items() if name != "initial" and x.ndim > 2))
     shared = tuple(name for name in timed if (signals | given)[name].shape[2] != H)

@@ -333,7 +333,7 @@ def checked_vectors(
     if x.ndim != 3:
         raise ShapeError(f"{operation}: {name} must be (batch, L, W) ({shapes}).")
     batch, L, W = x.shape
-    segments = checked_segments(operation, shapes, (batch,), L, **masks)
+    segments = checked_segments(operation, shapes, (batch,), L, of=x, **masks)
     wanted = dict.fromkeys(signals, (tuple(x.shape),)) | dict.fromkeys(constants, ((W,),))
     check_given(operation, arrays, wanted | dict.fromkeys(given, ((segments.count(batch), W),)), shapes)
     dtype = compute_dtype(xp, *arrays.values())

@@ -125,7 +125,7 @@ def _checked(
         raise unknown(operation, "discretization", discretization, DISCRETIZATIONS)
     _check_shapes(operation, arrays, shapes)
     u = required["u"]
-    segments = checked_segments(operation, shapes, tuple(u.shape[:1]), u.shape[-1], **masks)
+    segments = checked_segments(operation, shapes, tuple(u.shape[:1]), u.shape[-1], of=u, **masks)
     width = A.shape[1] * (2 if discretization == "trapezoidal" else 1)
     check_given(operation, given, {"initial": ((segments.count(u.shape[0]), u.shape[1], width),)}, shapes)
     for name in ("B", "C"):

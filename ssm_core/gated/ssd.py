@@ -121,7 +121,7 @@ def _checked(
         raise ShapeError(f"{operation}: x must be (batch, L, H, P) ({shapes}).")
     batch, L, H, P = x.shape
     check_rows(operation, {name: required[name] for name in ("B", "C") if name in required}, (batch, L), H, shapes)
-    segments = checked_segments(operation, shapes, (batch,), L, **masks)
+    segments = checked_segments(operation, shapes, (batch,), L, of=x, **masks)
     wanted: dict[str, tuple[tuple[int, ...], ...]] = {
         "dt": ((batch, L, H),),
         "A": ((H,), (batch, L, H)),

@@ -144,7 +144,7 @@ def _checked(
     lead = (*x.shape[:2], B.shape[2]) if several else tuple(x.shape[:2])
     check_rows(operation, {name: v for name, v in required.items() if name in ("B", "C")}, lead, x.shape[2], shapes)
     check_rank(operation, several, maps, optional.get("z"), shapes, "rank_maps" if "C" in required else "x_map")
-    segments = checked_segments(operation, shapes, tuple(x.shape[:1]), x.shape[1], **masks)
+    segments = checked_segments(operation, shapes, tuple(x.shape[:1]), x.shape[1], of=x, **masks)
     check_given(operation, arrays, shapes_of_mamba3(x, B, angles, segments), shapes)
     if 2 * angles.shape[-1] > B.shape[-1]:
         raise ShapeError(

@@ -12,19 +12,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays.dispatch import is_open, is_traced
+from .._arrays.dispatch import is_traced
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
     bringing,
     computable,
-    device,
     dtype_name,
     is_array,
     is_complex,
@@ -185,9 +184,7 @@ class Mixer(Layer):
         flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
-        segments = checked_segments(self.name, given, (B,), L, **masks)
-        if segments.lengths is None and segments.cu_seqlens is None and is_open(u, L):
-            segments = replace(segments, lengths=xp.full((B,), L, dtype=xp.int32, device=device(u)))  # zeros follow
+        segments = checked_segments(self.name, given, (B,), L, of=u, **masks)
         if step_scale is not None:
             if not self.timed:
                 raise OptionError(

@@ -7,12 +7,12 @@ which is checked once. From there on the record masks signals, cuts itself into 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .._arrays.dispatch import is_traced
+from .._arrays.dispatch import is_open, is_traced
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, device, dtype_name, moved, namespace, owned, require_arrays, to_numpy
 from .._arrays.shapes import broadcast
@@ -111,15 +111,35 @@ def checked_segments(
     lead: tuple[int, ...] | None,
     length: int,
     *,
+    of: Array | None = None,
     reset: Array | None = None,
     lengths: Array | None = None,
     cu_seqlens: Array | None = None,
 ) -> Segments:
     """The record, of arrays that fit batch axes `lead` (None: any that broadcast); raises where they do not.
 
+    Behind a signal `of` a length that a trace does not know zeros may follow, so the lengths say where it ends.
     Raises DTypeError for masks of another dtype, ShapeError, OptionError for cu_seqlens beside the others, and
     DomainError for lengths or cu_seqlens that can be read and lie outside of the sequence; others are clipped.
     """
+    segments = _checked(operation, given, lead, length, reset=reset, lengths=lengths, cu_seqlens=cu_seqlens)
+    if of is None or lead is None or lengths is not None or cu_seqlens is not None or not is_open(of, length):
+        return segments
+    xp = namespace(operation, of=of)
+    return replace(segments, lengths=xp.full(lead, length, dtype=xp.int32, device=device(of)))
+
+
+def _checked(
+    operation: str,
+    given: object,
+    lead: tuple[int, ...] | None,
+    length: int,
+    *,
+    reset: Array | None,
+    lengths: Array | None,
+    cu_seqlens: Array | None,
+) -> Segments:
+    """The record of the masks alone."""
     if reset is None and lengths is None and cu_seqlens is None:
         return Segments(length)
     present: dict[str, Any] = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}

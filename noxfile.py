@@ -124,7 +124,7 @@ def minimums(session: nox.Session) -> None:
         *project["dependencies"],
         *(r for e in (*FRAMEWORKS.split(","), "test") for r in project["optional-dependencies"][e]),
     ]
-    lowest = Path(session.create_tmp()) / "lowest.txt"
+    lowest = Path(session.create_tmp()).resolve() / "lowest.txt"
     lowest.write_text("\n".join(requirement.replace(">=", "==") for requirement in declared) + "\n", encoding="utf-8")
     session.install("-e", f".[{FRAMEWORKS},test]", env={"PIP_CONSTRAINT": lowest.as_uri()})
     pytest(session, *(session.posargs or ("--tier=short", *WORKERS, *EVERYTHING)))

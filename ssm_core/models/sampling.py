@@ -87,16 +87,22 @@ def sampled(
     min_p: float | None = None,
 ) -> np.ndarray:
     """One token (B,) for every row of logits (B, V), by the inverse of the distribution function."""
-    highest = logits.max(axis=-1, keepdims=True).astype(np.float64)
-    check_highest(highest)
-    with np.errstate(over="ignore"):  # to -inf, which no token is drawn with
-        p = np.exp((logits - highest) / temperature)
-    if (top_k, top_p, min_p) != (None, None, None):
-        p = _filtered(p, top_k, top_p, min_p)
+    p = weights(logits, temperature, top_k, top_p, min_p)
     total = np.cumsum(p, axis=-1)
     token = (total <= rng.random((len(p), 1)) * total[:, -1:]).sum(axis=-1)
     last = p.shape[-1] - 1 - np.argmax(p[:, ::-1] > 0, axis=-1)  # where a rounding leads beyond
     return np.minimum(token, last)
+
+
+def weights(
+    logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, min_p: float | None
+) -> np.ndarray:
+    """What the probabilities (B, V) of tokens are proportional to: 1 for the likeliest, 0 for what is left out."""
+    highest = logits.max(axis=-1, keepdims=True).astype(np.float64)
+    check_highest(highest)
+    with np.errstate(over="ignore"):  # to -inf, which no token is drawn with
+        p = np.exp((logits - highest) / temperature)
+    return p if (top_k, top_p, min_p) == (None, None, None) else _filtered(p, top_k, top_p, min_p)
 
 
 def _filtered(p: np.ndarray, top_k: int | None, top_p: float | None, min_p: float | None) -> np.ndarray:

@@ -77,7 +77,8 @@ def test_lengths_of_every_kind(dtype: str, pieces: None):
 
 @pytest.mark.parametrize("framework", ["torch", "flax"])
 def test_modules_read_in_pieces(framework: str, pieces: None, quick_compilation: None):
-    model, params = MODELS["Mamba2"], {n: p.astype(np.float32) for n, p in weights(MODELS["Mamba2"]).items()}
+    model = Mamba2LM(V, 8, 1, {"d_state": 4, "head_dim": 4})
+    params = {n: p.astype(np.float32) for n, p in weights(model).items()}
     module, xp = module_of(framework, model, params)
     wanted = model.generate(params, IDS, 5, lengths=LENGTHS)
     for ids, padding in ((RIGHT, "right"), (LEFT, "left")):
@@ -91,13 +92,13 @@ def module_of(framework: str, model: LanguageModel, params: dict[str, np.ndarray
     """A module with these weights, and the library of its arrays."""
     if framework == "torch":
         torch = pytest.importorskip("torch")
-        module = adapters.torch.Mamba2LM(V, 8, 2, layer_options=model.options()["layer_options"])
+        module = adapters.torch.Mamba2LM(V, 8, 1, layer_options=model.options()["layer_options"])
         module.load_state_dict({n: torch.from_numpy(p) for n, p in params.items()})
         return module, torch
     nnx, jnp = pytest.importorskip("flax.nnx"), pytest.importorskip("jax.numpy")
     from ssm_core.adapters.flax.file_names import load_arrays
 
-    module = adapters.flax.Mamba2LM(V, 8, 2, layer_options=model.options()["layer_options"], rngs=nnx.Rngs(0))
+    module = adapters.flax.Mamba2LM(V, 8, 1, layer_options=model.options()["layer_options"], rngs=nnx.Rngs(0))
     load_arrays(module, params, jnp.float32)
     return module, jnp
 

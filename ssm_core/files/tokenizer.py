@@ -105,7 +105,7 @@ def _read(path: Path) -> Any:
     except ImportError as error:
         raise MissingPackageError(
             f"generate: {path.name} needs the package tokenizers, which is not installed. Install it: "
-            "pip install tokenizers. Or give tokens as numbers with --ids."
+            "pip install 'ssm-core[text]', or pip install tokenizers. Or give tokens as numbers with --ids."
         ) from error
     try:
         return Read.from_file(os.fspath(path))

@@ -27,9 +27,9 @@ def program() -> argparse.ArgumentParser:
         "or let a language model write.",
     )
     parser.add_argument("--version", action="version", version=f"ssm_core {__version__}")
-    text = "go on with a text, by a language model in a directory of Hugging Face"
+    text = "Go on with a text, by a language model in a directory of Hugging Face."
     generate = parser.add_subparsers(dest="command", metavar="generate").add_parser(
-        "generate", help=text, description=text.capitalize() + "; tokens are printed as they come."
+        "generate", help=text, description=f"{text} Tokens are printed as they come."
     )
     add = generate.add_argument
     add("directory", help="with config.json, safetensors files, and tokenizer.json")

@@ -114,6 +114,7 @@ def test_characters_are_printed_when_they_are_complete():
     cut = Written(Bytes(), [])
     assert [cut.add(byte) for byte in "é".encode()[:1]] == [""]
     assert cut.end() == "\ufffd"
+    assert sum(len(written.add(0xFF)) for _ in range(100)) > 90
     tokenizers = pytest.importorskip("tokenizers")
     vocabulary = {word: k for k, word in enumerate(["▁once", "▁upon", "▁a", "s", "?"])}
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "?"))

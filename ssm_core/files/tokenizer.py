@@ -12,6 +12,7 @@ from .._arrays.errors import MissingPackageError, OptionError
 TOKENIZER, CONFIG, BYTES = "tokenizer.json", "tokenizer_config.json", "ByteTokenizer"
 INCOMPLETE = "\ufffd"  # what stands for the first bytes of a character
 CONTEXT = 16  # tokens of the prompt that what follows is decoded with
+PATIENCE = 8  # tokens that a character may have; bytes that are no text are not waited for
 
 
 class Tokenizer(Protocol):
@@ -146,7 +147,8 @@ class Written:
     def _rest(self, complete: bool) -> str:
         known = self._tokenizer.decode(self._before)
         text = self._tokenizer.decode(self._before + self._new)
-        if complete and (text.endswith(INCOMPLETE) or len(text) <= len(known)):
+        waiting = text.endswith(INCOMPLETE) or len(text) <= len(known)
+        if complete and waiting and len(self._new) < PATIENCE:
             return ""
         self._before, self._new = self._new, []
         return text[len(known) :]

@@ -32,7 +32,7 @@ def aligned(ids: Array, lengths: Array, padding: str) -> Array:
         return ids
     xp, L = namespace("prefill", ids=ids), ids.shape[1]
     k = xp.arange(L, device=device(ids))
-    return taken_along(ids, (k + L - xp.astype(lengths, k.dtype)[:, None]) % L, 1)
+    return taken_along(xp.astype(ids, k.dtype), (k + L - xp.astype(lengths, k.dtype)[:, None]) % L, 1)
 
 
 def read(reading: Reading, ids: Array, lengths: Array | None, state: Any) -> tuple[Array, Any]:

@@ -1,0 +1,235 @@
+"""The functions of transformers, with their names for arguments, computed by the operators of this package.
+
+Each has the signature of what it takes the place of, is right for packed sequences, and leaves what only chooses
+between implementations aside.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, pad, silu, softplus
+from transformers.activations import ACT2FN
+
+import ssm_core
+from ssm_core.gated.state_update import rank_one_update
+
+from .sequences import cached_state, cuts_of
+
+EPSILON = 1e-6  # under the root of the length of a key, as transformers has it
+
+
+# The short convolution ------------------------------------------------------------------------------------------------
+
+
+def causal_conv1d_fn(
+    hidden_states: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None, **kwargs: Any
+) -> Tensor:
+    cuts = cuts_of(kwargs)
+    if "reset" in cuts:  # the inputs of the cache come first
+        cuts["reset"] = pad(cuts["reset"], (hidden_states.shape[-1] - cuts["reset"].shape[-1], 0))
+    cuts.pop("lengths", None)  # no output sees what comes later
+    y = ssm_core.causal_conv1d(hidden_states, weight, bias, **cuts)
+    return y if activation is None else ACT2FN[activation](y)
+
+
+def causal_conv1d_update(
+    hidden_states: Tensor,
+    conv_state: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+) -> Tensor:
+    seen = torch.cat([conv_state, hidden_states], dim=-1)
+    conv_state.copy_(seen[..., -conv_state.shape[-1] :])
+    before = seen.shape[-1] - hidden_states.shape[-1] - weight.shape[-1] + 1
+    y = ssm_core.causal_conv1d(seen[..., before:], weight, bias)[..., -hidden_states.shape[-1] :]
+    return y if activation is None else ACT2FN[activation](y)
+
+
+# Mamba ----------------------------------------------------------------------------------------------------------------
+
+
+def mamba_selective_scan(
+    hidden_states: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    use_mambapy: bool = False,
+    use_associative_scan: bool = False,
+    **kwargs: Any,
+) -> Tensor | tuple[Tensor, Tensor]:
+    options: dict[str, Any] = {"dt_bias": delta_bias, "dt_softplus": delta_softplus, **cuts_of(kwargs)}
+    options["initial"] = cached_state((hidden_states.shape[0], *A.shape))
+    return ssm_core.selective_scan(hidden_states, dt, A, B, C, D=D, z=z, return_state=return_last_state, **options)
+
+
+def mamba_selective_state_update(
+    state: Tensor,
+    hidden_states: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    z: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    dt = dt if dt_bias is None else dt + dt_bias
+    dt = softplus(dt) if dt_softplus else dt
+    x = hidden_states.to(state.dtype)
+    now, y = rank_one_update(state, dt[..., None] * A, dt * x, B.to(state.dtype), C.to(state.dtype))
+    state.copy_(now)
+    y = y if D is None else y + D * x
+    y = y if z is None else y * silu(z)
+    return y.to(hidden_states.dtype)
+
+
+def not_fused(*args: Any, **kwargs: Any) -> None:
+    """A whole block in one function, which mixers do without where it gives None."""
+
+
+# Mamba-2 --------------------------------------------------------------------------------------------------------------
+
+
+def mamba2_chunk_scan(
+    hidden_states: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    chunk_size: int,
+    D: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    dt_softplus: bool = False,
+    dt_limit: tuple[float, float] = (0.0, float("inf")),
+    return_final_states: bool = False,
+    **kwargs: Any,
+) -> Tensor | tuple[Tensor, Tensor]:
+    options: dict[str, Any] = {"dt_bias": dt_bias, "dt_softplus": dt_softplus, "dt_limit": dt_limit}
+    options |= {"D": D, "z": kwargs.get("z"), "initial": initial_states, **cuts_of(kwargs)}
+    x = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))  # of what the norm after it is given
+    return ssm_core.ssd(x, dt, A, B, C, return_state=return_final_states, **options)
+
+
+def mamba2_selective_state_update(
+    state: Tensor,
+    hidden_states: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    z: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    options: dict[str, Any] = {"D": D, "z": z, "dt_bias": dt_bias, "dt_softplus": dt_softplus}
+    y, now = ssm_core.selective_state_update(state, hidden_states, dt, A, B, C, **options)
+    state.copy_(now)
+    return y
+
+
+# Delta rules: one decay a head, and KDA's of every channel ------------------------------------------------------------
+
+
+def chunk_delta_rule(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    chunk_size: int = 64,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    use_qk_l2norm_in_kernel: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    dtype = query.dtype
+    if use_qk_l2norm_in_kernel:
+        query, key = _normalized(query), _normalized(key)
+    options: dict[str, Any] = {"initial": initial_state, "return_state": output_final_state, **cuts_of(kwargs)}
+    found = ssm_core.gated_delta(query, key, value, g, beta, **options)
+    y, state = found if output_final_state else (found, None)
+    return y.to(dtype), state
+
+
+def recurrent_delta_rule(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    use_qk_l2norm_in_kernel: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    if initial_state is None or query.shape[1] != 1:
+        options: dict[str, Any] = {"initial_state": initial_state, "output_final_state": output_final_state, **kwargs}
+        options["use_qk_l2norm_in_kernel"] = use_qk_l2norm_in_kernel
+        return chunk_delta_rule(query, key, value, g, beta, **options)
+    dtype = query.dtype
+    if use_qk_l2norm_in_kernel:
+        query, key = _normalized(query), _normalized(key)
+    y, state = ssm_core.gated_delta_update(initial_state, *(x[:, 0] for x in (query, key, value, g, beta)))
+    return y[:, None].to(dtype), state if output_final_state else None
+
+
+def _normalized(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return x * torch.rsqrt((x * x).sum(dim=-1, keepdim=True) + EPSILON)
+
+
+# RecurrentGemma and xLSTM: methods ------------------------------------------------------------------------------------
+
+
+def rnn_scan(
+    self: Any,
+    hidden_states: Tensor,
+    recurrent_gate: Tensor,
+    reset: Tensor,
+    recurrent_states: Tensor | None,
+    acc_dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]:
+    x, gate = hidden_states.to(acc_dtype), (recurrent_gate * ~reset).to(acc_dtype)
+    initial = None if recurrent_states is None else recurrent_states.to(x)
+    states = ssm_core.linear_scan(gate, x, axis=1, initial=initial)
+    return states.to(hidden_states.dtype), states[:, -1].clone()
+
+
+def mlstm(
+    self: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    igate: Tensor,
+    fgate: Tensor,
+    c_initial: Tensor | None = None,
+    n_initial: Tensor | None = None,
+    m_initial: Tensor | None = None,
+    return_last_states: bool | None = None,
+    mode: str | None = None,
+) -> Any:
+    inference = "inference" in (mode or self.config.mode)
+    want = inference or (self.config.return_last_states if return_last_states is None else return_last_states)
+    q, k, v, log_input, log_decay = (x.transpose(1, 2) for x in (query, key, value, igate, logsigmoid(fgate)))
+    initial = None if c_initial is None else (c_initial, n_initial, m_initial[..., 0])
+    options: dict[str, Any] = {"normalize": "max", "epsilon": self.config.eps, "initial": initial}
+    found = ssm_core.gated_linear_attention(q, k, v, log_decay, log_input=log_input, return_state=want, **options)
+    y, state = found if want else (found, None)
+    y = y.transpose(1, 2)
+    return (y, (state[0], state[1], state[2][..., None])) if want else y

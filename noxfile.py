@@ -154,9 +154,16 @@ def packaging(session: nox.Session) -> None:
 
 @nox.session
 def transformers(session: nox.Session) -> None:
-    """Models of Hugging Face's transformers, loaded and saved both ways. Skipped tests fail: nothing has run then."""
-    install(session, "-e", ".[torch,test]", "transformers")
-    session.run("pytest", "tests/test_transformers.py", *session.posargs)
+    """Hugging Face's transformers: models loaded and saved both ways, and its own made fast. Skipped tests fail."""
+    install(session, "-e", ".[transformers,test]")
+    tests = (
+        "tests/test_transformers.py",
+        "tests/test_accelerated.py",
+        "docs/test_docs.py",
+        "-k",
+        "not code_runs or transformers",
+    )
+    session.run("pytest", *tests, *session.posargs)
 
 
 @nox.session

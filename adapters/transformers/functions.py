@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, pad, silu, softplus
+from torch.nn.functional import conv1d, logsigmoid, pad, silu, softplus
 from transformers.activations import ACT2FN
 
 import ssm_core
+from ssm_core._arrays.library import namespace
+from ssm_core.gated.delta_run import step_delta
 from ssm_core.gated.state_update import rank_one_update
 
 from .sequences import cached_state, cuts_of
@@ -28,11 +30,16 @@ def causal_conv1d_fn(
     hidden_states: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None, **kwargs: Any
 ) -> Tensor:
     cuts = cuts_of(kwargs)
+    cuts.pop("lengths", None)  # no output sees what comes later
     if "reset" in cuts:  # the inputs of the cache come first
         cuts["reset"] = pad(cuts["reset"], (hidden_states.shape[-1] - cuts["reset"].shape[-1], 0))
-    cuts.pop("lengths", None)  # no output sees what comes later
-    y = ssm_core.causal_conv1d(hidden_states, weight, bias, **cuts)
-    return y if activation is None else ACT2FN[activation](y)
+    if cuts:
+        y: Any = ssm_core.causal_conv1d(hidden_states, weight, bias, **cuts)
+    else:  # one pass of a convolution of PyTorch is faster than one of every tap
+        H, taps = weight.shape
+        y = conv1d(hidden_states.to(weight.dtype), weight[:, None], bias, padding=taps - 1, groups=H)
+        y = y[..., : hidden_states.shape[-1]].to(hidden_states.dtype)
+    return _activated(y, activation)
 
 
 def causal_conv1d_update(
@@ -42,10 +49,15 @@ def causal_conv1d_update(
     bias: Tensor | None = None,
     activation: str | None = None,
 ) -> Tensor:
-    seen = torch.cat([conv_state, hidden_states], dim=-1)
+    seen = torch.cat([conv_state, hidden_states.to(conv_state.dtype)], dim=-1)
     conv_state.copy_(seen[..., -conv_state.shape[-1] :])
-    before = seen.shape[-1] - hidden_states.shape[-1] - weight.shape[-1] + 1
-    y = ssm_core.causal_conv1d(seen[..., before:], weight, bias)[..., -hidden_states.shape[-1] :]
+    windows = seen[..., -(hidden_states.shape[-1] + weight.shape[-1] - 1) :].unfold(-1, weight.shape[-1], 1)
+    y = (windows * weight[:, None]).sum(dim=-1)
+    y = (y if bias is None else y + bias[:, None]).to(hidden_states.dtype)
+    return _activated(y, activation)
+
+
+def _activated(y: Tensor, activation: str | None) -> Tensor:
     return y if activation is None else ACT2FN[activation](y)
 
 
@@ -90,9 +102,7 @@ def mamba_selective_state_update(
     x = hidden_states.to(state.dtype)
     now, y = rank_one_update(state, dt[..., None] * A, dt * x, B.to(state.dtype), C.to(state.dtype))
     state.copy_(now)
-    y = y if D is None else y + D * x
-    y = y if z is None else y * silu(z)
-    return y.to(hidden_states.dtype)
+    return _with_skip(y, x, D, z).to(hidden_states.dtype)
 
 
 def not_fused(*args: Any, **kwargs: Any) -> None:
@@ -136,10 +146,24 @@ def mamba2_selective_state_update(
     z: Tensor | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    options: dict[str, Any] = {"D": D, "z": z, "dt_bias": dt_bias, "dt_softplus": dt_softplus}
-    y, now = ssm_core.selective_state_update(state, hidden_states, dt, A, B, C, **options)
+    H, dtype = state.shape[1], state.dtype
+    dt = _once(dt) if dt_bias is None else _once(dt) + _once(dt_bias)
+    dt, A = softplus(dt) if dt_softplus else dt, _once(_once(A).mT).mT
+    x, rows, columns = (v.to(dtype) for v in (hidden_states, B, C))
+    rows, columns = (v.repeat_interleave(H // v.shape[1], dim=1) for v in (rows, columns))
+    now, y = rank_one_update(state, dt[..., None] * A, dt * x, rows, columns)
     state.copy_(now)
-    return y
+    return _with_skip(y, x, D, z).to(hidden_states.dtype)
+
+
+def _once(x: Tensor) -> Tensor:
+    """One of what the last axis repeats: mixers hand numbers of a head on as views for all of its channels."""
+    return x[..., :1] if x.stride(-1) == 0 else x
+
+
+def _with_skip(y: Tensor, x: Tensor, D: Tensor | None, z: Tensor | None) -> Tensor:
+    y = y if D is None else y + D * x
+    return y if z is None else y * silu(z)
 
 
 # Delta rules: one decay a head, and KDA's of every channel ------------------------------------------------------------
@@ -161,7 +185,7 @@ def chunk_delta_rule(
     if use_qk_l2norm_in_kernel:
         query, key = _normalized(query), _normalized(key)
     options: dict[str, Any] = {"initial": initial_state, "return_state": output_final_state, **cuts_of(kwargs)}
-    found = ssm_core.gated_delta(query, key, value, g, beta, **options)
+    found: Any = ssm_core.gated_delta(query, key, value, g, beta, **options)
     y, state = found if output_final_state else (found, None)
     return y.to(dtype), state
 
@@ -181,11 +205,13 @@ def recurrent_delta_rule(
         options: dict[str, Any] = {"initial_state": initial_state, "output_final_state": output_final_state, **kwargs}
         options["use_qk_l2norm_in_kernel"] = use_qk_l2norm_in_kernel
         return chunk_delta_rule(query, key, value, g, beta, **options)
-    dtype = query.dtype
+    now = {"q": query, "k": key, "v": value, "log_decay": g, "beta": beta}
+    now = {name: x[:, 0].to(initial_state.dtype) for name, x in now.items()}
     if use_qk_l2norm_in_kernel:
-        query, key = _normalized(query), _normalized(key)
-    y, state = ssm_core.gated_delta_update(initial_state, *(x[:, 0] for x in (query, key, value, g, beta)))
-    return y[:, None].to(dtype), state if output_final_state else None
+        now["q"], now["k"] = _normalized(now["q"]), _normalized(now["k"])
+    xp = namespace("gated_delta_update", state=initial_state)
+    y, state = step_delta(now, initial_state, scale=query.shape[-1] ** -0.5, xp=xp)
+    return y[:, None].to(query.dtype), state if output_final_state else None
 
 
 def _normalized(x: Tensor) -> Tensor:
@@ -220,7 +246,7 @@ def mlstm(
     fgate: Tensor,
     c_initial: Tensor | None = None,
     n_initial: Tensor | None = None,
-    m_initial: Tensor | None = None,
+    m_initial: Any = None,
     return_last_states: bool | None = None,
     mode: str | None = None,
 ) -> Any:
@@ -229,7 +255,8 @@ def mlstm(
     q, k, v, log_input, log_decay = (x.transpose(1, 2) for x in (query, key, value, igate, logsigmoid(fgate)))
     initial = None if c_initial is None else (c_initial, n_initial, m_initial[..., 0])
     options: dict[str, Any] = {"normalize": "max", "epsilon": self.config.eps, "initial": initial}
-    found = ssm_core.gated_linear_attention(q, k, v, log_decay, log_input=log_input, return_state=want, **options)
-    y, state = found if want else (found, None)
-    y = y.transpose(1, 2)
-    return (y, (state[0], state[1], state[2][..., None])) if want else y
+    found: Any = ssm_core.gated_linear_attention(q, k, v, log_decay, log_input=log_input, return_state=want, **options)
+    if not want:
+        return found.transpose(1, 2)
+    y, (c, n, m) = found
+    return y.transpose(1, 2), (c, n, m[..., None])

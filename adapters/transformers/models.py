@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import functions
-from .sequences import over_sequences
+from .sequences import attending_apart, handing_on, over_sequences
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ def function(name: str, ours: Callable[..., Any]) -> Replacement:
 
 def mixer(name: str) -> Replacement:
     return Replacement(f"{name}.forward", over_sequences)
+
+
+def keeping_packing(name: str) -> Replacement:
+    """A model or a block that does not hand on to its mixers how sequences are packed."""
+    return Replacement(f"{name}.forward", handing_on)
 
 
 CONVOLUTION = (
@@ -62,13 +67,27 @@ MODELS: dict[str, tuple[Replacement, ...]] = {
     "bailing_hybrid": (mixer("BailingHybridDeltaAttention"), *KDA),
     "bamba": (mixer("BambaMixer"), *MAMBA2),
     "falcon_h1": (mixer("FalconH1Mixer"), *MAMBA2),
-    "falcon_mamba": (mixer("FalconMambaMixer"), *FUSED_MAMBA),
+    "falcon_mamba": (
+        mixer("FalconMambaMixer"),
+        keeping_packing("FalconMambaModel"),
+        keeping_packing("FalconMambaForCausalLM"),
+        *FUSED_MAMBA,
+    ),
     "glm5_next": (mixer("Glm5NextTextLinearAttention"), *KDA),
-    "granitemoehybrid": (mixer("GraniteMoeHybridMambaLayer"), *MAMBA2),
-    "jamba": (mixer("JambaMambaMixer"), *FUSED_MAMBA),
+    "granitemoehybrid": (
+        mixer("GraniteMoeHybridMambaLayer"),
+        Replacement("GraniteMoeHybridModel.forward", attending_apart),
+        *MAMBA2,
+    ),
+    "jamba": (mixer("JambaMambaMixer"), keeping_packing("JambaMambaDecoderLayer"), *FUSED_MAMBA),
     "kimi_linear": (mixer("KimiLinearDeltaAttention"), *KDA),
-    "mamba": (mixer("MambaMixer"), *FUSED_MAMBA),
-    "mamba2": (mixer("Mamba2Mixer"), *MAMBA2),
+    "mamba": (
+        mixer("MambaMixer"),
+        keeping_packing("MambaModel"),
+        keeping_packing("MambaForCausalLM"),
+        *FUSED_MAMBA,
+    ),
+    "mamba2": (mixer("Mamba2Mixer"), keeping_packing("Mamba2ForCausalLM"), *MAMBA2),
     "nemotron_h": (mixer("NemotronHMamba2Mixer"), *MAMBA2),
     "olmo_hybrid": (mixer("OlmoHybridGatedDeltaNet"), *GATED_DELTA),
     "qwen3_5": (mixer("Qwen3_5GatedDeltaNet"), *GATED_DELTA),

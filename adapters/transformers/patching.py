@@ -46,9 +46,9 @@ def accelerate(*models: str) -> Accelerated:
 
     Replaced is, inside the transformers that is installed, what falls back to a slow reference where mamba-ssm,
     causal-conv1d and flash-linear-attention are absent: the selective scan, Mamba-2's scan by chunks, gated delta rules
-    and KDA, the scan of RG-LRU, mLSTM, their updates, and the convolutions before them; for models that exist, and those
-    made later. Attention, experts, weights and caches stay theirs. Where the original kernels are installed, tensors on
-    the CPU are computed here and all others there.
+    and KDA, the scan of RG-LRU, mLSTM, their updates, and the convolutions before them. It holds for models that exist
+    and for those made later. Attention, experts, weights and caches stay theirs. Where the original kernels are
+    installed, they keep what is not on a CPU.
 
     models   types of models, such as "mamba2"; all of them if none is given
     returns  an `Accelerated`, with what was replaced and what was left. It is a context manager, which undoes it at the
@@ -126,12 +126,14 @@ def _put_back(places: list[tuple[Any, str]]) -> None:
 
 
 def _fits(ours: Function, original: Function) -> bool:
-    """Whether ours takes what the original does, by the same names in the same places."""
-    return _parameters(ours) in (["args", "kwargs"], _parameters(original))
+    """Whether ours takes what the original does: the same names in the same places, as far as ours has names."""
+    theirs, mine = _parameters(original), _parameters(ours, follow_wrapped=False)
+    named = mine[: mine.index("args")] if "args" in mine else mine
+    return theirs[: len(named)] == named and (len(named) < len(mine) or len(theirs) == len(named))
 
 
-def _parameters(function: Function) -> list[str]:
-    return list(inspect.signature(function).parameters)
+def _parameters(function: Function, follow_wrapped: bool = True) -> list[str]:
+    return list(inspect.signature(function, follow_wrapped=follow_wrapped).parameters)
 
 
 def _has_kernels(original: Function) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ssm_core._arrays.errors import ShapeError
+from ssm_core._arrays.errors import OptionError, ShapeError
 from ssm_core._arrays.library import namespace
 from ssm_core.functions.short_convolution import last_inputs
 from ssm_core.recurrences.segments import starts_of
@@ -44,7 +44,7 @@ _noted = threading.local()  # not a ContextVar, which torch.compile(fullgraph=Tr
 
 
 def cuts_of(call: dict[str, Any]) -> dict[str, Tensor]:
-    """What cuts the sequences of an operator: as its mixer has noted, or else as `seq_idx` or `cu_seqlens` of a call."""
+    """What cuts the sequences of an operator: noted by its mixer, or else `seq_idx` or `cu_seqlens` of the call."""
     sequences = _sequences()
     if sequences is not None:
         return sequences.cuts
@@ -64,6 +64,49 @@ def _sequences() -> Sequences | None:
     return getattr(_noted, "sequences", None)
 
 
+PACKING = ("seq_idx", "cu_seq_lens_q")
+
+
+def handing_on(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward of what is given `seq_idx` or `cu_seq_lens_q`, and does not give them to its mixers."""
+
+    @functools.wraps(original)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        packing = {name: kwargs[name] for name in PACKING if kwargs.get(name) is not None}
+        if not packing:
+            return original(self, *args, **kwargs)
+        if self.training and any(getattr(m, "gradient_checkpointing", False) for m in self.modules() if m is not self):
+            raise OptionError(
+                f"{type(self).__name__}: {' and '.join(packing)} do not reach the blocks that gradient checkpointing "
+                "computes again. Call gradient_checkpointing_disable(), or give the sequences as rows of a batch."
+            )
+        before, _noted.packing = getattr(_noted, "packing", {}), packing
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _noted.packing = before
+
+    return forward
+
+
+def attending_apart(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward of a model that makes its masks of attention without positions, which tell packed sequences apart."""
+
+    @functools.wraps(original)
+    def forward(
+        self: Any, input_ids: Tensor | None = None, attention_mask: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        given = input_ids if input_ids is not None else kwargs.get("inputs_embeds")
+        starts = None if given is None or attention_mask is not None else _borders(given, kwargs)
+        if starts is not None and self.config._attn_implementation in ("eager", "sdpa"):
+            segment = starts.cumsum(dim=1)
+            seen = (segment[:, :, None] == segment[:, None, :]).tril()[:, None]
+            attention_mask = torch.where(seen, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
+        return original(self, input_ids, attention_mask, *args, **kwargs)
+
+    return forward
+
+
 def over_sequences(original: Callable[..., Any]) -> Callable[..., Any]:
     """The forward of a mixer, right for packed sequences, for padding on any side, and for what its cache then holds.
 
@@ -74,12 +117,13 @@ def over_sequences(original: Callable[..., Any]) -> Callable[..., Any]:
     def forward(
         self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
-        if hidden_states.shape[1] == 1:
+        L = hidden_states.shape[1]
+        if L == 1:
             return original(self, hidden_states, cache_params, attention_mask, **kwargs)
         initial = None if cache_params is None else cache_params.get_recurrent_state(self.layer_idx)
-        order, lengths, reset = None, None, _borders(hidden_states, kwargs)
-        if cache_params is not None and _is_padded(attention_mask, hidden_states, initial is None):
-            tokens = attention_mask != 0
+        order, lengths, reset = None, None, _borders(hidden_states, kwargs | getattr(_noted, "packing", {}))
+        if cache_params is not None and attention_mask is not None and _padded(attention_mask, L, initial is None):
+            tokens = attention_mask.bool()
             order = torch.argsort((~tokens).to(torch.int8), dim=1, stable=True)
             hidden_states = hidden_states.take_along_dim(order[..., None], 1)
             attention_mask, lengths = attention_mask.take_along_dim(order, 1), tokens.sum(dim=1)
@@ -114,9 +158,9 @@ def _changes(seq_idx: Tensor) -> Tensor:
     return pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0))
 
 
-def _is_padded(mask: Tensor | None, hidden_states: Tensor, fresh: bool) -> bool:
+def _padded(mask: Tensor, L: int, fresh: bool) -> bool:
     """Whether padding meets a state. Before the first token of a fresh cache it does not: states are zero there."""
-    if mask is None or mask.shape != hidden_states.shape[:2]:
+    if mask.ndim != 2 or mask.shape[1] != L:
         return False
     return torch.compiler.is_compiling() or not bool((mask[:, -1] if fresh else mask).all())
 

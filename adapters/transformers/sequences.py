@@ -78,7 +78,7 @@ def handing_on(original: Callable[..., Any]) -> Callable[..., Any]:
         if self.training and any(getattr(m, "gradient_checkpointing", False) for m in self.modules() if m is not self):
             raise OptionError(
                 f"{type(self).__name__}: {' and '.join(packing)} do not reach the blocks that gradient checkpointing "
-                "computes again. Call gradient_checkpointing_disable(), or give the sequences as rows of a batch."
+                "computes again. Call activation_checkpointing_disable(), or give the sequences as rows of a batch."
             )
         before, _noted.packing = getattr(_noted, "packing", {}), packing
         try:

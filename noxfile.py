@@ -159,18 +159,16 @@ def transformers(session: nox.Session) -> None:
     tests = (
         "tests/test_transformers.py",
         "tests/test_accelerated.py",
-        "docs/test_docs.py",
-        "-k",
-        "not code_runs or transformers",
+        "docs/test_docs.py::test_code_runs[transformers]",
     )
-    session.run("pytest", *tests, *session.posargs)
+    session.run("pytest", "--no-skips", *(session.posargs or tests))
 
 
 @nox.session
 def onnx(session: nox.Session) -> None:
     """Steps exported to ONNX, and run by onnxruntime. Skipped tests fail: nothing has run then."""
     install(session, "-e", ".[torch,test]", "onnx", "onnxruntime", "onnxscript")
-    session.run("pytest", "tests/test_onnx.py", *session.posargs)
+    session.run("pytest", "--no-skips", "tests/test_onnx.py", *session.posargs)
 
 
 @nox.session

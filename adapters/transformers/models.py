@@ -36,6 +36,11 @@ def keeping_packing(name: str) -> Replacement:
     return Replacement(f"{name}.forward", handing_on)
 
 
+def attention(name: str) -> Replacement:
+    """A model with attention, which is to keep packed sequences apart as its mixers do."""
+    return Replacement(f"{name}.forward", attending_apart)
+
+
 CONVOLUTION = (
     function("causal_conv1d_fn", functions.causal_conv1d_fn),
     function("causal_conv1d_update", functions.causal_conv1d_update),
@@ -64,9 +69,9 @@ KDA = (
 )
 
 MODELS: dict[str, tuple[Replacement, ...]] = {
-    "bailing_hybrid": (mixer("BailingHybridDeltaAttention"), *KDA),
-    "bamba": (mixer("BambaMixer"), *MAMBA2),
-    "falcon_h1": (mixer("FalconH1Mixer"), *MAMBA2),
+    "bailing_hybrid": (mixer("BailingHybridDeltaAttention"), attention("BailingHybridModel"), *KDA),
+    "bamba": (mixer("BambaMixer"), attention("BambaModel"), *MAMBA2),
+    "falcon_h1": (mixer("FalconH1Mixer"), attention("FalconH1Model"), *MAMBA2),
     "falcon_mamba": (
         mixer("FalconMambaMixer"),
         keeping_packing("FalconMambaModel"),
@@ -76,11 +81,16 @@ MODELS: dict[str, tuple[Replacement, ...]] = {
     "glm5_next": (mixer("Glm5NextTextLinearAttention"), *KDA),
     "granitemoehybrid": (
         mixer("GraniteMoeHybridMambaLayer"),
-        Replacement("GraniteMoeHybridModel.forward", attending_apart),
+        attention("GraniteMoeHybridModel"),
         *MAMBA2,
     ),
-    "jamba": (mixer("JambaMambaMixer"), keeping_packing("JambaMambaDecoderLayer"), *FUSED_MAMBA),
-    "kimi_linear": (mixer("KimiLinearDeltaAttention"), *KDA),
+    "jamba": (
+        mixer("JambaMambaMixer"),
+        attention("JambaModel"),
+        keeping_packing("JambaMambaDecoderLayer"),
+        *FUSED_MAMBA,
+    ),
+    "kimi_linear": (mixer("KimiLinearDeltaAttention"), attention("KimiLinearModel"), *KDA),
     "mamba": (
         mixer("MambaMixer"),
         keeping_packing("MambaModel"),
@@ -88,14 +98,14 @@ MODELS: dict[str, tuple[Replacement, ...]] = {
         *FUSED_MAMBA,
     ),
     "mamba2": (mixer("Mamba2Mixer"), keeping_packing("Mamba2ForCausalLM"), *MAMBA2),
-    "nemotron_h": (mixer("NemotronHMamba2Mixer"), *MAMBA2),
-    "olmo_hybrid": (mixer("OlmoHybridGatedDeltaNet"), *GATED_DELTA),
-    "qwen3_5": (mixer("Qwen3_5GatedDeltaNet"), *GATED_DELTA),
-    "qwen3_5_moe": (mixer("Qwen3_5MoeGatedDeltaNet"), *GATED_DELTA),
-    "qwen3_next": (mixer("Qwen3NextGatedDeltaNet"), *GATED_DELTA),
-    "qwen4_exp": (mixer("Qwen4ExpTextGatedDeltaNet"), *GATED_DELTA),
+    "nemotron_h": (mixer("NemotronHMamba2Mixer"), attention("NemotronHModel"), *MAMBA2),
+    "olmo_hybrid": (mixer("OlmoHybridGatedDeltaNet"), attention("OlmoHybridModel"), *GATED_DELTA),
+    "qwen3_5": (mixer("Qwen3_5GatedDeltaNet"), attention("Qwen3_5TextModel"), *GATED_DELTA),
+    "qwen3_5_moe": (mixer("Qwen3_5MoeGatedDeltaNet"), attention("Qwen3_5MoeTextModel"), *GATED_DELTA),
+    "qwen3_next": (mixer("Qwen3NextGatedDeltaNet"), attention("Qwen3NextModel"), *GATED_DELTA),
+    "qwen4_exp": (mixer("Qwen4ExpTextGatedDeltaNet"), attention("Qwen4ExpTextModel"), *GATED_DELTA),
     "recurrent_gemma": (function("RecurrentGemmaRglru._rnn_scan", functions.rnn_scan),),
     "xlstm": (function("xLSTMBackend.forward", functions.mlstm),),
-    "zamba": (mixer("ZambaMambaMixer"), *MAMBA),
-    "zamba2": (mixer("Zamba2MambaMixer"), *MAMBA2),
+    "zamba": (mixer("ZambaMambaMixer"), attention("ZambaModel"), *MAMBA),
+    "zamba2": (mixer("Zamba2MambaMixer"), attention("Zamba2Model"), *MAMBA2),
 }

@@ -102,7 +102,7 @@ def _replace(path: str, replacement: Replacement, done: Accelerated) -> None:
         return
     ours = replacement.made_of(original)
     if not _fits(ours, original):
-        done.left[place] = f"it takes {_parameters(original)}, not {_parameters(ours)}"
+        done.left[place] = f"it takes {_parameters(original)}, not {_parameters(ours, follow_wrapped=False)}"
         return
     ours = _beside_kernels(original, ours) if _has_kernels(original) else ours
     setattr(owner, name, ours)

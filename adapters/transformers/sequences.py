@@ -7,6 +7,7 @@ functions that it computes with. `over_sequences` wraps its forward, and notes i
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,19 +91,19 @@ def handing_on(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def attending_apart(original: Callable[..., Any]) -> Callable[..., Any]:
-    """The forward of a model that makes its masks of attention without positions, which tell packed sequences apart."""
+    """The forward of a model whose attention, but for flash attention, does not see where packed sequences begin."""
+    names = list(inspect.signature(original).parameters)[1:]
 
     @functools.wraps(original)
-    def forward(
-        self: Any, input_ids: Tensor | None = None, attention_mask: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        given = input_ids if input_ids is not None else kwargs.get("inputs_embeds")
-        starts = None if given is None or attention_mask is not None else _borders(given, kwargs)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = dict(zip(names, args, strict=False)) | kwargs
+        given = call.get("input_ids") if call.get("input_ids") is not None else call.get("inputs_embeds")
+        starts = None if given is None or call.get("attention_mask") is not None else _borders(given, call)
         if starts is not None and self.config._attn_implementation in ("eager", "sdpa"):
             segment = starts.cumsum(dim=1)
             seen = (segment[:, :, None] == segment[:, None, :]).tril()[:, None]
-            attention_mask = torch.where(seen, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
-        return original(self, input_ids, attention_mask, *args, **kwargs)
+            call["attention_mask"] = torch.where(seen, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
+        return original(self, **call)
 
     return forward
 

@@ -138,7 +138,7 @@ def _parameters(function: Function, follow_wrapped: bool = True) -> list[str]:
 
 def _has_kernels(original: Function) -> bool:
     """Whether transformers has found the original kernels for a function that it dispatches by itself."""
-    closed_over = inspect.getclosurevars(original).nonlocals
+    closed_over = inspect.getclosurevars(original).nonlocals if inspect.isfunction(original) else {}
     return bool(closed_over.get("is_new_implementation", False))
 
 

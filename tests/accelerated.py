@@ -21,6 +21,12 @@ HEADS: dict[str, Any] = {
 }  # fmt: skip
 ZAMBA = {**ATTENTION, "mamba_d_state": 8, "num_hidden_layers": 3, "layers_block_type": ["mamba", "hybrid", "hybrid"]}
 
+KIMI: dict[str, Any] = {
+    **ATTENTION, **EXPERTS, "layer_types": MIXED["layer_types"], "linear_num_heads": 2, "linear_head_dim": 16,
+    "kv_lora_rank": 16, "q_lora_rank": None, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 16,
+    "num_local_experts": 4, "n_group": 1, "topk_group": 1,
+}  # fmt: skip
+
 TYPES: dict[str, dict[str, Any]] = {
     "Mamba": {"state_size": 8},
     "FalconMamba": {"state_size": 8},
@@ -45,11 +51,8 @@ TYPES: dict[str, dict[str, Any]] = {
     "Qwen3_5": DELTA,
     "Qwen3_5Moe": {**DELTA, **EXPERTS},
     "OlmoHybrid": DELTA,
-    "KimiLinear": {
-        **ATTENTION, **EXPERTS, "layer_types": MIXED["layer_types"], "linear_num_heads": 2, "linear_head_dim": 16,
-        "kv_lora_rank": 16, "q_lora_rank": None, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 16,
-        "num_local_experts": 4, "n_group": 1, "topk_group": 1,
-    },
+    "KimiLinear": KIMI,
+    "BailingHybrid": KIMI,
     "xLSTM": {"hidden_size": 128, "embedding_dim": 128, "num_heads": 2, "chunk_size": 16, "num_blocks": 2},
     "RecurrentGemma": {**ATTENTION, "lru_width": 32, "block_types": ["recurrent", "attention"], "head_dim": 16},
 }  # fmt: skip

@@ -41,6 +41,7 @@ class Sequences:
         return {name: x for name, x in (("reset", self.reset), ("lengths", self.lengths)) if x is not None}
 
 
+PACKING = ("seq_idx", "cu_seq_lens_q")  # what says that sequences are packed, in the forward of a mixer
 _noted = threading.local()  # not a ContextVar, which torch.compile(fullgraph=True) does not trace
 
 
@@ -63,9 +64,6 @@ def cached_state(shape: tuple[int, ...]) -> Tensor | None:
 
 def _sequences() -> Sequences | None:
     return getattr(_noted, "sequences", None)
-
-
-PACKING = ("seq_idx", "cu_seq_lens_q")
 
 
 def handing_on(original: Callable[..., Any]) -> Callable[..., Any]:

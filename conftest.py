@@ -72,6 +72,8 @@ COLLECTED = pytest.StashKey[list[str]]()  # the ids of all tests that were found
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "short: without what the conftest.py at the top lists, for a first answer; full (the default): every test"
     parser.addoption("--tier", choices=("short", "full"), default="full", help=text)
+    text = "a skipped test fails the run: where everything that the tests need is installed"
+    parser.addoption("--no-skips", action="store_true", help=text)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -88,6 +90,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {item for item in items if any(rule.holds(item.nodeid) for rule in LEFT_OUT)}
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [] if reporter is None else reporter.stats.get("skipped", [])
+    if skipped and session.config.getoption("no_skips") and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"{len(skipped)} skipped, which --no-skips takes for failures", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(trylast=True)

@@ -41,6 +41,7 @@ MENU = {
         "family",
         "mamba",
         "generation",
+        "transformers",
         "gated",
         "gated_vectors",
         "delta",

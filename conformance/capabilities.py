@@ -61,6 +61,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "fold_of_chunks",
         "either",
         "expm",
+        "selective_scan",
         "erf",
         "sigmoid",
         "softplus",

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from ..harness import Job
-from . import convolutions, kernels, layers, mamba, matrix_states, memory, scans, starting, steps
+from . import (
+    convolutions,
+    frameworks,
+    gated_steps,
+    kernels,
+    layers,
+    mamba,
+    matrix_states,
+    memory,
+    scans,
+    starting,
+    steps,
+)
 
 JOBS: dict[str, Job] = {
     **kernels.JOBS,
@@ -12,6 +24,8 @@ JOBS: dict[str, Job] = {
     **layers.JOBS,
     **mamba.JOBS,
     **matrix_states.JOBS,
+    **gated_steps.JOBS,
+    **frameworks.JOBS,
     **memory.JOBS,
     **steps.JOBS,
     **starting.JOBS,

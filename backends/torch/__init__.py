@@ -26,6 +26,7 @@ from .functions import (
     is_traced,
     not_dense,
     owned,
+    parted,
     readable,
     rms_norm,
     sigmoid,
@@ -37,12 +38,14 @@ from .functions import (
 from .pytrees import register
 from .scans.body import linear_scan
 from .selective.body import selective_scan
+from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
 
 NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
+    "causal_conv1d",
     "channel_decay",
     "chunks",
     "clip",
@@ -57,6 +60,7 @@ FUSED = (
     "gelu",
     "glu",
     "linear_scan",
+    "parted",
     "readable",
     "rms_norm",
     "selective_scan",
@@ -73,6 +77,7 @@ __all__ = [
     "affine",
     "all_finite",
     "bounds",
+    "causal_conv1d",
     "channel_decay",
     "chunks",
     "clip",
@@ -92,6 +97,7 @@ __all__ = [
     "linear_scan",
     "not_dense",
     "owned",
+    "parted",
     "readable",
     "rms_norm",
     "selective_scan",

@@ -143,6 +143,11 @@ def rms_norm(x: Tensor, weight: Tensor | None, *, epsilon: float) -> Any:
     return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, epsilon)
 
 
+def parted(x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Whose backward joins the gradients; that of a slice fills the rest with zeros, for every slice."""
+    return torch.split(x, sizes, dim=-1)
+
+
 def glu(x: Tensor) -> Tensor:
     return torch.nn.functional.glu(x, -1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, matmul, namespace
 from .special import activation
@@ -22,6 +24,12 @@ def glu(x: Array) -> Array:
     return y
 
 
+def parted(x: Array, *sizes: int) -> tuple[Array, ...]:
+    """x (..., sum of the sizes) as one array (..., size) after another."""
+    found: tuple[Array, ...] = _parted(x, sizes)
+    return found
+
+
 @dispatched
 def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
     xp = namespace("affine", x=x)
@@ -33,3 +41,9 @@ def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
 def _glu(x: Array) -> Array:
     half = x.shape[-1] // 2
     return x[..., :half] * activation("sigmoid")(x[..., half:])
+
+
+@dispatched
+def _parted(x: Array, sizes: tuple[int, ...]) -> tuple[Array, ...]:
+    ends = accumulate(sizes)
+    return tuple(x[..., end - size : end] for size, end in zip(sizes, ends, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._arrays.dispatch import is_open
+from .._arrays.dispatch import dispatched, is_open
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
@@ -121,14 +121,24 @@ def short_convolution(
         y = _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
         lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
         return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
-    # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
-    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
-    if n < L:
-        rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
-        y = xp.concat([y, rest], axis=1) if n else rest
+    y = _causal_conv1d(u, weight, bias, before, segment)
     if lengths is None and n <= L:
         return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
     return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
+
+
+@dispatched
+def _causal_conv1d(u: Array, weight: Array, bias: Array | None, before: Array, segment: Array | None) -> Array:
+    """y (batch, L, H) of u and the n inputs before it (batch, n, H), segment (batch, n + L) or None.
+
+    The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
+    """
+    xp, n, L = namespace("causal_conv1d", u=u), before.shape[1], u.shape[1]
+    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
+    if n == 0 or n >= L:
+        return y if n else _weighted(u, segment, weight, bias, xp)
+    rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
+    return xp.concat([y, rest], axis=1)
 
 
 def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, Namespace, compute_dtype, device, namespace
+from ..functions.affine import parted
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import through_segments
@@ -181,7 +182,7 @@ def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: N
 
 def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:
     """Values by the last of them, which is the normalizer."""
-    y, n = y[..., :-1], y[..., -1:]
+    y, n = parted(y, y.shape[-1] - 1, 1)
     if m is not None:
         largest = 700.0 if m.dtype == xp.float64 else 87.0  # of an exponent: what is divided by more vanishes anyway
         n = xp.maximum(xp.abs(n), xp.exp(xp.clip(-m, max=largest))[..., None])

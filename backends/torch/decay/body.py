@@ -54,7 +54,7 @@ def _(
     exclusive: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     n = -(-v.shape[1] // T)
-    states = state.new_empty((*state.shape[:2], n, *state.shape[2:]))
+    states = state.new_empty((n, *state.shape))
     return v.new_empty(v.shape), state.new_empty(state.shape), states
 
 

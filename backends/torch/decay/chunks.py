@@ -12,6 +12,7 @@ after it, and <e^total S, dS>. Nothing is added that is taken away again: its ro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -130,23 +131,38 @@ def piece_of(
     return Piece(q, k, v, g, exclusive, segment)
 
 
+def of_piece(states: Tensor, start: int, chunks: int) -> Tensor:
+    """Those before some chunks, (batch, H, chunks, ...) of memory (all chunks, batch, H, ...): a piece lies together,
+    so that products of matrices take it as it is."""
+    return states[start : start + chunks].view(*states.shape[1:3], chunks, *states.shape[3:])
+
+
+def walked(first: Tensor, through: Tensor, driven: Tensor, states: Tensor, backward: bool = False) -> Tensor:
+    """The state after S <- through S + driven over all chunks, (batch, H, chunks, ...) each, and into `states` the one
+    before every chunk; or from the last chunk to the first."""
+    steps = [(through[:, :, c], driven[:, :, c], states[:, :, c]) for c in range(driven.shape[2])]
+    steps = steps[::-1] if backward else steps
+    steps[0][2].copy_(first)
+    for (gate, drive, state), (_, _, after) in pairwise(steps):
+        torch.addcmul(drive, gate, state, out=after)
+    gate, drive, state = steps[-1]
+    return torch.addcmul(drive, gate, state)
+
+
 def forward(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, first: Tensor, weight: Tensor | None, reset: Tensor | None,
     exclusive: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """y, the last state, and the states before all chunks (batch, H, chunks, K, V)."""
-    batch, L, H, _ = v.shape
-    y, state = v.new_empty(v.shape), first
-    states = first.new_empty((batch, H, -(-L // T), *first.shape[2:]))
+    """y, the last state, and the states before all chunks, as `of_piece` finds them."""
+    L, y, state = v.shape[1], v.new_empty(v.shape), first
+    states = first.new_empty((-(-L // T), *first.shape))
     rows = None if weight is None else weight[:, None, None, :]
     for start, stop in pieces_of(T, L):
         piece = piece_of((q, k, v, g), reset, start, stop, T, exclusive)
         found = piece.scores(rows) @ piece.v
         driven = (piece.k * piece.writing).mT @ piece.v
-        before = states[:, :, start // T : start // T + driven.shape[2]]
-        for c in range(driven.shape[2]):
-            before[:, :, c] = state
-            state = torch.addcmul(driven[:, :, c], piece.through[:, :, c], state)
+        before = of_piece(states, start // T, driven.shape[2])
+        state = walked(state, piece.through, driven, before)
         found += (piece.q * piece.reading) @ before
         y[:, start:stop] = in_time(found, stop - start)
     return y, state, states
@@ -164,7 +180,7 @@ def backward(
     for start, stop in reversed(list(pieces_of(T, L))):
         piece = piece_of((q, k, v, g), reset, start, stop, T, exclusive)
         dout = in_chunks(dy[:, start:stop], T)
-        before = states[:, :, start // T : start // T + dout.shape[2]]
+        before = of_piece(states, start // T, dout.shape[2])
         found, dstate, own = _adjoint(piece, dout, before, dstate, rows)
         dweight += own.sum((0, 2, 3))
         for grad, x in zip(grads, found, strict=True):
@@ -196,14 +212,12 @@ def _adjoint(
 
     driven = (q * piece.reading).mT @ dy
     dafter = torch.empty_like(states)
-    for c in reversed(range(states.shape[2])):
-        dafter[:, :, c] = dlast
-        dlast = torch.addcmul(driven[:, :, c], piece.through[:, :, c], dlast)
+    dlast = walked(dlast, piece.through, driven, dafter, backward=True)
     dv = torch.matmul(scores.mT, dy).add_((k * piece.writing) @ dafter)
     read, written = (dy @ states.mT).mul_(piece.reading), (v @ dafter.mT).mul_(piece.writing)
     dg += _after(q * read, piece.exclusive)
     dg += _before(k * written)
-    dg += (piece.through * states * dafter).sum(-1)[..., None, :]
+    dg += (piece.through[..., 0] * (states * dafter).sum(-1))[..., None, :]
     own = dscores.diagonal(dim1=-2, dim2=-1)[..., None]
     dq += read
     dk += written

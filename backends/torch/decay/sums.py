@@ -15,10 +15,15 @@ from torch import Tensor
 INF = float("inf")
 
 
+def least(x: Tensor) -> float:
+    """What counts as zero: the product of two such numbers is no normal one, with which processors are slow."""
+    return math.sqrt(torch.finfo(x.dtype).tiny)
+
+
 def decays(sums: Tensor) -> Tensor:
-    """e^sums, in place; zero where the product of two might be below normal numbers, which processors are slow with."""
-    low = math.log(torch.finfo(sums.dtype).tiny) / 2
-    return torch.nn.functional.threshold_(sums.clamp_(min=low - 1).exp_(), math.exp(low), 0.0)
+    """e^sums, in place, zero from `least` down."""
+    low = least(sums)
+    return torch.nn.functional.threshold_(sums.clamp_(min=math.log(low) - 1).exp_(), low, 0.0)
 
 
 class ChannelSums:

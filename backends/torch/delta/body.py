@@ -41,7 +41,7 @@ def _forward(signals: Sequence[Tensor | None], first: Tensor, scale: float, T: i
 def _(signals: Sequence[Tensor | None], first: Tensor, scale: float, T: int) -> tuple[Tensor, Tensor, Tensor]:
     q, v = signals[0], signals[2]
     n = chunks.Layout.of(signals, T).chunks
-    states = first.new_empty((first.shape[0] * first.shape[1], n, *first.shape[2:]))
+    states = first.new_empty((n + 1, first.shape[0] * first.shape[1], *first.shape[2:]))
     return v.new_empty((*q.shape[:2], *v.shape[-2:])), first.new_empty(first.shape), states
 
 

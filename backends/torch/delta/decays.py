@@ -1,7 +1,7 @@
 """What readers meet of keys written before them, with one decay a head or one a channel, and the adjoint of that.
 
-Readers (N, chunks, T, 2, K) read before the decay of their step, so that a log decay passes between step i and an
-earlier j where j < t < i; keys are (N, chunks, T, m, K). The adjoint of a log decay is the sum of what passes it, as in
+Readers (chunks, N, T, 2, K) read before the decay of their step, so that a log decay passes between step i and an
+earlier j where j < t < i; keys are (chunks, N, T, m, K). The adjoint of a log decay is the sum of what passes it, as in
 `..decay.dual` and `..decay.chunks`.
 """
 
@@ -16,14 +16,14 @@ Gradients = tuple[Tensor, Tensor, Tensor]
 
 
 class HeadDecays:
-    """Of log decays g (N, chunks, T, 1)."""
+    """Of log decays g (chunks, N, T, 1)."""
 
     def __init__(self, readers: Tensor, keys: Tensor, g: Tensor) -> None:
         self.readers, self.keys = readers, keys
-        between, *others = (decays(x.clone()) for x in head_sums(g[..., 0], exclusive=True))
-        self.between = between[:, :, :, None, :, None]
-        self.since_start, self.to_end = (x[..., None, None] for x in others[:2])
-        self.through = others[2][..., None]
+        between, from_start, to_end, total = head_sums(g[..., 0], exclusive=True)
+        self.between = decays(between)[:, :, :, None, :, None]
+        self.since_start, self.to_end = (decays(x)[..., None, None] for x in (from_start, to_end))
+        self.through = decays(total.clone())[..., None]
         *lead, T, _, K = readers.shape
         self.scores = (readers.flatten(2, 3) @ keys.flatten(2, 3).mT).view(*lead, T, 2, T, -1).mul_(self.between)
 
@@ -43,15 +43,14 @@ class HeadDecays:
 
 
 class ChannelDecays:
-    """Of log decays g (N, chunks, T, K)."""
+    """Of log decays g (chunks, N, T, K)."""
 
     def __init__(self, readers: Tensor, keys: Tensor, g: Tensor) -> None:
         self.readers, self.keys = readers, keys
         *lead, T, _, K = readers.shape
         m = keys.shape[3]
-        self.scores = readers.new_zeros((*lead, T, 2, T, m))
+        self.scores, self.levels = readers.new_zeros((*lead, T, 2, T, m)), []
         flat = self.scores.flatten(4, 5).flatten(2, 3)
-        self.levels = []
         sums = ChannelSums(g, exclusive=True)
         for h, after, before in sums.halves():
             after, before = after[..., None, :], before[..., None, :]

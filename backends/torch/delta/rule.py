@@ -1,11 +1,12 @@
 """What a delta rule makes of its signals, and the adjoint of that.
 
-A step writes keys (m of them) with a value each. The first value is solved for: it is what the step itself finds,
-w = z - R S of the state S before its decay; a second one, of the general form, is given. Then q reads, R and q are the
-two readers, which both meet what was written before their step:
+A step writes with keys (m of them), of each a value. The first value is what the step finds with R in the state S
+before its decay, w = z - R S; that of a second key, in the general form, is given. R and q are the readers, which both
+meet what was written before their step:
 
-    z = beta write v,  R = beta e^g erase k,  keys (k)         z = 0,  R = -a,  keys (b, k), given beta write v
-    z = beta write v,  R = beta a,            keys (k)
+    z = beta write v,   R = beta e^g erase k,   keys (k)
+    z = beta write v,   R = beta a,             keys (k)
+    z = 0,              R = -a,                 keys (b, k), of the second one the value beta write v
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..decay.sums import INF, decays
 
 
 class Given(NamedTuple):
-    """Signals in chunks (N, chunks, T, .) of N heads of all sequences, None where there are none."""
+    """Signals in chunks (chunks, batch, H, T, .), None where there are none."""
 
     q: Tensor
     k: Tensor
@@ -34,20 +35,29 @@ class Given(NamedTuple):
 
 
 class Rule:
-    """Readers (N, chunks, T, 2, K), keys (N, chunks, T, m, K), values (N, chunks, T, V) and log decays of chunks."""
+    """Readers (..., T, 2, K), keys (..., T, m, K) and values (..., T, m, V) with the given one as the last, and decays.
+
+    Memory is in the order of the axes.
+    """
 
     def __init__(self, s: Given, scale: float) -> None:
         self.s, self.scale = s, scale
-        self.g = s.g if s.reset is None else s.g.masked_fill(s.reset, -INF)
+        self.g = s.g.clone(memory_format=torch.contiguous_format)
+        if s.reset is not None:
+            self.g.masked_fill_(s.reset, -INF)
         self.decay = decays(self.g.clone())
         self.key = s.a if s.a is not None else s.k if s.erase is None else s.erase * s.k
         self.gain = self._gain()
-        self.readers = s.q.new_empty((*s.q.shape[:-1], 2, s.q.shape[-1]))
+        keys = [s.k] if s.b is None else [s.b, s.k]
+        lead, K, V, m = s.q.shape[:-1], s.q.shape[-1], s.v.shape[-1], len(keys)
+        self.readers, self.keys, self.values = (s.q.new_empty((*lead, *x)) for x in ((2, K), (m, K), (m, V)))
         torch.mul(self.key, self._gain_and_beta(), out=self.readers[..., 0, :])
         torch.mul(s.q, scale * self.decay, out=self.readers[..., 1, :])
-        self.keys = s.k[..., None, :] if s.b is None else torch.stack([s.b, s.k], dim=-2)
+        for i, key in enumerate(keys):
+            self.keys[..., i, :] = key
         self.written = s.v if s.write is None else s.write * s.v
-        self.values = self.written if s.beta is None else s.beta * self.written
+        values = self.values[..., -1, :]
+        values.copy_(self.written) if s.beta is None else torch.mul(s.beta, self.written, out=values)
 
     def _gain(self) -> Tensor:
         """What R is times its key and beta."""
@@ -60,19 +70,19 @@ class Rule:
         return self.gain if self.s.beta is None or self.s.b is not None else self.s.beta * self.gain
 
     def own(self) -> Tensor:
-        """What q reads of the writes of its own step: (N, chunks, T, m)."""
-        return (self.keys @ self.s.q[..., None]).squeeze(-1).mul_(self.scale)
+        """What q reads of the writes of its own step: (..., T, m)."""
+        return (self.keys * self.s.q[..., None, :]).sum(-1).mul_(self.scale)
 
     def adjoint(
         self, dreaders: Tensor, dkeys: Tensor, dvalues: Tensor, dg: Tensor, down: Tensor
-    ) -> list[Tensor | None]:  # fmt: skip
-        """The gradients of all signals but resets, of those of the parts and of `own`."""
+    ) -> list[Tensor | None]:
+        """The gradients of all signals but resets, of those of the parts, of the given value, and of `own`."""
         s, dR, dq = self.s, dreaders[..., 0, :], dreaders[..., 1, :]
         dbeta = derase = dwrite = da = None
         through = dq * self.readers[..., 1, :]
         through = through if s.a is not None else through.addcmul_(dR, self.readers[..., 0, :])
         dg = dg + (through if dg.shape[-1] == through.shape[-1] else through.sum(-1, keepdim=True))
-        dq = (down[..., None, :] @ self.keys).squeeze(-2).addcmul_(dq, self.decay).mul_(self.scale)
+        dq = (down[..., None] * self.keys).sum(-2).addcmul_(dq, self.decay).mul_(self.scale)
         dkeys = torch.addcmul(dkeys, down[..., None], s.q[..., None, :], value=self.scale)
         dk, db = dkeys[..., -1, :], None if s.b is None else dkeys[..., 0, :]
         dkey = dR * self._gain_and_beta()

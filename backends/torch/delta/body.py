@@ -18,12 +18,25 @@ from . import chunks
 SIGNALS = 9  # q, k, v, log decays, beta, erase, write, a, b
 
 
-def gated_delta(*tensors: Tensor | None, segments: Segments, scale: float, chunk: int) -> Any:
+def gated_delta(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor | None,
+    erase: Tensor | None,
+    write: Tensor | None,
+    a: Tensor | None,
+    b: Tensor | None,
+    state: Tensor,
+    *,
+    segments: Segments,
+    scale: float,
+    chunk: int,
+) -> Any:
     """Fused `ssm_core.gated.delta_run._gated_delta`; chunks are the next power of two."""
-    *signals, state = tensors
-    q, k, v = signals[:3]
-    given = [x for x in tensors if x is not None]
-    alike = all(x.dtype == v.dtype for x in given)
+    signals = (q, k, v, log_decay, beta, erase, write, a, b)
+    alike = all(x.dtype == v.dtype for x in (*signals, state) if x is not None)
     none = 0 in (*v.shape, k.shape[-1])
     if not alike or none or transformed(q) or forward_mode() or torch.compiler.is_exporting():
         return NotImplemented
@@ -39,10 +52,8 @@ def _forward(signals: Sequence[Tensor | None], first: Tensor, scale: float, T: i
 
 @_forward.register_fake
 def _(signals: Sequence[Tensor | None], first: Tensor, scale: float, T: int) -> tuple[Tensor, Tensor, Tensor]:
-    q, v = signals[0], signals[2]
-    n = chunks.Layout.of(signals, T).chunks
-    states = first.new_empty((n + 1, first.shape[0] * first.shape[1], *first.shape[2:]))
-    return v.new_empty((*q.shape[:2], *v.shape[-2:])), first.new_empty(first.shape), states
+    y, states = chunks.Layout.of(signals, T).results(first)
+    return y, first.new_empty(first.shape), states
 
 
 @torch.library.custom_op("ssm_core::gated_delta_backward", mutates_args=())

@@ -50,6 +50,11 @@ class Layout(NamedTuple):
     def chunks(self) -> int:
         return -(-self.L * self.R // self.T)
 
+    def results(self, first: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory for y, and for the states (chunks + 1, batch H, K, V) that a first one leads to."""
+        y = first.new_empty((self.batch, self.L, self.H, first.shape[-1]))
+        return y, first.new_empty((self.chunks + 1, self.batch * self.H, *first.shape[2:]))
+
     def pieces(self) -> list[tuple[slice, slice]]:
         """The steps and the chunks of each."""
         chunks = max(1, SIZE // (self.batch * self.H * self.T * self.width))
@@ -71,7 +76,7 @@ class Layout(NamedTuple):
         missing = -x.shape[1] % self.T
         x = torch.cat([x, x.new_zeros((len(x), missing, *x.shape[2:]))], dim=1) if missing else x
         x = x.unflatten(1, (-1, self.T)).permute(1, 0, 3, 2, 4)
-        return x if x.shape[2] in (1, self.H) else x.repeat_interleave(self.H // x.shape[2], dim=2)
+        return x if name == "reset" or x.shape[2] == self.H else x.repeat_interleave(self.H // x.shape[2], dim=2)
 
     def put(self, name: str, x: Tensor, into: Tensor, steps: slice) -> None:
         """The way back: of a group the sum over its heads."""
@@ -154,13 +159,9 @@ class Piece:
 
 
 def forward(signals: Signals, first: Tensor, scale: float, T: int) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the last state, and the states before and after all chunks (chunks + 1, batch H, K, V).
-
-    Of the signals the last are resets.
-    """
-    layout, q, v = Layout.of(signals, T), signals[0], signals[2]
-    y = v.new_empty((*q.shape[:2], layout.H, v.shape[-1]))
-    states = first.new_empty((layout.chunks + 1, layout.batch * layout.H, *first.shape[2:]))
+    """y, the last state, and the states before and after all chunks. The last of the signals are resets."""
+    layout = Layout.of(signals, T)
+    y, states = layout.results(first)
     states[0] = first.flatten(0, 1)
     for steps, chunks in layout.pieces():
         piece, here = Piece(layout.given(signals, steps), scale), states[chunks.start : chunks.stop + 1]

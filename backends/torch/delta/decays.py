@@ -7,7 +7,6 @@ earlier j where j < t < i; keys are (chunks, N, T, m, K). The adjoint of a log d
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..decay.sums import ChannelSums, across, decays, head_sums, passing, rows_after, rows_before
@@ -24,7 +23,7 @@ class HeadDecays:
         self.between = decays(between)[:, :, :, None, :, None]
         self.since_start, self.to_end = (decays(x)[..., None, None] for x in (from_start, to_end))
         self.through = decays(total.clone())[..., None]
-        *lead, T, _, K = readers.shape
+        *lead, T, _, _ = readers.shape
         self.scores = (readers.flatten(2, 3) @ keys.flatten(2, 3).mT).view(*lead, T, 2, T, -1).mul_(self.between)
 
     def adjoint(self, dscores: Tensor, dread: Tensor, dwritten: Tensor, dthrough: Tensor) -> Gradients:
@@ -47,7 +46,7 @@ class ChannelDecays:
 
     def __init__(self, readers: Tensor, keys: Tensor, g: Tensor) -> None:
         self.readers, self.keys = readers, keys
-        *lead, T, _, K = readers.shape
+        *lead, T, _, _ = readers.shape
         m = keys.shape[3]
         self.scores, self.levels = readers.new_zeros((*lead, T, 2, T, m)), []
         flat = self.scores.flatten(4, 5).flatten(2, 3)

@@ -7,6 +7,7 @@ from array_api_compat import torch as compat
 
 from .convolution import convolve, shortest_convolution
 from .decay.body import channel_decay
+from .delta.body import gated_delta
 from .duality.body import ssd
 from .folds import fold, fold_of_chunks
 from .functions import (
@@ -57,6 +58,7 @@ FUSED = (
     "expm",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "gelu",
     "glu",
     "linear_scan",
@@ -90,6 +92,7 @@ __all__ = [
     "expm",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "gelu",
     "glu",
     "is_symbol",

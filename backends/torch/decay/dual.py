@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from .chunks import in_chunks, of_piece, pieces_of, walked
-
-INF = float("inf")
+from .sums import INF, decays, head_sums, passing
 
 
 class DualPiece:
@@ -46,27 +45,15 @@ class DualPiece:
 
     def _decays(self, g: Tensor, segment: Tensor | None) -> None:
         """Of log decays g (batch, H, chunks, T): between all steps, and of the state before and the one after."""
-        *lead, T = g.shape
-        between = g.new_zeros((*lead, T, T))
-        from_start, to_end, total, h = g.clone(), torch.zeros_like(g), g, 1
-        while h < T:
-            halves = (*lead, T // (2 * h), 2, h)
-            later, end = from_start.view(halves)[..., 1, :], to_end.view(halves)[..., 0, :]
-            blocks = between.view(*lead, T // (2 * h), 2, h, T // (2 * h), 2, h)[..., :, 1, :, :, 0, :]
-            blocks.diagonal(dim1=-4, dim2=-2).copy_((later[..., :, None] + end[..., None, :]).movedim(-3, -1))
-            left, right = total.view(*lead, T // (2 * h), 2).unbind(-1)
-            later += left[..., None]
-            end += right[..., None]
-            total, h = left + right, 2 * h
-        total = total.view(*lead, 1)
+        between, from_start, to_end, total = head_sums(g, exclusive=False)
         if segment is not None:  # (batch, 1, chunks, T)
             between = between.masked_fill_(segment[..., :, None] != segment[..., None, :], -INF)
             from_start = from_start.masked_fill(segment != 0, -INF)
             to_end = to_end.masked_fill(segment != segment[..., -1:], -INF)
             total = total.masked_fill(segment[..., -1:] != 0, -INF)
-        self.decay = between.exp_().tril_()  # zeros above until then: of -inf a CPU takes long to compute e^x
-        self.reading, self.writing = (self.in_groups(x.exp_()) for x in (from_start, to_end))
-        through = self.in_groups(total.exp())[..., 0, :, :]  # (batch, G, chunks, J, 1)
+        self.decay = decays(between)
+        self.reading, self.writing = (self.in_groups(decays(x)) for x in (from_start, to_end))
+        through = self.in_groups(decays(total.clone()))[..., 0, :, :]  # (batch, G, chunks, J, 1)
         self.through = through.expand(*through.shape[:-1], self.sizes[1]).flatten(-2)[..., None]
 
     def matrix(self) -> Tensor:
@@ -143,7 +130,7 @@ def _adjoint(piece: DualPiece, dy: Tensor, states: Tensor, dlast: Tensor) -> tup
     dheads, dgroups = piece.by_heads(dy), piece.by_groups(dy)
     A = piece.matrix()
     dA = dheads @ piece.heads.mT
-    passing = _across(dA * A)
+    across = passing(dA * A, strictly=False)
     dscores = (dA.mul_(piece.decay)).unflatten(1, (G, H // G)).sum(2)
     dx = A.mT @ dheads
 
@@ -160,14 +147,7 @@ def _adjoint(piece: DualPiece, dy: Tensor, states: Tensor, dlast: Tensor) -> tup
     kept = kept.unflatten(-1, (H // G, -1)).sum(-1)  # (batch, G, chunks, J)
     ones = read.new_ones((piece.T, piece.T))
     carried = ones.triu() @ read + ones.tril(-1) @ wrote + kept[..., None, :]  # (batch, G, chunks, T, J)
-    dg = passing.permute(0, 2, 3, 1) + carried.permute(0, 2, 3, 1, 4).flatten(3, 4)
+    dg = across.permute(0, 2, 3, 1) + carried.permute(0, 2, 3, 1, 4).flatten(3, 4)
     piece.features(dwritten).mul_(piece.writing)
     dx_time = piece.in_time(dx, dwritten, t)
     return (dx_time, dg.flatten(1, 2)[:, :t], in_time(dk, t), in_time(dq, t)), dlast
-
-
-def _across(W: Tensor) -> Tensor:
-    """The sum over i >= t > j of W (..., T, T) at every t."""
-    T = W.shape[-1]
-    before = W @ W.new_ones((T, T)).triu(1)
-    return before.tril_().sum(-2)

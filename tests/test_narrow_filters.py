@@ -159,6 +159,16 @@ def test_state_spaces_of_other_packages():
     assert error(scan(system, U, mode="conv")[0], scipy.signal.lfilter(b, a, U)) < 1e-5
 
 
+def test_dense_forms_beyond_double_precision_are_refused():
+    dense = to_dense(Rational(*scipy.signal.butter(9, 0.01)))
+    for call in (lambda: kernel(dense, 1000), lambda: scan(dense, U), lambda: scan_summary(dense, U)):
+        with pytest.raises(
+            ssm_core.DomainError, match=r"ill-conditioned: they magnify roundings \d\..e\+1[345]"
+        ) as info:
+            call()
+        assert "unstable" not in str(info.value)
+
+
 @pytest.mark.parametrize("unit", [1.0, 1e9])
 def test_growth_does_not_depend_on_units(unit: float):
     legs, scale = ssm_core.discretize(ssm_core.hippo("legs", 16), 0.01), unit ** np.linspace(0, 1, 16)

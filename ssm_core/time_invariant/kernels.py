@@ -22,7 +22,7 @@ from .cauchy import cauchy_kernel
 from .conditioning import check_magnification
 from .krylov import DensePropagator
 from .rational import impulse_response
-from .transient import kernel_by_steps, powers_grow
+from .transient import check_steps, kernel_by_steps, powers_grow
 from .vandermonde import DiagonalPropagator
 
 
@@ -83,6 +83,7 @@ def kernel(
         discrete, logarithms = _sampled(system, dt, method, alpha, xp)
         wide = _dense_for(discrete, xp)
         if isinstance(wide, Dense) and not isinstance(wide, CompanionForm) and powers_grow(wide.A, length, xp):
+            check_steps("kernel", wide, length, check_values)
             K = kernel_by_steps(wide, length, xp)
         else:
             K = _ALGORITHMS[algorithm](discrete, logarithms, length, xp)

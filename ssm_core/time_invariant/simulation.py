@@ -205,7 +205,7 @@ def simulated(
     Watched: a matrix whose powers grow takes none of them, which costs squarings to find out.
     """
     run, mode = prepared(operation, system, u, xp, **options)
-    y, state = run_in_double(run) if watched and takes_no_powers(run) else _executed(run, mode)
+    y, state = run_in_double(run) if watched and takes_no_powers(operation, run) else _executed(run, mode)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 

@@ -50,7 +50,7 @@ def scan_summary(
     signals, _, broken = finite_signals(call, u, None, step_scale, check_values, "scan_summary")
     options = {"segments": call.segments, "step_scale": signals["step_scale"], "mode": "scan", **call.sampling}
     run, _ = prepared("scan_summary", call.system, signals["u"], call.xp, **options)
-    by_steps = takes_no_powers(run)
+    by_steps = takes_no_powers("scan_summary", run)
     state = broken.marked_state(_last(run, by_steps), run.xp)
     if isinstance(run.system, Diagonal):
         return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), state)

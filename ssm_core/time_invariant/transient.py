@@ -14,10 +14,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
-from .._arrays.library import Array, Namespace, device, is_complex, matmul, moved, readable
+import array_api_compat.numpy as compat
+import numpy as np
+
+from .._arrays.dispatch import is_traced
+from .._arrays.library import Array, Namespace, device, is_complex, matmul, moved, readable, to_numpy
 from ..recurrences.fold import fold
 from ..systems import records
+from .conditioning import LONGEST, check_digits
 from .krylov import DensePropagator
 from .modes.scan import run_steps
 from .rational import in_double
@@ -54,10 +60,15 @@ def _norm(A: Array, xp: Namespace) -> float:
     return float(xp.max(after / xp.where(before == 0, xp.ones_like(before), before)))
 
 
-def takes_no_powers(run: Run) -> bool:
-    """Whether a run is one of steps, for the growth of its powers; rational systems have a way of their own."""
-    dense = type(run.system) is records.Dense
-    return dense and powers_grow(run.system.A, run.length, run.xp)
+def takes_no_powers(operation: str, run: Run) -> bool:
+    """Whether a run is one of steps, for the growth of its powers; rational systems have a way of their own.
+
+    Raises where steps lose the digits too, and values of the host say so.
+    """
+    if type(run.system) is not records.Dense or not powers_grow(run.system.A, run.length, run.xp):
+        return False
+    check_steps(operation, run.system, run.length, False)
+    return True
 
 
 def run_in_double(run: Run) -> tuple[Array, Array | None]:
@@ -72,7 +83,7 @@ def run_in_double(run: Run) -> tuple[Array, Array | None]:
 
 def kernel_by_steps(system: records.Dense, length: int, xp: Namespace) -> Array:
     """C A^l B, l = 0..length-1, from x_l = A x_{l-1} in double precision: (...[, M][, P], length)."""
-    dtype = xp.result_type(system.A.dtype, system.B.dtype, system.C.dtype)
+    dtype = xp.result_type(*(x.dtype for x in records.present_arrays(replace(system, D=None)).values()))
     wide = DensePropagator(records.map_arrays(lambda x: in_double(x, xp), replace(system, D=None)), None, xp)
     C = xp.matrix_transpose(wide.C)
     first = wide.B + xp.zeros_like(wide.A[..., :1])
@@ -82,3 +93,27 @@ def kernel_by_steps(system: records.Dense, length: int, xp: Namespace) -> Array:
 
     K, _ = fold(body, first, (xp.arange(length, device=device(wide.A)),), chunk=1, recompute=False)
     return xp.astype(wide.with_axes_of(moved(K, 0, -1, xp)), dtype, copy=False)
+
+
+def check_steps(operation: str, system: Any, length: int, always: bool) -> None:
+    """Raise where rounding A in double precision leaves the taps fewer than three digits, if values may be read.
+
+    With A + t E, E as large as A entry by entry and of random signs: max |dK/dt| / max |K| at t = 0, whose states
+    (x, dx/dt) go by [A 0; E A].
+    """
+    arrays = system.A, system.B, system.C
+    if not (all(isinstance(x, np.ndarray) for x in arrays) or (always and not any(map(is_traced, arrays)))):
+        return
+    plain: Any = records.map_arrays(to_numpy, replace(system, D=None))
+    A, zero, axis = plain.A, np.zeros_like(plain.A), records.batch_rank(plain)
+    E = A * np.random.default_rng(0).choice((-1.0, 1.0), A.shape)
+    turned = replace(
+        plain,
+        A=np.concatenate([np.concatenate([A, zero], -1), np.concatenate([E, A], -1)], -2),
+        B=np.concatenate([plain.B, np.zeros_like(plain.B)], axis),
+        C=np.concatenate([np.zeros_like(plain.C), plain.C], -1),
+    )
+    with np.errstate(all="ignore"):
+        K, slope = (np.max(np.abs(kernel_by_steps(x, min(length, LONGEST), compat))) for x in (plain, turned))
+    check_digits(operation, float(slope / K) if 0 < K < np.inf and np.isfinite(slope) else 0.0,
+                 np.finfo(np.float64).eps / 2, "Keep the system in sections of two states, or diagonal.")  # fmt: skip

@@ -97,7 +97,7 @@ class DensePropagator:
         batch = tuple(range(K.ndim - 4))
         K = xp.permute_dims(K, (*batch, K.ndim - 3, K.ndim - 1, K.ndim - 4, K.ndim - 2))
         K = xp.reshape(K, (*K.shape[:-2], A * T))[..., :length]
-        return self._with_axes_of(K)
+        return self.with_axes_of(K)
 
     def _unknown_kernel(self, length: int) -> Array:
         """The same for a length that a trace does not know."""
@@ -106,9 +106,9 @@ class DensePropagator:
         columns = krylov(self.A, self.B, STEPS, xp)  # (..., N, T, P)
         rows, columns = moved(rows, -1, -3, xp), moved(columns, -1, -3, xp)
         K = matmul(xp.matrix_transpose(rows)[..., :, None, :, :], columns[..., None, :, :, :], xp)  # (..., M, P, A, T)
-        return self._with_axes_of(unchunked(K, length, -2, xp))
+        return self.with_axes_of(unchunked(K, length, -2, xp))
 
-    def _with_axes_of(self, K: Array) -> Array:
+    def with_axes_of(self, K: Array) -> Array:
         """K (..., M, P, L) with the axes that the system has."""
         K = K if self.several_inputs else K[..., 0, :]
         return K if self.several_outputs else K[..., 0, :, :] if self.several_inputs else K[..., 0, :]

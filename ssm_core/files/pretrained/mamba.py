@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..._arrays.errors import OptionError
@@ -51,7 +50,7 @@ def definition(c: Config, tied: bool) -> MambaLM:
     if rank != "auto" and not is_size(rank):
         raise OptionError(f"time_step_rank = {rank!r} must be 'auto' or a whole number of at least 1.")
     hidden = c["hidden_size"]
-    options = layer_options(c) | {"dt_rank": None if rank in ("auto", math.ceil(hidden / 16)) else rank}
+    options = layer_options(c) | {"dt_rank": None if rank == "auto" else rank}
     inner = c.get("intermediate_size", options["expand"] * hidden)
     options["expand"], rest = divmod(inner, hidden)  # published files contradict themselves: this is what they mean
     if rest:
@@ -101,10 +100,13 @@ def config(model: LanguageModel) -> Config:
     if block.discretization != "mamba":
         raise OptionError(f"the format knows no discretization {block.discretization!r}.")
     if block.norm_weights:
-        raise OptionError("the format knows no norm_weights.")
+        raise OptionError(
+            "the format knows no norm_weights = True, weights of the norms of the step, B and C. "
+            "Keep the model in one file: adapters.torch.save(model, path), or ssm_core.save."
+        )
     return {
         "architectures": ["MambaForCausalLM"],
-        "time_step_rank": block.rank,
+        "time_step_rank": "auto" if block.dt_rank is None else block.dt_rank,
         "intermediate_size": block.inner,
     } | layer_entries(model)
 

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from .blocks import Block, ChannelMix, Norm
+from .hgrn2_lm import HGRN2LM
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .model import Model
+from .rwkv import RWKV4LM, RWKV7LM
 from .sequence_model import SequenceModel
 
-__all__ = ["Block", "ChannelMix", "LanguageModel", "Mamba2LM", "Mamba3LM", "MambaLM", "Model", "Norm", "SequenceModel"]
+__all__ = [
+    "Block",
+    "ChannelMix",
+    "HGRN2LM",
+    "LanguageModel",
+    "Mamba2LM",
+    "Mamba3LM",
+    "MambaLM",
+    "Model",
+    "Norm",
+    "RWKV4LM",
+    "RWKV7LM",
+    "SequenceModel",
+]

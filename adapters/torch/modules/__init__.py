@@ -8,6 +8,7 @@ from .gdn2 import GDN2
 from .gla import GLA
 from .hgrn import HGRN
 from .hgrn2 import HGRN2
+from .hgrn2_lm import HGRN2LM
 from .kda import KDA
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .lightning import Lightning
@@ -22,6 +23,7 @@ from .mlstm import MLSTM
 from .retnet import RetNet
 from .rg_lru import RGLRU
 from .rtf import RTF
+from .rwkv import RWKV4LM, RWKV7LM
 from .rwkv4 import RWKV4
 from .rwkv5 import RWKV5
 from .rwkv6 import RWKV6
@@ -39,6 +41,7 @@ __all__ = [
     "GLA",
     "HGRN",
     "HGRN2",
+    "HGRN2LM",
     "KDA",
     "LMU",
     "LRU",
@@ -46,9 +49,11 @@ __all__ = [
     "RGLRU",
     "RTF",
     "RWKV4",
+    "RWKV4LM",
     "RWKV5",
     "RWKV6",
     "RWKV7",
+    "RWKV7LM",
     "S4",
     "S4D",
     "S5",

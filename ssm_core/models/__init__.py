@@ -8,6 +8,7 @@ from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .model import Model
 from .rwkv import RWKV4LM, RWKV7LM
 from .sequence_model import SequenceModel
+from .xlstm import XLSTMLM
 
 __all__ = [
     "Block",
@@ -22,4 +23,5 @@ __all__ = [
     "RWKV4LM",
     "RWKV7LM",
     "SequenceModel",
+    "XLSTMLM",
 ]

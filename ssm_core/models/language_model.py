@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -97,13 +98,11 @@ class LanguageModel(Model):
         """The norm behind the blocks."""
         return Norm("rms", self.d_model, self.epsilon)
 
-    @property
-    def embedding_scale(self) -> float:
+    def embedding_factor(self) -> float:
         """What rows of the embedding are multiplied by."""
         return 1.0
 
-    @property
-    def logit_cap(self) -> float | None:
+    def bound(self) -> float | None:
         """What logits stay below, cap tanh(logits / cap), if anything."""
         return None
 
@@ -131,7 +130,7 @@ class LanguageModel(Model):
         self, embed: Function, first_norm: Function | None, norm: Function, head: Function
     ) -> tuple[Function, Function]:
         """`ends` of their parts, whichever framework they are of."""
-        scale, cap = self.embedding_scale, self.logit_cap
+        scale, cap = self.embedding_factor(), self.bound()
 
         def enter(ids: Array) -> Array:
             x = embed(ids)
@@ -312,6 +311,12 @@ class LanguageModel(Model):
             raise DomainError(
                 f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {found[0]}, largest: {found[1]})."
             )
+
+
+def check_cap(operation: str, cap: Any) -> None:
+    """Raise unless it is None or a positive number."""
+    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 < cap < math.inf):
+        raise OptionError(f"{operation}: logit_cap = {cap!r} must be a positive number, or None.")
 
 
 @registered

@@ -34,6 +34,7 @@ from .s4d import S4D
 from .s5 import S5
 from .sequence_model import SequenceModel
 from .ssm import SSM
+from .xlstm import XLSTMLM
 
 __all__ = [
     "DSS",
@@ -58,6 +59,7 @@ __all__ = [
     "S4D",
     "S5",
     "SSM",
+    "XLSTMLM",
     "DeltaNet",
     "GatedDeltaNet",
     "GatedDeltaProduct",

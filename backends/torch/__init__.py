@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from array_api_compat import torch as compat
 
+from .attention import attention
 from .convolution import convolve, shortest_convolution
 from .decay.body import channel_decay
 from .duality.body import ssd
@@ -43,6 +44,7 @@ NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
+    "attention",
     "channel_decay",
     "chunks",
     "clip",
@@ -72,6 +74,7 @@ __all__ = [
     "NAMESPACE",
     "affine",
     "all_finite",
+    "attention",
     "bounds",
     "channel_decay",
     "chunks",

@@ -6,22 +6,24 @@ from .blocks import Block, ChannelMix, Norm
 from .hgrn2_lm import HGRN2LM
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .model import Model
+from .recurrent_gemma import RecurrentGemmaLM
 from .rwkv import RWKV4LM, RWKV7LM
 from .sequence_model import SequenceModel
 from .xlstm import XLSTMLM
 
 __all__ = [
+    "HGRN2LM",
+    "RWKV4LM",
+    "RWKV7LM",
+    "XLSTMLM",
     "Block",
     "ChannelMix",
-    "HGRN2LM",
     "LanguageModel",
     "Mamba2LM",
     "Mamba3LM",
     "MambaLM",
     "Model",
     "Norm",
-    "RWKV4LM",
-    "RWKV7LM",
+    "RecurrentGemmaLM",
     "SequenceModel",
-    "XLSTMLM",
 ]

@@ -5,8 +5,8 @@
 
 or with the norms behind the residuals, x = norm(x + dropout(mixer(x))).
 
-x (B, L, H), or (B, H) at one step. What stands behind the H features, as the values of RWKV-7's first layer, goes by the
-norms to the mixer and on to the next block.
+x (B, L, H), or (B, H) at one step. What stands behind the H features, as the values of RWKV-7's first layer, goes by
+the norms to the mixer and on to the next block.
 """
 
 from __future__ import annotations

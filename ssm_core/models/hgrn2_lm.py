@@ -43,7 +43,9 @@ class HGRN2LM(LanguageModel):
         flag(self.name, lower_bounds=self.lower_bounds)
         super().__post_init__()
         if self.lower_bounds and "lower_bound" in self.layer_options:
-            raise OptionError(f"{self.name}: lower_bound is what the blocks share. Leave it out, or set lower_bounds=False.")
+            raise OptionError(
+                f"{self.name}: lower_bound is what the blocks share. Leave it out, or set lower_bounds=False."
+            )
 
     def repeated(self) -> Block:
         block = super().repeated()

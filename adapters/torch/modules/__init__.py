@@ -15,11 +15,13 @@ from .lightning import Lightning
 from .linear_attention import LinearAttention
 from .linoss import LinOSS
 from .lmu import LMU
+from .local_attention import LocalAttention
 from .lru import LRU
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .mamba3 import Mamba3
 from .mlstm import MLSTM
+from .recurrent_gemma import RecurrentGemmaLM
 from .retnet import RetNet
 from .rg_lru import RGLRU
 from .rtf import RTF
@@ -67,6 +69,7 @@ __all__ = [
     "Lightning",
     "LinOSS",
     "LinearAttention",
+    "LocalAttention",
     "Mamba",
     "Mamba2",
     "Mamba2LM",
@@ -74,6 +77,7 @@ __all__ = [
     "Mamba3LM",
     "MambaLM",
     "RWKVChannelMix",
+    "RecurrentGemmaLM",
     "RetNet",
     "SequenceModel",
 ]

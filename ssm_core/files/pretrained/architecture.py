@@ -66,7 +66,9 @@ class Architecture:
             read = {*_SIZES, *_FLAGS, *self.sizes, *self.numbers, *self.flags, *self.entries, *self.fixed}
             unknown = sorted(config.keys() - read - {*self.passed} - PASSED)
             if unknown:
-                raise OptionError(f"entries without meaning here: {', '.join(unknown)}. Known: {', '.join(sorted(read))}.")
+                raise OptionError(
+                    f"entries without meaning here: {', '.join(unknown)}. Known: {', '.join(sorted(read))}."
+                )
         for name, known in self.fixed.items():
             if name in config and not any(config[name] is x or config[name] == x for x in known):
                 raise OptionError(f"{name} = {config[name]!r} must be {' or '.join(map(repr, known))}.")
@@ -85,16 +87,22 @@ _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")  # of all architectu
 _FLAGS = ("tie_word_embeddings",)
 # Entries that transformers writes for every model, none of which changes what is computed of tokens.
 PASSED = frozenset(
-    """ssm_core model_type architectures transformers_version torch_dtype dtype _name_or_path name_or_path auto_map
-    _attn_implementation_autoset _commit_hash use_cache initializer_range max_position_embeddings bos_token_id
-    eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id mask_token_id decoder_start_token_id return_dict
-    use_return_dict output_hidden_states output_attentions output_scores return_dict_in_generate problem_type id2label
-    label2id num_labels task_specific_params finetuning_task tokenizer_class prefix is_decoder is_encoder_decoder
-    add_cross_attention cross_attention_hidden_size tie_encoder_decoder pruned_heads chunk_size_feed_forward torchscript
-    use_bfloat16 tf_legacy_loss max_length min_length do_sample early_stopping num_beams num_beam_groups
-    diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
-    encoder_no_repeat_ngram_size bad_words_ids num_return_sequences forced_bos_token_id forced_eos_token_id
-    remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens""".split()
+    {
+        *("ssm_core", "model_type", "architectures", "transformers_version", "torch_dtype", "dtype"),
+        *("auto_map", "_name_or_path", "name_or_path", "_attn_implementation_autoset", "_commit_hash"),
+        *("use_cache", "use_return_dict", "initializer_range", "max_position_embeddings", "bos_token_id"),
+        *("eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id", "mask_token_id"),
+        *("decoder_start_token_id", "tokenizer_class", "prefix", "return_dict", "output_hidden_states"),
+        *("output_attentions", "output_scores", "return_dict_in_generate", "problem_type", "id2label"),
+        *("label2id", "num_labels", "task_specific_params", "finetuning_task", "is_decoder"),
+        *("is_encoder_decoder", "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder"),
+        *("pruned_heads", "chunk_size_feed_forward", "torchscript", "use_bfloat16", "tf_legacy_loss"),
+        *("max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups"),
+        *("diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty"),
+        *("length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
+        *("num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
+        *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens"),
+    }
 )
 
 _ARCHITECTURES: dict[str, Architecture] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..._arrays.errors import OptionError
-from ...models import LanguageModel, RWKV4LM
+from ...models import RWKV4LM, LanguageModel
 from .architecture import Architecture, Config, registered
 
 _PARTS = {"mixer": "attention", "norm": "ln1", "channel_mix": "feed_forward", "channel_norm": "ln2"}

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ..._arrays.errors import OptionError
-from ...models import LanguageModel, RWKV7LM
+from ...models import RWKV7LM, LanguageModel
 from . import fla
 from .architecture import Architecture, Config, registered
 

@@ -54,10 +54,10 @@ def prepared(c: Config, tensors: dict[str, Stored]) -> tuple[Config, dict[str, S
         if fused is None:
             found[name] = x
             continue
-        first, sizes = 0, _sizes(c, fused, x.shape[0])
-        for part, size in zip(_FUSED[fused], sizes, strict=True):
-            found[f"{whole.removesuffix(fused)}{fused.partition('.')[0]}.{part}.{leaf}"] = x.rows(first, size)
-            first += size
+        row, place = 0, f"{whole.removesuffix(fused)}{fused.partition('.')[0]}"
+        for part, size in zip(_FUSED[fused], _sizes(c, fused, x.shape[0]), strict=True):
+            found[f"{place}.{part}.{leaf}"] = x.rows(row, size)
+            row += size
     return c | {"weight_mode": "single"}, found
 
 
@@ -154,7 +154,14 @@ XLSTM = registered(
         entries=("embedding_dim", "num_blocks", "qk_dim_factor", "v_dim_factor", "ffn_proj_factor"),
         fixed={"add_out_norm": (True,), "weight_mode": ("single",)},
         passed=(
-            *("mode", "chunkwise_kernel", "sequence_kernel", "step_kernel", "return_last_states", "force_bos_token_insert"),
+            *(
+                "mode",
+                "chunkwise_kernel",
+                "sequence_kernel",
+                "step_kernel",
+                "return_last_states",
+                "force_bos_token_insert",
+            ),
             *("autocast_kernel_dtype", "inference_state_dtype", "norm_reduction_force_float32"),
             "max_inference_chunksize",
         ),

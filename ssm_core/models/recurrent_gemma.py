@@ -66,6 +66,7 @@ class RecurrentGemmaLM(LanguageModel):
         if self.activation not in ("gelu_tanh", "gelu", "silu"):
             raise unknown(self.name, "activation", self.activation, ("gelu_tanh", "gelu", "silu"))
         super().__post_init__()
+        self._of_attention().check(self.name)
 
     def repeated(self) -> Block:
         mix = {"activation": self.activation, "bias": True}

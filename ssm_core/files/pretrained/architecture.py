@@ -29,6 +29,7 @@ class Architecture:
     their_name    our name of a parameter -> that of the tensor
     their_shape   (name of the tensor, our shape) -> its shape there, of as many numbers in the same order
     sizes         entries that are whole numbers of at least 1, where they are given
+    optional      entries of this kind that may be null
     numbers       entries that are positive numbers
     flags         entries that are true or false
     unsaid        options of the blocks that the format has no entry for; an entry of our own holds them
@@ -47,6 +48,7 @@ class Architecture:
     their_name: Callable[[str], str]
     their_shape: Callable[[str, tuple[int, ...]], tuple[int, ...]] = lambda name, shape: shape
     sizes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ class Architecture:
     def check(self, config: Config) -> None:
         """Raise for entries that are of the wrong type, unknown, or that no model can have."""
         if self.entries is not None:
-            read = {*_SIZES, *_FLAGS, *self.sizes, *self.numbers, *self.flags, *self.entries, *self.fixed}
+            read = {*_SIZES, *_FLAGS, *self.sizes, *self.optional, *self.numbers, *self.flags, *self.entries, *self.fixed}
             unknown = sorted(config.keys() - read - {*self.passed} - PASSED)
             if unknown:
                 raise OptionError(
@@ -72,7 +74,9 @@ class Architecture:
         for name, known in self.fixed.items():
             if name in config and not any(config[name] is x or config[name] == x for x in known):
                 raise OptionError(f"{name} = {config[name]!r} must be {' or '.join(map(repr, known))}.")
-        for name in (*_SIZES, *self.sizes):
+        for name in (*_SIZES, *self.sizes, *self.optional):
+            if config.get(name) is None and name in self.optional:
+                continue
             if name in config and not is_size(config[name]):
                 raise OptionError(f"{name} = {config[name]!r} must be a whole number of at least 1.")
         for name in self.numbers:

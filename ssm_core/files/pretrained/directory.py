@@ -83,7 +83,7 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
         config = _config_of(definition) | architecture.config(definition) | {"model_type": architecture.model_type}
     except SSMError as error:
         raise OptionError(f"save_pretrained: {error}") from error
-    unsaid = _unsaid(architecture, definition)
+    unsaid = _unsaid(architecture, definition, config)
     config |= {OURS: unsaid} if unsaid else {}
     config |= {name: x for name, x in definition.origin.get(CONFIG, {}).items() if name not in config}
     check_parameters("save_pretrained", definition, params)
@@ -125,6 +125,7 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
             f"{', '.join(map(repr, known))}, and those of state-spaces, which have d_model and n_layer."
         )
     architecture = known[kind]
+    _of_config(folder, lambda: architecture.check(config))
     config, given = _of_config(folder, lambda: architecture.prepared(config, given))
     for old, new in architecture.other_names.items():
         if old in given and new not in given:
@@ -177,7 +178,6 @@ def _of_config(folder: Path, made: Callable[[], Made]) -> Made:
 
 def _definition(architecture: Architecture, config: Config, given: dict[str, Stored]) -> LanguageModel:
     """The model that config.json describes."""
-    architecture.check(config)
     definition = architecture.definition(config, _is_tied(architecture, config, given))
     ours = config.get(OURS, {})
     if not isinstance(ours, dict) or not ours.keys() <= set(architecture.unsaid):
@@ -185,11 +185,11 @@ def _definition(architecture: Architecture, config: Config, given: dict[str, Sto
     return replace(definition, layer_options={**definition.layer_options, **ours}) if ours else definition
 
 
-def _unsaid(architecture: Architecture, model: LanguageModel) -> Config:
-    """Options of the blocks that the format has no entry for, where they are not the first choice."""
-    block: Any = model.block()
+def _unsaid(architecture: Architecture, model: LanguageModel, config: Config) -> Config:
+    """Options of the blocks that the format has no entry for, where its entries alone would make others."""
+    block, read = model.block(), architecture.definition(config, model.tied).block()
     found = {name: getattr(block, name) for name in architecture.unsaid}
-    return {name: x for name, x in found.items() if x != getattr(type(block), name)}
+    return {name: x for name, x in found.items() if x != getattr(read, name)}
 
 
 def _origin(folder: Path, architecture: Architecture, config: Config, model: LanguageModel) -> Mapping[str, Config]:

@@ -95,6 +95,7 @@ def architecture(
     fixed: Mapping[str, tuple[Any, ...]] | None = None,
     unsaid: tuple[str, ...] = ("chunk",),
     sizes: tuple[str, ...] = ("num_heads",),
+    optional: tuple[str, ...] = (),
     entries: tuple[str, ...] = (),
     epsilon: bool = True,
     always: Mapping[str, Any] | None = None,
@@ -153,7 +154,8 @@ def architecture(
         sizes=sizes,
         numbers=("norm_eps",),
         unsaid=unsaid,
-        entries=(*options, "intermediate_size", "hidden_ratio", *entries),
+        optional=("intermediate_size", *optional),
+        entries=(*options, "hidden_ratio", *entries),
         fixed=FIXED | {"hidden_act": SWISH} | dict(fixed or {}),
         passed=PASSED,
     )

@@ -29,5 +29,6 @@ GATED_DELTANET = registered(
         fixed={"use_short_conv": (True,)},
         unsaid=UNSAID,
         sizes=SIZES,
+        optional=("num_v_heads",),
     )
 )

@@ -23,6 +23,7 @@ KDA = registered(
         fixed={"use_short_conv": (True,)},
         unsaid=UNSAID,
         sizes=SIZES,
+        optional=("num_v_heads",),
         always={"gate_bias": True},
     )
 )

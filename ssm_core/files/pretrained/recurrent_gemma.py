@@ -62,7 +62,7 @@ def definition(c: Config, tied: bool) -> RecurrentGemmaLM:
     if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise OptionError(f"hidden_activation = {activation!r} must be one of {', '.join(map(repr, _ACTIVATIONS))}.")
     heads, hidden, width = c.get("num_attention_heads", 10), c["hidden_size"], c["intermediate_size"]
-    if c.get("head_dim", hidden // heads) != hidden // heads:
+    if c.get("head_dim") not in (None, hidden // heads):
         raise OptionError(
             f"head_dim = {c['head_dim']!r} must be hidden_size / num_attention_heads = {hidden // heads}."
         )
@@ -146,8 +146,9 @@ RECURRENT_GEMMA = registered(
         numbers=("rms_norm_eps", "logits_soft_cap"),
         flags=("attention_bias",),
         unsaid=("a_min", "a_max"),
+        optional=("lru_width", "num_key_value_heads", "head_dim"),
         entries=(
-            *("lru_width", "num_key_value_heads", "head_dim", "hidden_activation", "block_types"),
+            *("hidden_activation", "block_types"),
             *("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"),
         ),
         passed=(

@@ -77,8 +77,9 @@ RWKV4 = registered(
         their_name=their_name,
         their_shape=their_shape,
         numbers=("layer_norm_epsilon",),
+        optional=("attention_hidden_size", "intermediate_size"),
         unsaid=("chunk",),
-        entries=("attention_hidden_size", "intermediate_size", "rescale_every"),
+        entries=("rescale_every",),
         passed=("context_length",),
     )
 )

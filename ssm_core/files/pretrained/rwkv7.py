@@ -100,10 +100,9 @@ RWKV7 = registered(
         numbers=("norm_eps",),
         flags=("norm_first", "norm_bias"),
         unsaid=("chunk", "epsilon"),
-        entries=(
-            *("head_dim", "num_heads", "value_dim", "intermediate_size", "hidden_ratio"),
-            *(f"{name}_low_rank_dim" for name in _RANKS),
-        ),
+        sizes=tuple(f"{name}_low_rank_dim" for name in _RANKS),
+        optional=("head_dim", "num_heads", "intermediate_size"),
+        entries=("value_dim", "hidden_ratio"),
         fixed={"attn": (None,), "hidden_act": ("sqrelu",)},
         passed=fla.PASSED,
     )

@@ -149,10 +149,14 @@ XLSTM = registered(
         their_name=their_name,
         prepared=prepared,
         sizes=("num_heads", "chunk_size", "ffn_round_up_to_multiple_of"),
-        numbers=("norm_eps", "eps", "gate_soft_cap", "output_logit_soft_cap"),
+        optional=("embedding_dim", "num_blocks"),
+        numbers=(
+            *("norm_eps", "eps", "gate_soft_cap", "output_logit_soft_cap"),
+            *("qk_dim_factor", "v_dim_factor", "ffn_proj_factor"),
+        ),
         flags=("use_bias",),
-        entries=("embedding_dim", "num_blocks", "qk_dim_factor", "v_dim_factor", "ffn_proj_factor"),
-        fixed={"add_out_norm": (True,), "weight_mode": ("single",)},
+        entries=(),
+        fixed={"add_out_norm": (True,), "weight_mode": ("single", "fused")},
         passed=(
             *(
                 "mode",

@@ -156,7 +156,8 @@ def packaging(session: nox.Session) -> None:
 def transformers(session: nox.Session) -> None:
     """Models of Hugging Face's transformers, loaded and saved both ways. Skipped tests fail: nothing has run then."""
     install(session, "-e", ".[torch,test]", "transformers")
-    session.run("pytest", "tests/test_transformers.py", *session.posargs)
+    tests = sorted(str(path) for path in Path("tests").glob("test_transformers*.py"))
+    session.run("pytest", *tests, *session.posargs)
 
 
 @nox.session

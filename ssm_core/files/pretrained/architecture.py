@@ -23,6 +23,7 @@ class Architecture:
     """Both ways between a directory and a definition.
 
     model_type    in config.json
+    model         what it is here, for the table of the documentation
     definition    (config, whether the head is the embedding) -> the model; raises KeyError for an entry that lacks
     describes     whether a model is one of this architecture
     config        model -> its own entries of config.json; raises OptionError for what they cannot say
@@ -61,11 +62,21 @@ class Architecture:
     entries: tuple[str, ...] | None = None
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     passed: tuple[str, ...] = ()
+    model: str = "`LanguageModel`"
 
     def check(self, config: Config) -> None:
         """Raise for entries that are of the wrong type, unknown, or that no model can have."""
         if self.entries is not None:
-            read = {*_SIZES, *_FLAGS, *self.sizes, *self.optional, *self.numbers, *self.flags, *self.entries, *self.fixed}
+            read = {
+                *_SIZES,
+                *_FLAGS,
+                *self.sizes,
+                *self.optional,
+                *self.numbers,
+                *self.flags,
+                *self.entries,
+                *self.fixed,
+            }
             unknown = sorted(config.keys() - read - {*self.passed} - PASSED)
             if unknown:
                 raise OptionError(

@@ -102,6 +102,7 @@ def architecture(
     made: Callable[..., LanguageModel] = lambda c, **options: LanguageModel(**options),
     given: Callable[[Config], Config] = lambda c: c,
     said: Callable[[LanguageModel], Config] = lambda model: {},
+    called: str = "",
 ) -> Architecture:
     """The architecture of a layer.
 
@@ -115,6 +116,7 @@ def architecture(
     made     (config, options of a language model) -> the model
     given    config.json with what follows from other entries
     said     entries that are no options of the layer
+    called   what the model is here, where it has a class of its own
     """
 
     def definition(c: Config, tied: bool) -> LanguageModel:
@@ -146,6 +148,7 @@ def architecture(
 
     return Architecture(
         model_type=model_type,
+        model=called or f"`LanguageModel` of `{layer}`",
         definition=definition,
         describes=lambda model: model.layer == layer,
         config=config,

@@ -50,5 +50,6 @@ HGRN2 = registered(
         made=made,
         given=with_heads,
         said=said,
+        called="`HGRN2LM`",
     )
 )

@@ -112,6 +112,7 @@ def config(model: LanguageModel) -> Config:
 MAMBA = registered(
     Architecture(
         model_type="mamba",
+        model="`MambaLM`",
         definition=definition,
         describes=lambda model: model.layer == "Mamba" and model.layer_options.get("norm_epsilon") is None,
         config=config,

@@ -57,6 +57,7 @@ def _number(x: Any) -> Any:
 MAMBA2 = registered(
     Architecture(
         model_type="mamba2",
+        model="`Mamba2LM`",
         definition=definition,
         describes=lambda model: model.layer == "Mamba2",
         config=config,

@@ -137,6 +137,7 @@ def config(model: LanguageModel) -> Config:
 RECURRENT_GEMMA = registered(
     Architecture(
         model_type="recurrent_gemma",
+        model="`RecurrentGemmaLM`",
         definition=definition,
         describes=lambda model: isinstance(model, RecurrentGemmaLM),
         config=config,

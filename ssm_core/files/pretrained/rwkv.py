@@ -71,6 +71,7 @@ def config(model: LanguageModel) -> Config:
 RWKV4 = registered(
     Architecture(
         model_type="rwkv",
+        model="`RWKV4LM`",
         definition=definition,
         describes=lambda model: isinstance(model, RWKV4LM),
         config=config,

@@ -91,6 +91,7 @@ def config(model: LanguageModel) -> Config:
 RWKV7 = registered(
     Architecture(
         model_type="rwkv7",
+        model="`RWKV7LM`",
         definition=definition,
         describes=lambda model: isinstance(model, RWKV7LM),
         config=config,

@@ -143,6 +143,7 @@ def config(model: LanguageModel) -> Config:
 XLSTM = registered(
     Architecture(
         model_type="xlstm",
+        model="`XLSTMLM`",
         definition=definition,
         describes=lambda model: isinstance(model, XLSTMLM),
         config=config,

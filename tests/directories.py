@@ -130,7 +130,7 @@ FAMILIES: dict[str, LanguageModel] = {
     "rwkv7": models.RWKV7LM(11, 8, 3, {"head_dim": 4, **RANKS}, mix_width=6),
     "rwkv7 bare": models.RWKV7LM(11, 8, 1, {"head_dim": 8, **RANKS}, norm_bias=False, entry_norm=False, tied=True),
     "rwkv": models.RWKV4LM(11, 8, 2, {"width": 6}, mix_width=5),
-    "rwkv halved": models.RWKV4LM(11, 8, 5, halved_every=2, epsilon=1e-3),
+    "rwkv halved": models.RWKV4LM(11, 8, 5, halved_every=2, epsilon=1e-3, last_epsilon=1e-5),
     "xlstm": models.XLSTMLM(11, 8, 2, {"heads": 2}, logit_cap=2.0),
     "xlstm biases": models.XLSTMLM(11, 8, 1, {"heads": 2, "bias": True, "norm_bias": True}, bias=True, mix_width=9),
     "recurrent_gemma": models.RecurrentGemmaLM(11, 8, 3, {"heads": 2}, attention_options={"heads": 2, "window": 4}),

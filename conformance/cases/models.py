@@ -117,9 +117,8 @@ MODULES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **SMALL,
             "n_layers": 2,
-            "attention_options": ATTENTION,
-            "block_types": ("recurrent", "attention"),
             "mix_width": 5,
+            **GRIFFIN,
         },
     ),
     "XLSTMLM": ("XLSTMLM", {**SMALL, "n_layers": 1, "layer_options": {"heads": 2}, "mix_width": 5}),

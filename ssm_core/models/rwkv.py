@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._arrays.numbers import flag, whole
+from ..layers.gated.base import check_epsilon
 from ..layers.registry import registered
 from .blocks import Block, Norm
 from .language_model import LanguageModel
@@ -49,6 +50,7 @@ class RWKV4LM(RWKV):
                   That changes the norms behind alone, as if their epsilon were four times as large; None: nowhere
     entry_norm    whether there is a norm behind the embedding
     norm_bias     whether the norms have a bias
+    last_epsilon  of the norm behind the blocks; that of the others if None
 
     The state of a block is that of the time mix and that of the channel mix.
 
@@ -66,8 +68,11 @@ class RWKV4LM(RWKV):
     halved_every: int | None = None
     entry_norm: bool = True
     norm_bias: bool = True
+    last_epsilon: float | None = None
 
     def __post_init__(self) -> None:
+        if self.last_epsilon is not None:
+            check_epsilon(self.name, last_epsilon=self.last_epsilon)
         if self.halved_every is not None:
             whole(self.name, halved_every=self.halved_every)
         super().__post_init__()
@@ -76,17 +81,18 @@ class RWKV4LM(RWKV):
         return {"time_mix": True}
 
     def pattern(self) -> tuple[Block, ...]:
-        return tuple(replace(b, epsilon=self._epsilon(i)) for i, b in enumerate(super().pattern()))
+        return tuple(replace(b, epsilon=self.epsilon * self._factor(i)) for i, b in enumerate(super().pattern()))
 
     def last_norm(self) -> Norm:
-        return replace(super().last_norm(), epsilon=self._epsilon(self.n_layers))
+        epsilon = self.epsilon if self.last_epsilon is None else self.last_epsilon
+        return replace(super().last_norm(), epsilon=epsilon * self._factor(self.n_layers))
 
     def first_norm(self) -> Norm | None:
         return replace(super().last_norm(), epsilon=self.epsilon) if self.entry_norm else None
 
-    def _epsilon(self, blocks: int) -> float:
-        """n(x / 2^j; epsilon) = n(x; 4^j epsilon) behind so many blocks."""
-        return self.epsilon if self.halved_every is None else self.epsilon * 4 ** (blocks // self.halved_every)
+    def _factor(self, blocks: int) -> int:
+        """4^j behind so many blocks: n(x / 2^j; epsilon) = n(x; 4^j epsilon)."""
+        return 1 if self.halved_every is None else 4 ** (blocks // self.halved_every)
 
 
 @registered

@@ -40,6 +40,7 @@ class RWKV4LM(LanguageModule):
         halved_every: int | None = None,
         entry_norm: bool = True,
         norm_bias: bool = True,
+        last_epsilon: float | None = None,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -54,6 +55,7 @@ class RWKV4LM(LanguageModule):
             halved_every=halved_every,
             entry_norm=entry_norm,
             norm_bias=norm_bias,
+            last_epsilon=last_epsilon,
         )
         super().__init__(definition, rngs, param_dtype)
 

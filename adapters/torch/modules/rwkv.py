@@ -38,6 +38,7 @@ class RWKV4LM(LanguageModule):
         halved_every: int | None = None,
         entry_norm: bool = True,
         norm_bias: bool = True,
+        last_epsilon: float | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class RWKV4LM(LanguageModule):
             halved_every=halved_every,
             entry_norm=entry_norm,
             norm_bias=norm_bias,
+            last_epsilon=last_epsilon,
         )
         super().__init__(definition, device, dtype)
 

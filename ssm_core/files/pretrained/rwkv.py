@@ -15,6 +15,7 @@ _OUTER = {
     "backbone.": "rwkv.",
     "lm_head.": "head.",
 }
+LAST_EPSILON = 1e-5  # of the norm behind the blocks, whatever layer_norm_epsilon says
 
 
 def their_name(name: str) -> str:
@@ -50,6 +51,7 @@ def definition(c: Config, tied: bool) -> RWKV4LM:
         c.get("layer_norm_epsilon", 1e-5),
         mix_width=c.get("intermediate_size"),
         halved_every=every if every > 0 else None,
+        last_epsilon=LAST_EPSILON,
     )
 
 
@@ -59,6 +61,11 @@ def config(model: LanguageModel) -> Config:
     assert isinstance(model, RWKV4LM)
     if not (model.entry_norm and model.norm_bias):
         raise OptionError("the format knows no model without entry_norm or norm_bias.")
+    last = model.epsilon if model.last_epsilon is None else model.last_epsilon
+    if last != LAST_EPSILON:
+        raise OptionError(
+            f"the format has last_epsilon {LAST_EPSILON} whatever the others are, but the model has {last}."
+        )
     return {
         "architectures": ["RwkvForCausalLM"],
         "layer_norm_epsilon": model.epsilon,

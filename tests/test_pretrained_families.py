@@ -20,6 +20,7 @@ pytest.importorskip("safetensors")
 from directories import FAMILIES, refused, same, saved, sharded, weights, write_config, write_tensors
 from safetensors.numpy import load_file, save_file
 
+MAMBAS = ("mamba", "falcon", "mamba2")
 ONE_EACH = [name for name in FAMILIES if " " not in name]
 each_family = pytest.mark.parametrize("name", FAMILIES)
 IDS = np.asarray([[1, 2, 3, 4, 5, 6], [10, 0, 10, 3, 3, 7]])
@@ -189,7 +190,7 @@ def test_widths_that_follow_from_a_ratio(folder: Path):
 @pytest.mark.parametrize(
     ("name", "entries", "message"),
     [
-        *((name, {"invented": 1}, "entries without meaning here: invented. Known: ") for name in ONE_EACH),
+        *((name, {"invented": 1}, "entries without meaning here: invented. Known: ") for name in (*ONE_EACH, *MAMBAS)),
         *((name, {"attn": {"layers": [0]}}, "attn = .* must be None") for name in ("gla", "kda", "hgrn2", "rwkv7")),
         ("retnet", {"use_output_gate": False}, "use_output_gate = False must be True"),
         ("retnet", {"num_kv_heads": 1}, "num_kv_heads = 1 must be None"),

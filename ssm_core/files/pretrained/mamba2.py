@@ -68,5 +68,7 @@ MAMBA2 = registered(
         flags=mamba.FLAGS,
         unsaid=("A_min", "A_max"),
         other_names=mamba.OTHER_NAMES,
+        entries=(*mamba.ENTRIES, "time_step_limit"),
+        passed=mamba.PASSED,
     )
 )

@@ -140,7 +140,12 @@ class LocalAttention(InputDependent):
         y = affine(
             joined_heads(_attention(q, keys, values, seen), xp), params["o_proj_weight"], params.get("o_proj_bias")
         )
-        return y, (*(self._last(x, segments, xp) for x in (keys, values)), after)
+        last = tuple(self._last(x, segments, xp) for x in (keys, values))
+        if segments.reset is not None:  # of what was before the last reset nothing is left
+            ages = kept - xp.arange(kept, device=device(u))
+            left = xp.astype(ages, after.dtype) <= after[:, None]
+            last = tuple(xp.where(left[..., None, None], x, xp.zeros_like(x)) for x in last)
+        return y, (*last, after)
 
     def _projected(self, params: Parameters, u: Array, position: Array, xp: Namespace) -> tuple[Array, Array, Array]:
         """q, k and v by heads, q and k turned by the positions."""

@@ -15,6 +15,7 @@ from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
+from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
@@ -212,22 +213,24 @@ class _Backbone(nn.Module):
         first = definition.first_norm()
         self.embeddings = _Embedding(definition.vocab_size, definition.d_model, device=device, dtype=dtype)
         self.first_norm = None if first is None else norm_module(first, device, dtype)
-        self._shared = definition.shared_parameters()
-        for p in self._shared:
-            value = torch.empty(p.shape, device=device, dtype=dtype)
-            self.register_parameter(p.name.removeprefix("backbone."), nn.Parameter(value))
+        self.definition = definition
+        for name, p in self._shared().items():
+            self.register_parameter(name, nn.Parameter(torch.empty(p.shape, device=device, dtype=dtype)))
         self.reset_parameters()
         self.layers = nn.ModuleList(Block(block, device, dtype) for block in definition.pattern())
         self.norm_f = norm_module(definition.last_norm(), device, dtype)
 
-    def arrays(self) -> dict[str, Tensor]:
+    def _shared(self) -> dict[str, Parameter]:
         """What blocks share, by name."""
-        names = (p.name.removeprefix("backbone.") for p in self._shared)
-        return {name: held(self, name) for name in names}
+        return {p.name.removeprefix("backbone."): p for p in self.definition.shared_parameters()}
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The parameters that blocks share, by name."""
+        return {name: held(self, name) for name in self._shared()}
 
     def reset_parameters(self) -> None:
         """Draw what blocks share anew."""
-        redraw(self, {p.name.removeprefix("backbone."): p for p in self._shared})
+        redraw(self, self._shared())
 
 
 class LanguageModule(ModelModule):

@@ -56,7 +56,7 @@ class HGRN2LM(LanguageModel):
         if not self.lower_bounds:
             return ()
         layer: Any = self.block()
-        return (constant(BOUNDS, (self.n_layers, layer.heads * layer.key_dim), lambda: 0.0, no_weight_decay=True),)
+        return (constant(BOUNDS, (self.n_layers, layer.heads * layer.key_dim), lambda: 0.0),)
 
     def beside(self, params: Parameters) -> Array | None:
         if not self.lower_bounds:

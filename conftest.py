@@ -57,7 +57,7 @@ LEFT_OUT = (
     ),
     LeftOut(
         "modules of Flax: the tests of PyTorch's, once more; those of S4D and of MambaLM stay",
-        r"^tests/test_(adapters|(refused_)?(language_)?modules|pretrained(_directories)?)\.py.*flax",
+        r"^tests/test_(adapters|(refused_)?(language_)?modules|pretrained(_directories|_families)?)\.py.*flax",
         but=r"default|S4D|\bMambaLM",
     ),
     LeftOut(

@@ -157,7 +157,7 @@ def transformers(session: nox.Session) -> None:
     """Hugging Face's transformers: models loaded and saved both ways, and its own made fast. Skipped tests fail."""
     install(session, "-e", ".[transformers,test]")
     tests = (
-        "tests/test_transformers.py",
+        *sorted(str(path) for path in Path("tests").glob("test_transformers*.py")),
         "tests/test_accelerated.py",
         "docs/test_docs.py::test_code_runs[transformers]",
     )

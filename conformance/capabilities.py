@@ -28,6 +28,7 @@ TWINS: dict[str, tuple[str, ...]] = {
     ),
     "array_api_strict": (),
     "torch": (
+        "attention",
         "causal_conv1d",
         "channel_decay",
         "chunks",
@@ -56,6 +57,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "taken_along",
     ),
     "jax": (
+        "attention",
         "linear_scan",
         "diagonal_stepper",
         "fold",
@@ -168,6 +170,11 @@ ROWS: tuple[Row, ...] = (
     Row("models.MambaLM", ("selective_scan", *SCAN, *GATES)),
     Row("models.Mamba2LM", ("fold", "ssd", *GATES)),
     Row("models.Mamba3LM", (*SCAN, *GATES)),
+    Row("models.HGRN2LM", ("fold", "channel_decay", *GATES)),
+    Row("models.RWKV4LM", (*SCAN, "sigmoid", "affine")),
+    Row("models.RWKV7LM", ("fold", "sigmoid", "affine")),
+    Row("models.RecurrentGemmaLM", ("attention", "linear_scan", *GATES)),
+    Row("models.XLSTMLM", ("fold", "ssd", *GATES)),
     Row("models.SequenceModel", (*LONG, *SCAN, *MIXING), ("fft",)),
     Row("save"),
     Row("load"),

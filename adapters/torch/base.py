@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
 from ssm_core import layers
 from ssm_core._arrays.errors import absent
+from ssm_core.layers.parameters import Parameter
 
 try:
     import torch
@@ -33,6 +35,14 @@ class _Draws:
         return torch.tensor(value, **self._options)
 
 
+def redraw(module: nn.Module, parameters: Mapping[str, Parameter]) -> None:
+    """Draw these parameters of a module anew."""
+    with torch.no_grad():
+        for name, p in parameters.items():
+            tensor = getattr(module, name)
+            tensor.copy_(p.draw(_Draws(tensor.device, tensor.dtype)))
+
+
 class SSMModule(nn.Module):
     """The module of any definition of a layer."""
 
@@ -49,10 +59,7 @@ class SSMModule(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw every parameter anew."""
-        with torch.no_grad():
-            for p in self.definition.parameters():
-                tensor = getattr(self, p.name)
-                tensor.copy_(p.draw(_Draws(tensor.device, tensor.dtype)))
+        redraw(self, {p.name: p for p in self.definition.parameters()})
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""

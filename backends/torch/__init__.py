@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from array_api_compat import torch as compat
 
+from .attention import attention
 from .convolution import convolve, shortest_convolution
 from .decay.body import channel_decay
 from .delta.body import gated_delta
@@ -46,6 +47,7 @@ NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
+    "attention",
     "causal_conv1d",
     "channel_decay",
     "chunks",
@@ -78,6 +80,7 @@ __all__ = [
     "NAMESPACE",
     "affine",
     "all_finite",
+    "attention",
     "bounds",
     "causal_conv1d",
     "channel_decay",

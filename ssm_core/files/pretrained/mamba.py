@@ -22,6 +22,12 @@ _BLOCK = ".mixer."
 SIZES = ("state_size", "conv_kernel", "expand", "intermediate_size")
 NUMBERS = ("layer_norm_epsilon", "time_step_min", "time_step_max", "time_step_floor")
 FLAGS = ("use_bias", "use_conv_bias")
+ENTRIES = ("time_step_rank", "hidden_act")
+PASSED = (  # of first draws, of how it is computed, and what the program that trained it called the same
+    *("time_step_scale", "time_step_init_scheme", "rescale_prenorm_residual", "residual_in_fp32", "use_mambapy"),
+    *("use_associative_scan", "use_falcon_mambapy", "ssm_cfg", "d_model", "d_inner", "n_layer", "fused_add_norm"),
+    *("rms_norm", "pad_vocab_size_multiple", "norm_before_gate", "A_initializer_range", "tie_embeddings"),
+)
 OTHER_NAMES = {"backbone.embedding.weight": "backbone.embeddings.weight"}  # in the first published checkpoints
 
 
@@ -114,6 +120,7 @@ def config(model: LanguageModel) -> Config:
 MAMBA = registered(
     Architecture(
         model_type="mamba",
+        model="`MambaLM`",
         definition=definition,
         describes=lambda model: model.layer == "Mamba" and model.layer_options.get("norm_epsilon") is None,
         config=config,
@@ -123,5 +130,7 @@ MAMBA = registered(
         numbers=NUMBERS,
         flags=FLAGS,
         other_names=OTHER_NAMES,
+        entries=ENTRIES,
+        passed=PASSED,
     )
 )

@@ -12,11 +12,12 @@ from ssm_core.recurrences.segments import Segments
 
 from ..decay.dual_body import chunked_dual
 from ..gpu_kernels import kernels
-from ..transforms import forward_mode, transformed
+from ..transforms import forward_mode, in_full_precision, transformed
 
 LARGEST = 256  # P and N
 
 
+@in_full_precision
 def ssd(
     drive: Tensor,
     log_gates: Tensor,

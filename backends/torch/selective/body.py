@@ -11,12 +11,13 @@ from torch import Tensor
 from ssm_core.recurrences.segments import Segments
 
 from ..gpu_kernels import kernels
-from ..transforms import forward_mode, transformed
+from ..transforms import forward_mode, in_full_precision, transformed
 from . import steps
 
 STATES = 64  # beyond, the states that a program keeps between tiles outgrow what the kernel saves
 
 
+@in_full_precision
 def selective_scan(
     u: Tensor,
     dt: Tensor,

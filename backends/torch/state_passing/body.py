@@ -12,9 +12,10 @@ from ssm_core.time_invariant.run import Run
 from ssm_core.time_invariant.vandermonde import DiagonalPropagator
 
 from ..gpu_kernels import kernels
-from ..transforms import forward_mode, transformed
+from ..transforms import forward_mode, in_full_precision, transformed
 
 
+@in_full_precision
 def chunks(u: Tensor, run: Run) -> Any:
     """Fused `time_invariant.modes.chunk._chunks`, for real signals, diagonal systems and single precision."""
     if run.reset is not None or not _is_real_and_diagonal(u, run) or transformed(u) or forward_mode():

@@ -52,7 +52,7 @@ def selective_scan(
 
 def _module(u: Tensor) -> Any:
     """What computes the scan: the kernels, or steps on a CPU; None for a compiler, which fuses the generic body."""
-    found = kernels("selective", u.device)
+    found = kernels("selective", u.device, u.dtype)
     on_host = found is None and u.device.type == "cpu" and not torch.compiler.is_compiling()
     return steps if on_host else found
 

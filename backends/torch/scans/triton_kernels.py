@@ -200,14 +200,14 @@ def _words(x: Tensor) -> Tensor:
 
 
 def probe(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of what the kernel and the steps one by one give: of tiles that are not full, full, and with time last."""
+    """Pairs of what the kernel and the steps one by one give: of full tiles, of others, and with time last."""
     generator, wide = torch.Generator().manual_seed(0), torch.promote_types(dtype, torch.float64)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=wide, generator=generator, device="cpu")
 
     odd, full, turned = (TILE // 32 + 6, 9), (TILE // 64, 32 * PROGRAMS), (2, TILE // 4)
-    for shape, reverse, constant in ((odd, False, False), (full, True, True), (turned, True, False)):
+    for shape, reverse, constant in ((full, False, False), (odd, True, True), (turned, True, False)):
         a, b, g = (x.mT if shape is turned else x for x in (draw(*shape) for _ in range(3)))
         a, first = (a / (1 + a.abs()))[: 1 if constant else len(a)], b[0] + 1
         x = steps(a, b, first, reverse, reverse)

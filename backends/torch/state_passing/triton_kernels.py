@@ -339,7 +339,7 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     H, T = 2, STEPS
-    for halves, B, L, N in ((1, 17, 2 * T + 6, 3), (2, 17, 2 * T + 6, 3), (2, 16, 2 * T, 32)):
+    for halves, B, L, N in ((1, 17, 2 * T + 6, 3), (2, 16, 2 * T, 32)):
         maps = [draw(H, T), draw(H, halves, N, T), draw(H, halves, N, T)]
         gates = [0.5 * draw(H, halves, N).tanh() for _ in range(2)]
         arrays = [x.requires_grad_() for x in (draw(B, H, L), *maps, *gates, draw(B, H, halves, N))]

@@ -325,7 +325,7 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         reset = torch.arange(L, device="cpu")[None] == 40 if resets else None
         wanted = _ssd(*leaves, segments=Segments(L, reset), chunk=STEPS, backend="generic")
         slopes = torch.autograd.grad(wanted, leaves, grads)
-        arrays = [v.detach().to(device, torch.float32) for v in (*leaves, *grads)]
+        arrays: Any = [v.detach().to(device, torch.float32) for v in (*leaves, *grads)]
         mask = reset if reset is None else reset.to(device)
         yield from zip(forward(*arrays[:5], mask, None), wanted, strict=True)
         yield from zip(backward(*arrays[:5], mask, None, *arrays[5:]), slopes, strict=True)

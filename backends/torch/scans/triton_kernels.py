@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import triton
@@ -211,7 +212,7 @@ def probe(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[
         a, b, g = (x.mT if shape is turned else x for x in (draw(*shape) for _ in range(3)))
         a, first = (a / (1 + a.abs()))[: 1 if constant else len(a)], b[0] + 1
         x = steps(a, b, first, reverse, reverse)
-        on_device = [v.to(device, dtype) for v in (a, b, first, x, g)]
+        on_device: Any = [v.to(device, dtype) for v in (a, b, first, x, g)]
         yield scan(*on_device[:3], reverse, reverse), x
         found = adjoint(on_device[0], *on_device[2:], reverse)
         yield from zip(found, adjoint_steps(a, first, x, g, reverse), strict=True)

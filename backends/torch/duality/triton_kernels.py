@@ -327,5 +327,5 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         slopes = torch.autograd.grad(wanted, leaves, grads)
         arrays: Any = [v.detach().to(device, torch.float32) for v in (*leaves, *grads)]
         mask = reset if reset is None else reset.to(device)
-        yield from zip(forward(*arrays[:5], mask, None), wanted, strict=True)
-        yield from zip(backward(*arrays[:5], mask, None, *arrays[5:]), slopes, strict=True)
+        yield from zip(forward(*[*arrays[:5], mask, None]), wanted, strict=True)
+        yield from zip(backward(*[*arrays[:5], mask, None, *arrays[5:]]), slopes, strict=True)

@@ -213,6 +213,6 @@ def probe(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[
         a, first = (a / (1 + a.abs()))[: 1 if constant else len(a)], b[0] + 1
         x = steps(a, b, first, reverse, reverse)
         on_device: Any = [v.to(device, dtype) for v in (a, b, first, x, g)]
-        yield scan(*on_device[:3], reverse, reverse), x
-        found = adjoint(on_device[0], *on_device[2:], reverse)
+        yield scan(*[*on_device[:3], reverse, reverse]), x
+        found = adjoint(*[on_device[0], *on_device[2:], reverse])
         yield from zip(found, adjoint_steps(a, first, x, g, reverse), strict=True)

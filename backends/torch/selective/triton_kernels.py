@@ -286,8 +286,8 @@ def probe(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[
         outputs = _steps(*exact, reset, lengths)
         wanted = torch.autograd.grad(outputs, exact, grads)
         given: Any = [x.detach().to(device, dtype) for x in (*exact, *grads)]
-        y, last, starts = forward(*given[:6], *masks, True, T)
-        found = backward(*given[6:], *given[:5], starts, *masks, True, True, T)
+        y, last, starts = forward(*[*given[:6], *masks, True, T])
+        found = backward(*[*given[6:], *given[:5], starts, *masks, True, True, T])
         for x, right in zip((y, last, *found), (*outputs, *wanted), strict=True):
             yield x.mT if x.ndim == 4 else x, right
 

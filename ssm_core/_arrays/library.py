@@ -343,8 +343,7 @@ def conjugated(x: Array, xp: Namespace) -> Array:
 
 def matmul(x: Array, y: Array, xp: Namespace) -> Array:
     """x y in the dtype both promote to and with all of its digits, neither of which every library does by itself."""
-    # By the library's own way also where generic bodies are asked for.
-    return _matmul(*in_one_dtype(x, y, xp), backend="auto")
+    return _matmul(*in_one_dtype(x, y, xp), backend="auto")  # also where generic bodies are asked for
 
 
 @dispatched

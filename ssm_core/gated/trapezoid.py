@@ -360,10 +360,9 @@ def _rotated(rows: Array, bias: Array | None, theta: Array, H: int, xp: Namespac
 
 def turned(rows: Array, theta: Array, xp: Namespace) -> Array:
     """rows (..., N) with the pairs of their first 2 M features turned by theta (..., M)."""
-    M = theta.shape[-1]
+    M, cos, sin = theta.shape[-1], xp.cos(theta), xp.sin(theta)
     if M == 0:
         return rows
-    cos, sin = xp.cos(theta), xp.sin(theta)
     first, second = rows[..., 0 : 2 * M : 2], rows[..., 1 : 2 * M : 2]
     pairs = xp.stack([first * cos - second * sin, first * sin + second * cos], axis=-1)
     found = xp.reshape(pairs, (*rows.shape[:-1], 2 * M))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 from ssm_core import layers
@@ -15,6 +14,8 @@ try:
     from torch import Tensor, nn
 except ImportError as error:
     raise absent("adapters.torch", error, "torch", extra="torch") from error
+
+from ssm_core.backends.torch.transforms import full_precision
 
 from .projections import Projection, held, projections, replaced_map
 
@@ -209,11 +210,3 @@ def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype |
     if definition.name in MODULES:
         return MODULES[definition.name](**definition.options(), device=device, dtype=dtype)
     return next(BASES[kind] for kind in type(definition).__mro__ if kind in BASES)(definition, device, dtype)
-
-
-def full_precision(u: Tensor) -> Any:
-    """Powers, FFTs and states lose their digits in half precision, so autocast stops here."""
-    kind = u.device.type if isinstance(u, Tensor) else "meta"  # what is no tensor is refused further on
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)

@@ -137,6 +137,11 @@ def shortest_convolution(u: Any) -> int:
     return SHORTEST_CONVOLUTION
 
 
+def matmul(x: Any, y: Any) -> Any:
+    """GPUs and TPUs would round the factors to ten bits or eight, which squared powers of a matrix do not bear."""
+    return jnp.matmul(x, y, precision="highest")
+
+
 def erf(x: Any) -> Any:
     return jax.scipy.special.erf(x)
 
@@ -168,7 +173,7 @@ def diagonal_stepper(poles: Any, B: Any, C: Any, *, conj_pairs: bool, several_ou
     def step(state: Any, u: Any) -> tuple[Any, Any]:
         state = poles * state + B * u[..., None]
         y = 2 * jnp.real(C * state)
-        return state, jnp.matmul(y, jnp.ones(y.shape[-1:], y.dtype), precision="highest")
+        return state, matmul(y, jnp.ones(y.shape[-1:], y.dtype))
 
     return step
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .transforms import transformed
+from .transforms import full_precision, transformed
 
 
 def devices() -> str:
@@ -98,6 +98,11 @@ def exp(z: Tensor) -> Any:
         return NotImplemented
     size, angle = z.real.exp(), z.imag
     return torch.complex(size * angle.cos(), size * angle.sin())
+
+
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    with full_precision(x):
+        return x @ y
 
 
 def clip(x: Tensor, low: float, high: float | None = None) -> Tensor:

@@ -10,7 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, compute_dtype, device, namespace
+from .._arrays.library import Array, Namespace, compute_dtype, device, matmul, namespace
 from ..functions.affine import parted
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
@@ -207,7 +207,7 @@ def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
         values = xp.concat([values, xp.ones_like(values[..., :1])], axis=-1)
         S = xp.concat([S, state[1][..., None]], axis=-1)
     S, before = k[..., None] * values[..., None, :] + decayed(S, g, xp), S
-    y = xp.matmul(q[..., None, :], before if rule.exclusive else S)[..., 0, :]
+    y = matmul(q[..., None, :], before if rule.exclusive else S, xp)[..., 0, :]
     if "bonus" in v:
         y = y + xp.sum(q * v["bonus"] * k, axis=-1, keepdims=True) * values
     if rule.normalize is None:

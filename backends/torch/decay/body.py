@@ -10,10 +10,11 @@ from torch import Tensor
 from ssm_core.gated.decay_run import _channel_decay
 from ssm_core.recurrences.segments import Segments
 
-from ..transforms import forward_mode, transformed
+from ..transforms import forward_mode, in_full_precision, transformed
 from . import chunks
 
 
+@in_full_precision
 def channel_decay(
     q: Tensor,
     k: Tensor,

@@ -1,5 +1,5 @@
-"""Steps exported to ONNX and run by onnxruntime, as on a device without PyTorch. Runs where both are installed:
-`nox -s onnx`."""
+"""Steps and sequences exported to ONNX and run by onnxruntime, as on a device without PyTorch. Runs where both are
+installed: `nox -s onnx`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nox -s 
 import onnx
 import onnxruntime
 import torch
+from small_layers import LAYERS, OPTIONS, WIDTH
 
 from ssm_core import adapters
 
@@ -32,13 +33,11 @@ MODULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "Falcon": ("Mamba", (8,), {"d_state": 4, "norm_epsilon": 1e-5}),
     "Mamba2": ("Mamba2", (8,), {"d_state": 4, "head_dim": 4, "n_groups": 2, "dt_limit": (0.01, 0.5)}),
     "Mamba3": ("Mamba3", (8,), {"d_state": 4, "head_dim": 4}),
-    "RGLRU": ("RGLRU", (8,), {"heads": 2}),
-    "HGRN": ("HGRN", (8,), {"lower_bound": 0.5}),
-    "RWKV4": ("RWKV4", (8,), {}),
     "SequenceModel": ("SequenceModel", (3, 2), {"d_model": 4, "n_layers": 2, "layer_options": {"d_state": 8}}),
     "MambaLM": ("MambaLM", (11, 8, 2), {"layer_options": {"d_state": 4}}),
     "Mamba2LM": ("Mamba2LM", (11, 8, 2), {"layer_options": {"d_state": 4, "head_dim": 4}, "tied": False}),
 }
+MODULES |= {name: (name, (WIDTH,), OPTIONS[name]) for name in LAYERS if name not in MODULES}
 STEPS = 20
 
 
@@ -53,11 +52,16 @@ def made(name: str) -> Any:
     return module
 
 
-def signal(name: str, batch: int) -> Any:
-    """Inputs (batch, STEPS, ...): tokens for a language model."""
+def sequence(name: str, batch: int, length: int) -> Any:
+    """Inputs (batch, length, ...): tokens for a language model."""
     if name.endswith("LM"):
-        return torch.randint(0, 11, (batch, STEPS))
-    return torch.randn(batch, STEPS, MODULES[name][1][0])
+        return torch.randint(0, 11, (batch, length))
+    return torch.randn(batch, length, MODULES[name][1][0])
+
+
+def signal(name: str, batch: int) -> Any:
+    """For so many steps."""
+    return sequence(name, batch, STEPS)
 
 
 def exported(stepper: Any, u: Any, path: Path, **options: Any) -> onnxruntime.InferenceSession:
@@ -138,3 +142,20 @@ def test_a_language_model_writes_on(tmp_path: Path):
         ids = logits.argmax(-1)
         found.append(ids)
     np.testing.assert_array_equal(np.stack(found, axis=1), wanted)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "SequenceModel", "MambaLM"])
+def test_whole_sequences(name: str, tmp_path: Path):
+    """Of any batch and length, shorter than a chunk and longer, in real arithmetic."""
+    module = made(name).eval()
+    sizes = {0: torch.export.Dim("B", min=1, max=64), 1: torch.export.Dim("L", min=2, max=4096)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own parts
+        program = adapters.torch.onnx_program(module, sequence(name, 2, 70), dynamic_shapes=(sizes,))
+    program.save(tmp_path / "layer.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "layer.onnx")
+    for length in (2, 64, 133):
+        u = sequence(name, 3, length)
+        with torch.no_grad():
+            wanted = module(u)
+        np.testing.assert_allclose(run(session, u)[0], wanted.numpy(), rtol=1e-4, atol=1e-5)

@@ -40,6 +40,7 @@ from .modules import (
     RWKVChannelMix,
     SequenceModel,
 )
+from .real_arithmetic import onnx_program
 from .weights import load, param_groups, save
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "from_pretrained",
     "load",
     "module",
+    "onnx_program",
     "param_groups",
     "real_stepper",
     "save",

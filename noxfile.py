@@ -124,7 +124,7 @@ def minimums(session: nox.Session) -> None:
         *project["dependencies"],
         *(r for e in (*FRAMEWORKS.split(","), "test") for r in project["optional-dependencies"][e]),
     ]
-    lowest = Path(session.create_tmp()) / "lowest.txt"
+    lowest = Path(session.create_tmp()).resolve() / "lowest.txt"
     lowest.write_text("\n".join(requirement.replace(">=", "==") for requirement in declared) + "\n", encoding="utf-8")
     session.install("-e", f".[{FRAMEWORKS},test]", env={"PIP_CONSTRAINT": lowest.as_uri()})
     pytest(session, *(session.posargs or ("--tier=short", *WORKERS, *EVERYTHING)))
@@ -154,16 +154,21 @@ def packaging(session: nox.Session) -> None:
 
 @nox.session
 def transformers(session: nox.Session) -> None:
-    """Models of Hugging Face's transformers, loaded and saved both ways. Skipped tests fail: nothing has run then."""
-    install(session, "-e", ".[torch,test]", "transformers")
-    session.run("pytest", "tests/test_transformers.py", *session.posargs)
+    """Hugging Face's transformers: models loaded and saved both ways, and its own made fast. Skipped tests fail."""
+    install(session, "-e", ".[transformers,test]")
+    tests = (
+        "tests/test_transformers.py",
+        "tests/test_accelerated.py",
+        "docs/test_docs.py::test_code_runs[transformers]",
+    )
+    session.run("pytest", "--no-skips", *(session.posargs or tests))
 
 
 @nox.session
 def onnx(session: nox.Session) -> None:
     """Steps and sequences exported to ONNX, and run by onnxruntime. Skipped tests fail: nothing has run then."""
     install(session, "-e", ".[torch,test]", "onnx", "onnxruntime", "onnxscript")
-    session.run("pytest", "tests/test_onnx.py", *session.posargs)
+    session.run("pytest", "--no-skips", "tests/test_onnx.py", *session.posargs)
 
 
 @nox.session

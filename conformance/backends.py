@@ -33,6 +33,7 @@ class Backend:
     family: str  # the name it has in the capability table
     halves: tuple[str, ...] = ()
     generic = False  # whether the run leaves fast paths out
+    compiles = False  # a program for every case and dtype: takes seconds where others take milliseconds
 
     def __init__(self, name: str, xp: Any, module: Any, device: Any = None) -> None:
         self.name, self.xp, self.module, self.device = name, xp, module, device
@@ -141,6 +142,7 @@ class Torch(Backend):
 class Jax(Backend):
     family = "jax"
     halves = HALF
+    compiles = True
 
     def activated(self, dtype: str) -> AbstractContextManager[Any]:
         """On its device, and in 64 bits only where the dtype asks for them: users mostly run without."""

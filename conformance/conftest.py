@@ -12,6 +12,7 @@ with `case` too, for every case of a table. Markers narrow this down, those of a
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -110,9 +111,10 @@ def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafu
     """(values, ids, marks) for one case on one backend, a dtype each where the test asks for dtypes."""
     dtypes: list[str | None] = [None]
     if "dtype" in names:
-        dtypes = [d for d in backend.dtypes if case is None or d in case.dtypes]
+        asked = [d for d in backend.dtypes if case is None or d in case.dtypes]
         mark = metafunc.definition.get_closest_marker("dtypes")
-        dtypes = [d for d in dtypes if mark is None or d in mark.args]
+        asked = [d for d in asked if mark is None or d in mark.args]
+        dtypes = [*(_in_one_precision(asked, metafunc.definition.name, case) if backend.compiles else asked)]
     row = None if case is None else BY_NAME[case.function]
     reason = None if row is None else row.refused.get(backend.family) or row.missing(backend.xp)
     marks = [pytest.mark.skip(reason=f"{case.function} on {backend.name}: {reason}")] if reason else []
@@ -120,6 +122,18 @@ def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafu
         values = {"case": case, "backend": backend, "dtype": dtype}
         ids = {"case": getattr(case, "label", ""), "backend": backend.name, "dtype": dtype}
         yield [values[n] for n in names], [str(ids[n]) for n in names], marks
+
+
+def _in_one_precision(dtypes: list[str], test: str, case: Any) -> list[str]:
+    """Of single and double precision one: to compile a program takes seconds, and once more for the other.
+
+    The cases of a table take turns, so that every test sees both; what has no table, as golden numbers, is in double.
+    """
+    for single, double in (("float32", "float64"), ("complex64", "complex128")):
+        if {single, double} <= {*dtypes}:
+            turn = case is None or zlib.crc32(f"{test} {case.label}".encode()) % 2
+            dtypes = [d for d in dtypes if d != (single if turn else double)]
+    return dtypes
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def written(writer: str, name: str, path: Path, torch: Backend) -> tuple[Any, di
 @each_build
 @pytest.mark.parametrize("writer", ["torch", "flax", "numpy"])
 def test_weights_travel(writer: str, name: str, backend: Backend, torch_too: Backend, dtype: str, tmp_path: Path):
-    """Every framework reads what every other has written: same weights to the last digit, same layer, same output."""
+    """Every framework reads what every other has written: the same layer, the same weights to the last digit."""
     pytest.importorskip("flax.nnx", reason="flax is not installed")
     path = tmp_path / "weights.safetensors"
     definition, weights = written(writer, name, path, torch_too)
@@ -153,14 +153,24 @@ def test_weights_travel(writer: str, name: str, backend: Backend, torch_too: Bac
         np.testing.assert_array_equal(params[n], wanted)
         np.testing.assert_array_equal(torch_too.to_numpy(in_torch.arrays()[n]), wanted)
         np.testing.assert_array_equal(np.asarray(in_flax.arrays()[n]), wanted)
+
+
+@pytest.mark.backends("jax")
+@each_build
+def test_same_weights_same_output(name: str, backend: Backend, torch_too: Backend, dtype: str, tmp_path: Path):
+    """Of one file, in all three."""
+    pytest.importorskip("flax.nnx", reason="flax is not installed")
+    path = tmp_path / "weights.safetensors"
+    written("torch", name, path, torch_too)
+    in_torch, in_flax = adapters.torch.load(path, device=torch_too.device), adapters.flax.load(path)
+    loaded, params = ssm_core.load(path)
     u = inputs(name, Draw(1), 20)
     plain = loaded.apply({n: p.astype(np.float64) for n, p in params.items()}, u)
-    function = function_of(definition.name)
     run_flax = compiled(backend, lambda module, x: module(x))
     for result, framework in (
         (in_torch(placed(torch_too, u, dtype)), torch_too), (run_flax(in_flax, placed(backend, u, dtype)), backend)
     ):  # fmt: skip
-        assert_close(result, plain, framework, dtype, function=function, terms=64 * 20)
+        assert_close(result, plain, framework, dtype, function=function_of(loaded.name), terms=64 * 20)
 
 
 @pytest.mark.backends("jax")

@@ -35,7 +35,19 @@ OUT = DOCS / "_build"
 # The pages in the order of the menu.
 MENU = {
     "Start": ("index", "installation", "gallery"),
-    "Use": ("conventions", "layers", "family", "mamba", "gated", "gated_vectors", "delta", "modes", "performance"),
+    "Use": (
+        "conventions",
+        "layers",
+        "family",
+        "mamba",
+        "generation",
+        "transformers",
+        "gated",
+        "gated_vectors",
+        "delta",
+        "modes",
+        "performance",
+    ),
     "Understand": ("hippo", "s4d", "support", "api"),
     "Extend": ("add_a_backend", "add_a_layer"),
 }

@@ -39,6 +39,14 @@ def test_adapters_without_their_framework(name: str, absent: str):
     assert done.returncode == 0, done.stderr[-500:]
 
 
+@pytest.mark.parametrize("absent", ["transformers", "torch"])
+def test_accelerate_without_transformers(absent: str):
+    pytest.importorskip("transformers" if absent == "torch" else "torch", reason="one of both is not installed")
+    code = ABSENT.format(name="transformers", packages=[absent]).replace("S4D", "accelerate")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 def test_backends_without_their_framework():
     """Which lacks CuPy where there is no GPU."""
     code = "import sys; sys.modules['cupy'] = None; import ssm_core; assert not hasattr(ssm_core.backends, 'cupy')"

@@ -159,13 +159,17 @@ def test_generation_is_that_of_the_definition(name: str, framework: Torch):
     assert not getattr(found, "requires_grad", False)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "int16"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "int16", "uint16", "uint32"])
 def test_integers_of_every_kind(dtype: str, framework: Torch):
     module = framework.make("MambaLM")
     ids = framework.xp.asarray(IDS.astype(dtype))
     close(framework.run(lambda m, ids: m(ids), module, ids), framework.run(lambda m, ids: m(ids), module, IDS))
     wanted = module.generate(framework.xp.asarray(IDS), 3)
     np.testing.assert_array_equal(np.asarray(module.generate(ids, 3)), np.asarray(wanted))
+    lengths = framework.xp.asarray(LENGTHS)
+    wanted = module.generate(framework.xp.asarray(IDS), 3, lengths=lengths, padding="left")
+    found = module.generate(ids, 3, lengths=lengths, padding="left")
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 
 
 @each_model

@@ -146,9 +146,15 @@ STIFF = {"alike": -1e7 * np.eye(2), "apart": np.diag([-1e7, -1.0]), "beyond": np
 @pytest.mark.parametrize("name", STIFF)
 def test_large_norms_in_single_precision(name: str, xp: Any):
     """Squares of what is near 1 would lose a digit each."""
+    found, wanted = expm(xp.asarray(STIFF[name].astype(np.float32))), scipy.linalg.expm(STIFF[name])
+    np.testing.assert_allclose(np.asarray(found), wanted, atol=1e-6 * max(np.max(wanted), 1))
+
+
+@pytest.mark.parametrize("name", STIFF)
+def test_jax_at_large_norms_in_single_precision(name: str):
     jax = pytest.importorskip("jax")
-    A, wanted = STIFF[name].astype(np.float32), scipy.linalg.expm(STIFF[name])
-    for found in (expm(xp.asarray(A)), expm(jax.numpy.asarray(A)), jax.jit(lambda A: expm(A))(A)):
+    A, wanted = jax.numpy.asarray(STIFF[name].astype(np.float32)), scipy.linalg.expm(STIFF[name])
+    for found in (expm(A), jax.jit(lambda A: expm(A))(A)):
         np.testing.assert_allclose(np.asarray(found), wanted, atol=1e-6 * max(np.max(wanted), 1))
 
 

@@ -147,7 +147,6 @@ CALLS = {
         (prefill(padding="middle"), OptionError, "unknown padding 'middle'. Known: 'right', 'left'"),
         (prefill(padding=None), OptionError, "unknown padding None"),
         (prefill(padding=["left"]), OptionError, r"unknown padding \['left'\]"),
-        (prefill(lengths=ENDS, padding="left", state=STATE), OptionError, "left-padded prompts begin anew"),
     ],
     "generate": [
         (generate(n=-1), OptionError, "n_tokens = -1"),

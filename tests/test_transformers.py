@@ -22,6 +22,7 @@ from directories import MODELS, weights
 import ssm_core
 from conformance import originals
 from ssm_core import adapters
+from ssm_core.models import generation, sampling
 
 SIZES: dict[str, Any] = {"vocab_size": 43, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 2}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -94,6 +95,46 @@ def test_the_same_text(name: str, folder: Path):
     np.testing.assert_array_equal(definition.generate(params, IDS, 10), wanted)
     module = getattr(adapters.torch, definition.name).from_pretrained(folder)
     np.testing.assert_array_equal(module.generate(torch.from_numpy(IDS), 10).numpy(), wanted)
+
+
+def test_the_same_text_with_a_penalty_and_ends(folder: Path):
+    """Greedy: what is repeated counts less, from the prompt on; a sequence that has ended is filled up."""
+    model = theirs("mamba")
+    model.save_pretrained(folder)
+    definition, params = ssm_core.from_pretrained(folder)
+    given: dict[str, Any] = {"max_new_tokens": 20, "do_sample": False, "repetition_penalty": 1.7}
+    wanted = model.generate(torch.from_numpy(IDS), **given)[:, IDS.shape[1] :].numpy()
+    free = definition.generate(params, IDS, 20, repetition_penalty=1.7)
+    np.testing.assert_array_equal(free, wanted)
+    ends = [int(free[0, 3]), int(free[1, 6])]
+    wanted = model.generate(torch.from_numpy(IDS), **given, eos_token_id=ends, pad_token_id=42)[:, IDS.shape[1] :]
+    found = definition.generate(params, IDS, 20, repetition_penalty=1.7, eos=ends)
+    assert found.shape == wanted.shape
+    assert found.shape[1] < 20
+    np.testing.assert_array_equal(np.where(wanted.numpy() == 42, found, wanted.numpy()), found)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.4, 0.5])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"top_k": 7}, {"top_p": 0.6}, {"min_p": 0.2}, {"top_k": 9, "top_p": 0.8, "min_p": 0.1}, {"top_p": 1.0}],
+    ids=str,
+)
+@pytest.mark.parametrize("temperature", [1.0, 0.4, 2.5])
+def test_probabilities_are_theirs(temperature: float, options: dict[str, Any], penalty: float):
+    """Of every token, by the processors that their `generate` makes of the same options."""
+    logits = np.random.default_rng(4).normal(size=(2, 43)) * 3
+    config = transformers.GenerationConfig(
+        do_sample=True, temperature=temperature, repetition_penalty=penalty, **({"top_k": 0} | options)
+    )
+    model = theirs("mamba")
+    processors = model._get_logits_processor(config, input_ids_seq_length=IDS.shape[1])
+    scores = processors(torch.from_numpy(IDS), torch.from_numpy(logits))
+    wanted = torch.softmax(scores, dim=-1).numpy()
+    seen = generation.tokens_of(IDS, None, "right", 43)
+    kept = {"top_k": None, "top_p": None, "min_p": None} | options
+    found = sampling.weights(generation.penalized(logits, seen, penalty), temperature, **kept)
+    np.testing.assert_allclose(found / found.sum(axis=-1, keepdims=True), wanted, rtol=1e-9, atol=1e-15)
 
 
 @each_config

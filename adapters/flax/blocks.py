@@ -15,7 +15,7 @@ from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import bringing, namespace
 from ssm_core.files import pretrained
-from ssm_core.models import generation
+from ssm_core.models import generation, sampling
 from ssm_core.models.blocks import BlockParts
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
@@ -219,7 +219,7 @@ class LanguageModule(ModelModule):
         definition = self.definition
         ids, lengths, state = bringing({"any": self.weight()})((ids, lengths, state))
         namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        choice = generation.Choice.checked(
+        choice = sampling.Choice.checked(
             definition.vocab_size,
             temperature=temperature,
             top_k=top_k,
@@ -229,9 +229,10 @@ class LanguageModule(ModelModule):
             eos=eos,
         )
         params = self.arrays()
-        logits, state = _prefill(definition, padding, params, ids, lengths, state)
-        step = partial(_step, definition, params)
-        return definition.drawn(logits, state, step, choice, seed, ids, lengths=lengths, padding=padding)
+        padded: dict[str, Any] = {"lengths": lengths, "padding": padding}
+        reading, step = partial(_reading, definition, params), partial(_step, definition, params)
+        logits, state = definition.prefill_by(reading, ids, state=state, **padded)
+        return definition.drawn(logits, state, step, choice, seed, ids, **padded)
 
     def generate(
         self,
@@ -277,11 +278,11 @@ class LanguageModule(ModelModule):
         pretrained.save_pretrained(self.definition, self.arrays(), directory)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _prefill(
-    definition: models.LanguageModel, padding: str, params: Any, ids: jax.Array, lengths: Any, state: Any
-) -> Any:
-    return definition.prefill(params, ids, lengths=lengths, padding=padding, state=state)
+@partial(jax.jit, static_argnums=0)
+def _reading(definition: models.LanguageModel, params: Any, ids: jax.Array, lengths: Any, state: Any) -> Any:
+    params = definition.prepared(params, ids=ids)
+    parts = definition.parts(params, namespace(definition.name, **params))
+    return definition.reading(ids, lengths, state, parts=parts)
 
 
 @partial(jax.jit, static_argnums=0)

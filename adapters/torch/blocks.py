@@ -15,7 +15,7 @@ from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
-from ssm_core.models import generation
+from ssm_core.models import generation, sampling
 from ssm_core.models.blocks import BlockParts
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
@@ -249,7 +249,7 @@ class LanguageModule(ModelModule):
         """An iterator over tokens (B,) that go on from ids (B, L), without gradients. Options as the definition's."""
         definition = self.definition
         namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        choice = generation.Choice.checked(
+        choice = sampling.Choice.checked(
             definition.vocab_size,
             temperature=temperature,
             top_k=top_k,

@@ -50,10 +50,13 @@ def all_finite(x: Tensor) -> bool | None:
     return bool(x.detach().sum().isfinite()) if _readable(x) else None
 
 
+_WITHOUT_BOUNDS = (torch.uint16, torch.uint32, torch.uint64)  # PyTorch has little more than their names
+
+
 def bounds(x: Tensor) -> tuple[int, int] | None:
     if not _readable(x):
         return None
-    low, high = x.aminmax()
+    low, high = (x.long() if x.dtype in _WITHOUT_BOUNDS else x).aminmax()
     return int(low), int(high)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..harness import Job
-from . import convolutions, kernels, layers, mamba, matrix_states, memory, scans, starting, steps
+from . import accelerated, convolutions, kernels, layers, mamba, matrix_states, memory, scans, starting, steps
 
 JOBS: dict[str, Job] = {
     **kernels.JOBS,
@@ -11,6 +11,7 @@ JOBS: dict[str, Job] = {
     **scans.JOBS,
     **layers.JOBS,
     **mamba.JOBS,
+    **accelerated.JOBS,
     **matrix_states.JOBS,
     **memory.JOBS,
     **steps.JOBS,

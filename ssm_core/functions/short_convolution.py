@@ -120,15 +120,15 @@ def short_convolution(
     if is_open(u, L):
         y = _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
         lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
-        return y, _last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
+        return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
     # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
     y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
     if n < L:
         rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
         y = xp.concat([y, rest], axis=1) if n else rest
     if lengths is None and n <= L:
-        return y, _last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
-    return y, _last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
+        return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
+    return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
 
 
 def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:
@@ -146,7 +146,7 @@ def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None
     return y
 
 
-def _last_inputs(x: Array, segment: Array | None, n: int, lengths: Array | None, xp: Namespace) -> Array:
+def last_inputs(x: Array, segment: Array | None, n: int, lengths: Array | None, xp: Namespace) -> Array:
     """The n inputs up to the end (or the length) of every sequence, zero where a reset lies between: (batch, H, n)."""
     if n == 0:
         return xp.permute_dims(x[:, :0, :], (0, 2, 1))

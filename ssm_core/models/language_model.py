@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
-from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
-from .._arrays.library import Array, Namespace, bringing, device, dtype_name, namespace, require_arrays, to_numpy
+from .._arrays.errors import DomainError, DTypeError, ShapeError, describe
+from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays
 from .._arrays.values import bounds
 from ..layers import parametrizations as common
 from ..layers.gated.base import check_epsilon
 from ..layers.layer import Stepper
 from ..layers.parameters import Parameter, Parameters, normal
 from ..layers.registry import registered
-from . import generation
+from . import generation, prompts, sampling
 from .blocks import Block, Function, Norm, below, linear_map, under
 from .model import Model, Parts
 
-PADDINGS = ("right", "left")
 EMBEDDING_STD = 0.02  # of the first embedding
 TABLE, NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.weight"
 
@@ -117,9 +117,10 @@ class LanguageModel(Model):
         padding: str = "right",
         state: Any = None,
     ) -> tuple[Array, Any]:
-        """Logits (B, V) of the token after the prompts ids (B, L), all at once, and the states of all blocks.
+        """Logits (B, V) of the token after the prompts ids (B, L), and the states of all blocks.
 
-        lengths (B,) are those of prompts that are padded on the right or on the left.
+        lengths (B,) are those of prompts that are padded on the right or on the left; what stands in the padding is as
+        if it were not there. Prompts are read in pieces of some thousands of tokens, so that memory holds no more.
         """
         ids, lengths, state = bringing(params)((ids, lengths, state))
         params = self.prepared(params, ids=ids)
@@ -130,27 +131,35 @@ class LanguageModel(Model):
         self, ids: Array, parts: Parts, *, lengths: Array | None = None, padding: str = "right", state: Any = None
     ) -> tuple[Array, Any]:
         """`prefill` from the parts of the model; the head sees the last step alone."""
-        operation = f"{self.name}.prefill"
+        reading = partial(self.reading, parts=parts)
+        return self.prefill_by(reading, ids, lengths=lengths, padding=padding, state=state)
+
+    def prefill_by(
+        self,
+        reading: prompts.Reading,
+        ids: Array,
+        *,
+        lengths: Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+    ) -> tuple[Array, Any]:
+        """`prefill` by what reads a piece of the prompts, whichever framework it is of."""
         self.check_signal(ids)
-        if not isinstance(padding, str) or padding not in PADDINGS:
-            raise unknown(operation, "padding", padding, PADDINGS)
-        if ids.shape[1] == 0:
-            raise ShapeError(f"{operation}: a prompt needs at least one token ({describe(ids=ids)}).")
-        self.segments(ids, lengths=lengths)
-        shortest = None if lengths is None else bounds(lengths)
-        if shortest is not None and shortest[0] < 1:
-            raise DomainError(f"{operation}: every prompt needs at least one token (lengths: {to_numpy(lengths)}).")
-        xp, reset = namespace(self.name, ids=ids), None
-        lengths = None if lengths is None else xp.clip(lengths, 1, ids.shape[1])
-        if lengths is not None and padding == "left":
-            if state is not None:
-                raise OptionError(f"{operation}: left-padded prompts begin anew. Leave out state.")
-            k = xp.arange(ids.shape[1], device=device(lengths))
-            reset, lengths = k == (ids.shape[1] - xp.astype(lengths, k.dtype))[:, None], None
-        x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths, reset=reset)
+        prompts.check_prompts(f"{self.name}.prefill", ids, lengths, padding)
+        segments, xp = self.segments(ids, lengths=lengths), namespace(self.name, ids=ids)
+        if lengths is not None:
+            lengths = xp.clip(xp.astype(lengths, xp.arange(1).dtype), 1, ids.shape[1])
+            ids = prompts.aligned(ids, lengths, padding)
+        self.check_values(self.name, segments.masked(ids, 1, xp))
+        return prompts.read(reading, ids, lengths, state)
+
+    def reading(self, ids: Array, lengths: Array | None, state: Any, *, parts: Parts) -> tuple[Array, Any]:
+        """The logits (B, V) behind a piece (B, L) of prompts, of which `lengths` may be 0, and the states there."""
+        xp = namespace(self.name, ids=ids)
+        x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths)
         if lengths is None:
             return broken.marked_state(parts.leave(x[:, -1, :]), xp), last
-        index = xp.astype(lengths, xp.arange(1).dtype)[:, None, None] - 1
+        index = xp.clip(lengths, 1, ids.shape[1])[:, None, None] - 1
         index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
         logits = parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :])
         return broken.marked_state(logits, xp), last
@@ -173,7 +182,7 @@ class LanguageModel(Model):
     ) -> generation.Stream:
         """An iterator over tokens (B,) that go on from ids (B, L), each drawn when it is asked for.
 
-        lengths, padding and state as in `prefill`, the options of the draw as in `models.generation.Choice`, seed that
+        lengths, padding and state as in `prefill`, the options of the draw as in `models.sampling.Choice`, seed that
         of NumPy's generator or one. It ends when all sequences have drawn an eos.
 
         >>> import itertools, numpy, ssm_core
@@ -183,7 +192,7 @@ class LanguageModel(Model):
         [(1,), (1,)]
         """
         ids, lengths, state = bringing(params)((ids, lengths, state))
-        choice = generation.Choice.checked(
+        choice = sampling.Choice.checked(
             self.vocab_size,
             temperature=temperature,
             top_k=top_k,
@@ -200,7 +209,7 @@ class LanguageModel(Model):
         logits: Array,
         state: Any,
         step: Stepper,
-        choice: generation.Choice,
+        choice: sampling.Choice,
         seed: Any,
         ids: Array,
         *,

@@ -11,8 +11,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Mamba2": {"d_state": 4, "head_dim": 4},
     "Mamba3": {"d_state": 4, "head_dim": 4},
     **{name: {} for name in ("HGRN", "RWKV4", "RWKVChannelMix")},
-    **{name: {"heads": 2} for name in ("LinearAttention", "RetNet", "Lightning", "GLA", "HGRN2", "RWKV5", "RWKV6")},
-    **{name: {"heads": 2} for name in ("MLSTM", "DeltaNet", "GatedDeltaNet", "GatedDeltaProduct", "KDA", "GDN2")},
-    **{name: {"heads": 2} for name in ("RWKV7", "RGLRU")},
+    **{name: {"heads": 2} for name in ("LinearAttention", "RetNet", "Lightning", "GLA", "HGRN2", "MLSTM", "DeltaNet")},
+    **{name: {"heads": 2, "head_dim": 4} for name in ("GatedDeltaNet", "GatedDeltaProduct", "KDA", "GDN2")},
+    **{name: {"head_dim": 2} for name in ("RWKV5", "RWKV6", "RWKV7")},
+    "RGLRU": {"heads": 2},
 }
 LAYERS = tuple(OPTIONS)

@@ -144,18 +144,52 @@ def test_a_language_model_writes_on(tmp_path: Path):
     np.testing.assert_array_equal(np.stack(found, axis=1), wanted)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, "SequenceModel", "MambaLM"])
-def test_whole_sequences(name: str, tmp_path: Path):
-    """Of any batch and length, shorter than a chunk and longer, in real arithmetic."""
+def whole(name: str, path: Path, **options: Any) -> Any:
+    """The program of a module for sequences of any batch and length, its file, and both run by onnxruntime."""
     module = made(name).eval()
     sizes = {0: torch.export.Dim("B", min=1, max=64), 1: torch.export.Dim("L", min=2, max=4096)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own parts
-        program = adapters.torch.onnx_program(module, sequence(name, 2, 70), dynamic_shapes=(sizes,))
-    program.save(tmp_path / "layer.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "layer.onnx")
-    for length in (2, 64, 133):
+        program = adapters.torch.onnx_program(module, sequence(name, 2, 70), dynamic_shapes=(sizes,), **options)
+    program.save(path)
+    onnx.checker.check_model(path)
+    session = onnxruntime.InferenceSession(path)
+    for length in (2, 64, 133):  # shorter than a chunk, and longer
         u = sequence(name, 3, length)
         with torch.no_grad():
             wanted = module(u)
         np.testing.assert_allclose(run(session, u)[0], wanted.numpy(), rtol=1e-4, atol=1e-5)
+    return program
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "SequenceModel", "MambaLM"])
+def test_whole_sequences(name: str, tmp_path: Path):
+    """In real arithmetic, and by operators that every runtime has."""
+    whole(name, tmp_path / "layer.onnx")
+
+
+GATED, DELTA, TAPS = "LinearAttention gated", "LinearAttention gated_delta", "CausalConvWithState"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("RetNet", [GATED]),
+        ("HGRN2", [GATED]),
+        ("MLSTM", [GATED]),
+        ("Mamba2", [TAPS, GATED]),
+        ("DeltaNet", [TAPS] * 3 + [DELTA]),
+        ("KDA", [TAPS] * 3 + [DELTA]),
+        ("GDN2", [TAPS] * 3),
+        ("RWKV6", []),
+    ],
+)
+def test_operators_of_recurrences(name: str, wanted: list[str], tmp_path: Path):
+    """From opset 27 on, where they fit: not for an erase gate, nor for a bonus."""
+    program = whole(name, tmp_path / "layer.onnx", opset_version=27)
+    found = [
+        " ".join([node.op_type, *(a.value for a in node.attributes.values() if a.name == "update_rule")])
+        for node in program.model.graph
+        if node.op_type in ("LinearAttention", "CausalConvWithState")
+    ]
+    assert found == wanted

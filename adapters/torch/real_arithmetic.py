@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
+
+from .onnx_operators import OPSET, onnx_operators
 
 REAL_OF = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 
@@ -206,12 +209,20 @@ def _constants(module: fx.GraphModule) -> dict[fx.Node, Any]:
     return found
 
 
-def onnx_program(module: nn.Module, *example: Tensor, dynamic_shapes: Any = None, **options: Any) -> Any:
+def onnx_program(
+    module: nn.Module,
+    *example: Tensor,
+    dynamic_shapes: Any = None,
+    opset_version: int | None = None,
+    **options: Any,
+) -> Any:
     """The forward of a module for ONNX, in real arithmetic, with its weights as they are now.
 
     example         inputs of the forward, by position
     dynamic_shapes  as of torch.export.export: for each input the axes whose size may change
-    options         those of torch.onnx.export
+    opset_version   of the operators, PyTorch's own choice if None. From 27 on gated linear attention, the delta rule
+                    and short convolutions are the operators LinearAttention and CausalConvWithState, where they fit
+    options         others of torch.onnx.export
     returns         torch.onnx.ONNXProgram: `.save(path)` writes it
 
     What follows from the weights alone, such as discrete systems, is computed now; arithmetic on complex numbers is
@@ -224,8 +235,14 @@ def onnx_program(module: nn.Module, *example: Tensor, dynamic_shapes: Any = None
     >>> program = onnx_program(S4D(4), torch.ones(2, 70, 4), dynamic_shapes=(sizes,))  # doctest: +SKIP
     >>> program.save("layer.onnx")  # doctest: +SKIP
     """
+    newest = opset_version is not None and opset_version >= OPSET
+    shapes = None if dynamic_shapes is None else (tuple(dynamic_shapes),)
     with torch.no_grad():
-        program = torch.export.export(module, example, dynamic_shapes=dynamic_shapes)
-        shapes = None if dynamic_shapes is None else (tuple(dynamic_shapes),)
+        with onnx_operators() if newest else nullcontext():
+            program = torch.export.export(module, example, dynamic_shapes=dynamic_shapes)
         real = torch.export.export(RealProgram(program), example, dynamic_shapes=shapes)
-        return torch.onnx.export(real, (), dynamo=True, verbose=False, **options)
+        version = None if newest else opset_version
+        found = torch.onnx.export(real, (), dynamo=True, verbose=False, opset_version=version, **options)
+    if newest and found is not None:  # PyTorch writes no operators that have another meaning there
+        found.model.opset_imports[""] = opset_version
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._arrays.dispatch import is_open
+from .._arrays.dispatch import dispatched, is_open
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
@@ -118,20 +118,21 @@ def short_convolution(
         count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
     if is_open(u, L):
-        y = _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
+        y = _short_taps(xp.concat([before, u], axis=1), segment, weight, bias, xp)
         lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
         return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
     # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
-    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
+    y = _short_taps(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
     if n < L:
-        rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
+        rest = _short_taps(u, None if segment is None else segment[:, n:], weight, bias, xp)
         y = xp.concat([y, rest], axis=1) if n else rest
     if lengths is None and n <= L:
         return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
     return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
 
 
-def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:
+@dispatched
+def _short_taps(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:
     """The steps of x (batch, n + T, H) but for its first n, which are only seen; segment (batch, n + T) or longer."""
     n = weight.shape[1] - 1
     T = x.shape[1] - n

@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nox -s 
 import onnx
 import onnxruntime
 import torch
-from small_layers import LAYERS, OPTIONS, WIDTH
+from small import NAMES, options_of
 
 from ssm_core import adapters
 
@@ -37,7 +37,7 @@ MODULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "MambaLM": ("MambaLM", (11, 8, 2), {"layer_options": {"d_state": 4}}),
     "Mamba2LM": ("Mamba2LM", (11, 8, 2), {"layer_options": {"d_state": 4, "head_dim": 4}, "tied": False}),
 }
-MODULES |= {name: (name, (WIDTH,), OPTIONS[name]) for name in LAYERS if name not in MODULES}
+MODULES |= {name: (name, (4,), options_of(name)) for name in NAMES if name not in MODULES}
 STEPS = 20
 
 
@@ -162,7 +162,7 @@ def whole(name: str, path: Path, **options: Any) -> Any:
     return program
 
 
-@pytest.mark.parametrize("name", [*LAYERS, "SequenceModel", "MambaLM"])
+@pytest.mark.parametrize("name", [*NAMES, "SequenceModel", "MambaLM"])
 def test_whole_sequences(name: str, tmp_path: Path):
     """In real arithmetic, and by operators that every runtime has."""
     whole(name, tmp_path / "layer.onnx")

@@ -37,7 +37,9 @@ def channel_decay(
     return _linear_attention("gated", q, k, v, state, g)
 
 
-def ssd(drive: Tensor, log_gates: Tensor, B: Tensor, C: Tensor, state: Tensor, *, segments: Segments, chunk: int) -> Any:
+def ssd(
+    drive: Tensor, log_gates: Tensor, B: Tensor, C: Tensor, state: Tensor, *, segments: Segments, chunk: int
+) -> Any:
     """`ssm_core.gated.ssd._ssd`, whose state is the transposed one."""
     if segments.reset is not None:
         return NotImplemented

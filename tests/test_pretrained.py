@@ -67,7 +67,8 @@ def test_names_and_layouts_are_the_published_ones(name: str, folder: Path):
         if name.startswith("mamba2"):
             assert tensors[f"{mixer}norm.weight"].shape == (config["num_heads"] * config["head_dim"],)
         else:
-            assert tensors[f"{mixer}dt_proj.weight"].shape == (block.inner, config["time_step_rank"])
+            assert tensors[f"{mixer}dt_proj.weight"].shape == (block.inner, block.rank)
+            assert config["time_step_rank"] == ("auto" if block.dt_rank is None else block.dt_rank)
     with safetensors.safe_open(folder / "model.safetensors", framework="numpy") as file:
         assert file.metadata() == {"format": "pt"}
 

@@ -18,7 +18,7 @@ OPSET = 27
 @contextmanager
 def onnx_operators() -> Iterator[None]:
     """Within the block what fits is traced as an operator of ONNX; the arrays of a trace have no values then."""
-    operators = {f.__name__: f for f in (channel_decay, ssd, gated_delta, short_taps)}
+    operators = {f.__name__: f for f in (channel_decay, ssd, gated_delta, causal_conv1d)}
     before = {name: getattr(backend, name, None) for name in operators}
     try:
         vars(backend).update(operators)
@@ -58,12 +58,11 @@ def gated_delta(
     return _linear_attention("gated_delta", q, k, v, state, log_decay, beta, scale=scale)
 
 
-def short_taps(x: Tensor, segment: Tensor | None, weight: Tensor, bias: Tensor | None, xp: Any) -> Any:
-    """`ssm_core.functions.short_convolution._short_taps`: what is only seen is the state."""
-    n = weight.shape[1] - 1
-    if segment is not None or n == 0:
+def causal_conv1d(u: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor, segment: Tensor | None) -> Any:
+    """`ssm_core.functions.short_convolution._causal_conv1d`, whose features come last."""
+    if segment is not None or before.shape[1] == 0:
         return NotImplemented
-    u, before = x[:, n:, :].mT, x[:, :n, :].mT
+    u, before = u.mT, before.mT
     y, _ = torch.onnx.ops.symbolic_multi_out(
         "::CausalConvWithState",
         [u, weight[:, None, :], bias, before],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from array_api_compat import torch as compat
 
+from .attention import attention
 from .convolution import convolve, shortest_convolution
 from .decay.body import channel_decay
+from .delta.body import gated_delta
 from .duality.body import ssd
 from .folds import fold, fold_of_chunks
 from .functions import (
@@ -24,8 +26,10 @@ from .functions import (
     glu,
     is_symbol,
     is_traced,
+    matmul,
     not_dense,
     owned,
+    parted,
     readable,
     rms_norm,
     sigmoid,
@@ -37,12 +41,15 @@ from .functions import (
 from .pytrees import register
 from .scans.body import linear_scan
 from .selective.body import selective_scan
+from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
 
 NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
+    "attention",
+    "causal_conv1d",
     "channel_decay",
     "chunks",
     "clip",
@@ -54,9 +61,11 @@ FUSED = (
     "expm",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "gelu",
     "glu",
     "linear_scan",
+    "parted",
     "readable",
     "rms_norm",
     "selective_scan",
@@ -72,7 +81,9 @@ __all__ = [
     "NAMESPACE",
     "affine",
     "all_finite",
+    "attention",
     "bounds",
+    "causal_conv1d",
     "channel_decay",
     "chunks",
     "clip",
@@ -85,13 +96,16 @@ __all__ = [
     "expm",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "gelu",
     "glu",
     "is_symbol",
     "is_traced",
     "linear_scan",
+    "matmul",
     "not_dense",
     "owned",
+    "parted",
     "readable",
     "rms_norm",
     "selective_scan",

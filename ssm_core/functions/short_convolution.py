@@ -117,22 +117,31 @@ def short_convolution(
     if reset is not None:  # inputs are seen by the steps of their own segment
         count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
-    if is_open(u, L):
-        y = _short_taps(xp.concat([before, u], axis=1), segment, weight, bias, xp)
-        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
-        return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
-    # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
-    y = _short_taps(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
-    if n < L:
-        rest = _short_taps(u, None if segment is None else segment[:, n:], weight, bias, xp)
-        y = xp.concat([y, rest], axis=1) if n else rest
+    y = _causal_conv1d(u, weight, bias, before, segment)
+    if lengths is None and is_open(u, L):
+        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u))
     if lengths is None and n <= L:
         return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
     return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
 
 
 @dispatched
-def _short_taps(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:
+def _causal_conv1d(u: Array, weight: Array, bias: Array | None, before: Array, segment: Array | None) -> Array:
+    """y (batch, L, H) of u and the n inputs before it (batch, n, H), segment (batch, n + L) or None.
+
+    The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
+    """
+    xp, n, L = namespace("causal_conv1d", u=u), before.shape[1], u.shape[1]
+    if is_open(u, L):
+        return _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
+    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
+    if n == 0 or n >= L:
+        return y if n else _weighted(u, segment, weight, bias, xp)
+    rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
+    return xp.concat([y, rest], axis=1)
+
+
+def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:
     """The steps of x (batch, n + T, H) but for its first n, which are only seen; segment (batch, n + T) or longer."""
     n = weight.shape[1] - 1
     T = x.shape[1] - n

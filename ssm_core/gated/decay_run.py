@@ -10,8 +10,9 @@ import math
 from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched, is_open
-from .._arrays.library import Array, Namespace, compute_dtype, device, namespace
+from .._arrays.library import Array, Namespace, compute_dtype, device, matmul, namespace
 from .._arrays.sizes import STEPS
+from ..functions.affine import parted
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import through_segments
@@ -194,7 +195,7 @@ def _by_doubling(through: Array, largest: Array, first: Array, xp: Namespace) ->
 
 def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:
     """Values by the last of them, which is the normalizer."""
-    y, n = y[..., :-1], y[..., -1:]
+    y, n = parted(y, y.shape[-1] - 1, 1)
     if m is not None:
         largest = 700.0 if m.dtype == xp.float64 else 87.0  # of an exponent: what is divided by more vanishes anyway
         n = xp.maximum(xp.abs(n), xp.exp(xp.clip(-m, max=largest))[..., None])
@@ -219,7 +220,7 @@ def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
         values = xp.concat([values, xp.ones_like(values[..., :1])], axis=-1)
         S = xp.concat([S, state[1][..., None]], axis=-1)
     S, before = k[..., None] * values[..., None, :] + decayed(S, g, xp), S
-    y = xp.matmul(q[..., None, :], before if rule.exclusive else S)[..., 0, :]
+    y = matmul(q[..., None, :], before if rule.exclusive else S, xp)[..., 0, :]
     if "bonus" in v:
         y = y + xp.sum(q * v["bonus"] * k, axis=-1, keepdims=True) * values
     if rule.normalize is None:

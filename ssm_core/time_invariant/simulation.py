@@ -45,6 +45,7 @@ from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run, with_direct_term
+from .transient import run_in_double, takes_no_powers
 
 
 def scan(
@@ -77,7 +78,8 @@ def scan(
     cu_seqlens  integer (n + 1,) with u (1, ..., L): n sequences packed one after another; states (n, ..., N)
     step_scale  (..., L): step k lasts step_scale_k dt (Diagonal, continuous; modes scan and chunk)
     mode        "conv" (FFT), "chunk" (Toeplitz chunks), "scan" (the recurrence), "auto": the fastest; all the same
-                function
+                function. Where powers of a dense matrix grow far before they decay, as those of companion forms do, all
+                are the recurrence in double precision (not under a trace)
     returns     y (..., L) or (..., M, L), and the last state (..., N)
 
     Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
@@ -99,7 +101,7 @@ def scan(
         if cu_seqlens is not None:
             segments = segments.for_rows(_batch_axes(system, u) - 1)
         options = {"initial": initial, "step_scale": signals["step_scale"], "mode": mode, **call.sampling}
-        return simulated("scan", system, signals["u"], xp, segments=segments, **options)
+        return simulated("scan", system, signals["u"], xp, segments=segments, watched=True, **options)
 
     if isinstance(system, CompanionForm):
         check_magnification("scan", system.rational, u.shape[-1], check_values)
@@ -195,10 +197,15 @@ def finite_signals(
     return signals, initial, broken
 
 
-def simulated(operation: str, system: Any, u: Array, xp: Namespace, **options: Any) -> tuple[Array, Array | None]:
-    """`scan` of a validated system, without checks of values; options as of `prepared`."""
+def simulated(
+    operation: str, system: Any, u: Array, xp: Namespace, *, watched: bool = False, **options: Any
+) -> tuple[Array, Array | None]:
+    """`scan` of a validated system, without checks of values; options as of `prepared`.
+
+    Watched: a matrix whose powers grow takes none of them, which costs squarings to find out.
+    """
     run, mode = prepared(operation, system, u, xp, **options)
-    y, state = _executed(run, mode)
+    y, state = run_in_double(run) if watched and takes_no_powers(operation, run) else _executed(run, mode)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 

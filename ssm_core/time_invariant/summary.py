@@ -14,6 +14,7 @@ from .modes.filter import run_filter
 from .modes.scan import run_steps
 from .run import Run, last_state
 from .simulation import checked_call, finite_signals, prepared
+from .transient import run_in_double, takes_no_powers
 
 
 def scan_summary(
@@ -49,20 +50,23 @@ def scan_summary(
     signals, _, broken = finite_signals(call, u, None, step_scale, check_values, "scan_summary")
     options = {"segments": call.segments, "step_scale": signals["step_scale"], "mode": "scan", **call.sampling}
     run, _ = prepared("scan_summary", call.system, signals["u"], call.xp, **options)
-    state = broken.marked_state(_last(run), run.xp)
+    by_steps = takes_no_powers("scan_summary", run)
+    state = broken.marked_state(_last(run, by_steps), run.xp)
     if isinstance(run.system, Diagonal):
         return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), state)
     halves = isinstance(call.system, DPLR) and call.system.conj_pairs
-    P = through_segments(_matrices(run), run.segments, 2, run.xp)
+    P = through_segments(_matrices(run, by_steps), run.segments, 2, run.xp)
     return Matrix(P, halved(state, run.xp) if halves else state, halves)
 
 
-def _last(run: Run) -> Array:
+def _last(run: Run, by_steps: bool) -> Any:
     """The last state from zero."""
     if run.length == 0:
         return run.zero_state()
     if isinstance(run.system, CompanionForm):
         return run_filter(run, "chunk")[1]
+    if by_steps:
+        return run_in_double(run)[1]
     return last_state(run) if run.gates is None else run_steps(run)[1]
 
 
@@ -80,23 +84,23 @@ def _powers(run: Run) -> Array:
     return run_steps(free)[1]
 
 
-def _matrices(run: Run) -> Array:
+def _matrices(run: Run, by_steps: bool) -> Array:
     """A^n, by its columns: what becomes of every unit vector."""
     xp, zero = run.xp, run.zero_state()
     N = zero.shape[-1]
     unit = xp.eye(N, dtype=zero.dtype, device=device(zero))
     rows = xp.reshape(unit, (N, *(1,) * (zero.ndim - 1), N)) + zero  # one unit vector first, then the batch
-    if isinstance(run.system, CompanionForm):
+    if by_steps or isinstance(run.system, CompanionForm):
         return moved(_free(run, rows), 0, -1, xp)
     columns = run.propagator.advance(rows, _steps(run), run.length)
     return moved(columns, 0, -1, xp)
 
 
-def _free(run: Run, states: Array) -> Array:
-    """What a rational system makes of states (N, ..., N) without input."""
+def _free(run: Run, states: Array) -> Any:
+    """What the recurrence makes of states (N, ..., N) without input."""
     if run.length == 0:
         return states
     segments = replace(run.segments, reset=None)
     u, batch = run.xp.zeros_like(run.u), tuple(states.shape[:-1])
-    state = run_filter(replace(run, u=u, initial=states, batch=batch, segments=segments), "chunk")[1]
-    return state
+    free = replace(run, u=u, initial=states, batch=batch, segments=segments)
+    return (run_filter(free, "chunk") if isinstance(run.system, CompanionForm) else run_in_double(free))[1]

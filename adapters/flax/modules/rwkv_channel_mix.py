@@ -33,6 +33,7 @@ class RWKVChannelMix(InputDependentModule):
         gated: bool = True,
         layer_idx: int = 0,
         num_layers: int = 1,
+        time_mix: bool = False,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -42,6 +43,7 @@ class RWKVChannelMix(InputDependentModule):
             gated=gated,
             layer_idx=layer_idx,
             num_layers=num_layers,
+            time_mix=time_mix,
         )
         super().__init__(definition, rngs, param_dtype)
 

@@ -102,7 +102,7 @@ class LinearAttention(MatrixMemory):
 
 def _elu(x: Array, xp: Namespace) -> Array:
     """elu(x) + 1, which is positive: e^x below 0."""
-    return xp.where(x > 0, x + 1, xp.exp(xp.where(x > 0, xp.zeros_like(x), x)))
+    return xp.exp(xp.clip(x, max=0.0)) + activation("relu")(x)
 
 
 def _softmax(x: Array, xp: Namespace) -> Array:

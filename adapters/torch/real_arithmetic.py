@@ -166,7 +166,10 @@ class RealInterpreter(fx.Interpreter):
             return super().call_function(target, args, kwargs)
         name = target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else target.__name__
         if name not in RULES:
-            raise NotImplementedError(f"real arithmetic: no rule for {target} of complex numbers.")
+            raise NotImplementedError(
+                f"onnx_program: {target} of complex numbers has no form in real arithmetic. Layers in two directions, "
+                "which are convolved by FFTs, cannot be exported: make one of two layers in one direction."
+            )
         return RULES[name](target, *args, **kwargs)
 
 

@@ -13,7 +13,7 @@ from small import NAMES, options_of
 from ssm_core import adapters
 
 WIDTH = 4
-RECURRENCES = ("S4D", "LinOSS", "RTF", "Mamba", "Mamba2", "GLA", "KDA", "MLSTM")  # the others run the same code
+RECURRENCES = ("S4D", "LinOSS", "RTF", "Mamba", "Mamba2", "GLA", "KDA")  # the others run the same code
 
 pytestmark = [
     pytest.mark.usefixtures("quick_compilation"),

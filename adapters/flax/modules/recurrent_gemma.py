@@ -20,8 +20,9 @@ class RecurrentGemmaLM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> model = RecurrentGemmaLM(10, 8, 3, attention_options={"heads": 2, "window": 4}, rngs=nnx.Rngs(0))
-    >>> model(jnp.asarray([[1, 2, 3]])).shape
+    >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """
 

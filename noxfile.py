@@ -166,7 +166,7 @@ def transformers(session: nox.Session) -> None:
 
 @nox.session
 def onnx(session: nox.Session) -> None:
-    """Steps exported to ONNX, and run by onnxruntime. Skipped tests fail: nothing has run then."""
+    """Steps and sequences exported to ONNX, and run by onnxruntime. Skipped tests fail: nothing has run then."""
     install(session, "-e", ".[torch,test]", "onnx", "onnxruntime", "onnxscript")
     session.run("pytest", "--no-skips", "tests/test_onnx.py", *session.posargs)
 

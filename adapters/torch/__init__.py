@@ -46,6 +46,7 @@ from .modules import (
     RWKVChannelMix,
     SequenceModel,
 )
+from .real_arithmetic import onnx_program
 from .weights import load, param_groups, save
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "from_pretrained",
     "load",
     "module",
+    "onnx_program",
     "param_groups",
     "real_stepper",
     "save",

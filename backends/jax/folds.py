@@ -29,6 +29,7 @@ def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *
 
 def fold_of_chunks(pieces: tuple[Any, ...], body: Callable[..., Any], state: Any, held: Any, *, recompute: bool) -> Any:
     """lax.scan, whose length may be a symbol."""
+    held = () if held is None else held
     body = jax.checkpoint(body) if recompute else body
     state, y = lax.scan(lambda s, x: body(s, *x, *held), state, pieces)
     return y, state

@@ -29,9 +29,9 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
 def _states(a: Any, b: Any, first: Any, reverse: bool) -> Any:
     """The recurrence, linear in b and first, as the device that it is lowered for wants it.
 
-    Where there is none but the CPU, the blocks are not even traced.
+    Where there is none but the CPU, the blocks are not even traced; nor are those of a length that is a symbol.
     """
-    if b.shape[0] < SHORTEST or jax.default_backend() == "cpu":
+    if not isinstance(b.shape[0], int) or b.shape[0] < SHORTEST or jax.default_backend() == "cpu":
         return _loop(a, b, first, reverse)
     loop, blocks = partial(_loop, reverse=reverse), partial(_in_blocks, reverse=reverse)
     return lax.platform_dependent(a, b, first, cpu=loop, default=blocks)

@@ -117,11 +117,9 @@ def short_convolution(
     if reset is not None:  # inputs are seen by the steps of their own segment
         count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
-    if is_open(u, L):
-        y = _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
-        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
-        return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
     y = _causal_conv1d(u, weight, bias, before, segment)
+    if lengths is None and is_open(u, L):
+        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u))
     if lengths is None and n <= L:
         return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
     return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
@@ -134,6 +132,8 @@ def _causal_conv1d(u: Array, weight: Array, bias: Array | None, before: Array, s
     The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
     """
     xp, n, L = namespace("causal_conv1d", u=u), before.shape[1], u.shape[1]
+    if is_open(u, L):
+        return _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
     y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
     if n == 0 or n >= L:
         return y if n else _weighted(u, segment, weight, bias, xp)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from .._arrays.dispatch import dispatched
+from .._arrays.dispatch import dispatched, is_open
 from .._arrays.library import Array, Namespace, compute_dtype, device, matmul, namespace
+from .._arrays.sizes import STEPS
 from ..functions.affine import parted
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
@@ -169,15 +170,27 @@ def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: N
         begins = reset[..., None]
         largest = xp.where(begins, xp.maximum(g, i), i)
         through = xp.where(begins, -math.inf, g)
-    width, L = 1, g.shape[1]
-    while width < L:
-        earlier = xp.maximum(through[:, width:, :] + largest[:, :-width, :], largest[:, width:, :])
-        largest = xp.concat([largest[:, :width, :], earlier], axis=1)
-        through = xp.concat([through[:, :width, :], through[:, width:, :] + through[:, :-width, :]], axis=1)
-        width *= 2
-    m = xp.maximum(through + first[:, None, :], largest)
-    before = xp.concat([first[:, None, :], m[:, :-1, :]], axis=1)
+
+    def body(first: Array, s: Signals) -> tuple[Array, Array]:
+        m = _by_doubling(s["through"], s["largest"], first, xp)
+        return m[-1, ...], m
+
+    signals, length = {"through": through, "largest": largest}, g.shape[1]
+    chunk = STEPS if is_open(g, length) else length  # loops have a number of turns
+    m, _ = in_chunks(body, first, signals, axis=1, chunk=chunk, recompute=False)
+    before = xp.concat([first[:, None, :], m], axis=1)[:, :-1, :]
     return m, before if reset is None else xp.where(reset[..., None], xp.zeros_like(before), before)
+
+
+def _by_doubling(through: Array, largest: Array, first: Array, xp: Namespace) -> Array:
+    """m_t = max(through_t + m_{t-1}, largest_t) along axis 0 from m_{-1} = first."""
+    width, T = 1, through.shape[0]
+    while width < T:
+        later = xp.maximum(through[width:, ...] + largest[:-width, ...], largest[width:, ...])
+        largest = xp.concat([largest[:width, ...], later], axis=0)
+        through = xp.concat([through[:width, ...], through[width:, ...] + through[:-width, ...]], axis=0)
+        width *= 2
+    return xp.maximum(through + first, largest)
 
 
 def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays
+from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays, taken_along
 from .._arrays.values import bounds
 from ..functions.special import activation
 from ..layers import parametrizations as common
@@ -194,9 +194,9 @@ class LanguageModel(Model):
         x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths)
         if lengths is None:
             return broken.marked_state(parts.leave(x[:, -1, :]), xp), last
-        index = xp.clip(lengths, 1, ids.shape[1])[:, None, None] - 1
+        index = xp.astype(xp.clip(lengths, 1, ids.shape[1]), xp.arange(1).dtype)[:, None, None] - 1
         index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
-        logits = parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :])
+        logits = parts.leave(taken_along(x, index, 1)[:, 0, :])
         return broken.marked_state(logits, xp), last
 
     def stream(

@@ -30,10 +30,10 @@ def _one_by_one(A: Array, B: Array, count: int, xp: Namespace) -> Array:
     dtype = xp.result_type(A.dtype, B.dtype)
     x = xp.broadcast_to(xp.astype(B, dtype), (*lead, *B.shape[-2:]))
 
-    def body(x: Array, k: Array) -> tuple[Array, Array]:
+    def body(x: Array, k: Array, A: Array) -> tuple[Array, Array]:
         return matmul(A, x, xp), x[None, ...]
 
-    columns, _ = fold(body, x, (xp.arange(count, device=device(A)),), chunk=1, recompute=False)
+    columns, _ = fold(body, x, (xp.arange(count, device=device(A)),), (A,), chunk=1, recompute=False)
     return moved(columns, 0, -2, xp)
 
 
@@ -177,13 +177,14 @@ class DensePropagator:
         """The same for a number of chunks that a trace does not know, one after another."""
 
         def body(state: Array, v: dict[str, Array]) -> tuple[Array, Array]:
-            moved = self._times(power, state[..., None, :])[..., 0, :]
+            moved = self._times(v["power"], state[..., None, :])[..., 0, :]
             state = v["ends"][0, ...] + (moved * v["keep"][0, ..., None] if "keep" in v else moved)
             return state, state[None, ...]
 
         state = initial + self.xp.zeros_like(self._times(power, ends[..., :1, :])[..., 0, :])
         signals = {"ends": moved(ends, -2, 0, self.xp), "keep": None if keep is None else moved(keep, -1, 0, self.xp)}
-        return moved(in_chunks(body, state, signals, axis=0, chunk=1, recompute=False)[0], 0, -2, self.xp)
+        states, _ = in_chunks(body, state, signals, {"power": power}, axis=0, chunk=1, recompute=False)
+        return moved(states, 0, -2, self.xp)
 
     def advance(self, state: Array, k: int | Array, largest: int) -> Array:
         """A^k x for a state x (..., N) and an integer or an array of integers (..., 1) up to largest."""

@@ -60,7 +60,7 @@ def _exported(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
     if not is_symbol(b.shape[0]):
         x = _by_doubling(a, b, first, times)
     elif is_symbol(a.shape[0]):
-        x, _ = fold(body, first, (b, a), chunk=STEPS)
+        x, _ = fold(body, first, (b, a), (), chunk=STEPS)
     else:
         x, _ = fold(body, first, (b,), (a,), chunk=STEPS)
     return x if times is torch.mul else torch.complex(x[..., 0], x[..., 1])

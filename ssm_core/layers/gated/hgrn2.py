@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..._arrays.errors import OptionError
@@ -64,11 +65,11 @@ class HGRN2(MatrixMemory):
         check_epsilon("HGRN2", epsilon=self.epsilon)
         _ = self.key_dim, self.value_dim
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("HGRN2", "expand_k", self.expand_k, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("HGRN2", "1", 1, self.d_model, self.heads)
 

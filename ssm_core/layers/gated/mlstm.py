@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -75,11 +76,11 @@ class MLSTM(MatrixMemory):
         check_epsilon("MLSTM", epsilon=self.epsilon, norm_epsilon=self.norm_epsilon)
         _ = self.key_dim, self.value_dim
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("MLSTM", "qk_dim_factor", self.qk_dim_factor, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("MLSTM", "v_dim_factor", self.v_dim_factor, self.d_model, self.heads)
 

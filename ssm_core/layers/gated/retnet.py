@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,11 +79,11 @@ class RetNet(MatrixMemory):
                 f"RetNet: {self.key_dim} features of a key do not turn in pairs. Change expand_k or heads."
             )
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("RetNet", "expand_k", self.expand_k, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("RetNet", "expand_v", self.expand_v, self.d_model, self.heads)
 

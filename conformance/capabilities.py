@@ -55,6 +55,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "selective_scan",
         "ssd",
         "taken_along",
+        "written",
     ),
     "jax": (
         "attention",

@@ -37,6 +37,7 @@ from .functions import (
     softplus,
     taken_along,
     to_numpy,
+    written,
 )
 from .pytrees import register
 from .scans.body import linear_scan
@@ -74,6 +75,7 @@ FUSED = (
     "softplus",
     "ssd",
     "taken_along",
+    "written",
 )
 
 __all__ = [
@@ -116,6 +118,7 @@ __all__ = [
     "ssd",
     "taken_along",
     "to_numpy",
+    "written",
 ]
 
 register()

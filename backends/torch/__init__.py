@@ -44,6 +44,7 @@ from .scans.body import linear_scan
 from .selective.body import selective_scan
 from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
+from .weighted_means import weighted_means
 
 NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
@@ -75,6 +76,7 @@ FUSED = (
     "softplus",
     "ssd",
     "taken_along",
+    "weighted_means",
     "written",
 )
 
@@ -118,6 +120,7 @@ __all__ = [
     "ssd",
     "taken_along",
     "to_numpy",
+    "weighted_means",
     "written",
 ]
 

@@ -218,7 +218,7 @@ def test_a_bound_keeps_the_gates_of_hgrn_away_from_zero():
 def test_pieces_of_rwkv4_in_pytorch_and_their_adjoint(masks: str, top: float | None, monkeypatch: pytest.MonkeyPatch):
     """Pieces of 5 steps against the generic body: the state too, whose largest exponent may be from before them all."""
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr("ssm_core.backends.torch.weighted_means.PIECE", 5 * 2 * W)
+    monkeypatch.setattr("ssm_core.backends.torch.means.PIECE", 5 * 2 * W)
     v = {n: torch.from_numpy(x).requires_grad_() for n, x in vectors("rwkv4", length=23).items()}
     cuts: dict[str, Any] = {}
     if masks in ("reset", "both"):

@@ -39,12 +39,12 @@ from .functions import (
     to_numpy,
     written,
 )
+from .means import weighted_means
 from .pytrees import register
 from .scans.body import linear_scan
 from .selective.body import selective_scan
 from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
-from .weighted_means import weighted_means
 
 NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted

@@ -151,9 +151,7 @@ def token(kind: str) -> Case:
                 close(y, theirs(tokens[t], t)[0], 1e-3)
 
     others = {name: in_torch(lambda: theirs(tokens[-1], COMPARED - 1), False) for name in found}
-    return Case(
-        f"{kind} stepper torch", in_torch(ours, False), others, check, "wanted: 1x", inner=50, missing=missing
-    )
+    return Case(f"{kind} stepper torch", in_torch(ours, False), others, check, "wanted: 1x", inner=50, missing=missing)
 
 
 JOBS = {f"stepper-{kind.lower()}-torch": Job(lambda kind=kind: token(kind)) for kind in LAYERS}

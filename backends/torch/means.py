@@ -2,13 +2,13 @@
 
 With m_t = max(m_{t-1} + g_t, k_t), a_t = e^{g_t + m_{t-1} - m_t} and r_t = e^{k_t - m_t}, sums x = (num, den) over e^m:
 
-    x_t = a_t x_{t-1} + r_t (v_t, 1),   M_t = max(m_{t-1}, k_t + u),   p_t = e^{m_{t-1} - M_t},   s_t = e^{k_t + u - M_t}
-    N_t, D_t = p_t x_{t-1} + s_t (v_t, 1),   y_t = N_t / D_t
+    x_t = a_t x_{t-1} + r_t (v_t, 1),   M_t = max(m_{t-1}, k_t + u)
+    p_t = e^{m_{t-1} - M_t},   s_t = e^{k_t + u - M_t},   N_t, D_t = p_t x_{t-1} + s_t (v_t, 1),   y_t = N_t / D_t
 
 No y depends on m and M, which the backward therefore holds fixed: with l_t the gradient of x_t,
 
-    dN = dy / D,   dD = -y dN,   l_{t-1} = p_t (dN_t, dD_t) + a_t l_t
-    dv = s dN + r l_num,   dk = s (v dN + dD) + r (v l_num + l_den),   du = sum s (v dN + dD),   dg_t = a_t l_t . x_{t-1}
+    dN = dy / D,   dD = -y dN,   l_{t-1} = p_t (dN_t, dD_t) + a_t l_t,   dg_t = a_t l_t . x_{t-1}
+    dv = s dN + r l_num,   dk = s (v dN + dD) + r (v l_num + l_den),   du = sum s (v dN + dD)
 
 The last state alone depends on its m; what that has besides, dm - x . l, goes to the step that the maximum is from.
 """
@@ -26,14 +26,14 @@ from .scans.body import add_products
 from .transforms import forward_mode, in_full_precision, transformed
 
 PIECE = 2**16  # numbers
-Pair = tuple[Tensor, Tensor, Tensor]
+State = tuple[Tensor, Tensor, Tensor]
 
 
 @in_full_precision
 def weighted_means(
-    k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Pair, *, valid: Tensor | None, chunk: int
+    k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: State, *, valid: Tensor | None, chunk: int
 ) -> Any:
-    """Fused `ssm_core.gated.rwkv4._weighted_means`."""
+    """Fused `ssm_core.gated.rwkv4._weighted_means`, whose pieces are of other sizes than its chunks."""
     alike = all(x.dtype == k.dtype for x in (v, g, bonus, *state))
     if not alike or 0 in k.shape or k.device.type != "cpu":
         return NotImplemented
@@ -124,8 +124,8 @@ def _gradients(
 ) -> tuple[Tensor, ...]:
     dk, dv, dg = (torch.empty_like(x) for x in (k, v, g))
     dbonus, (num, den, _), states = torch.zeros_like(bonus), states[:3], states[3:]
-    l, excess = torch.stack(last[:2]), last[2]
-    excess = torch.where(den > 0, excess - num * l[0] - den * l[1], excess)
+    after, excess = torch.stack(last[:2]), last[2]
+    excess = torch.where(den > 0, excess - num * after[0] - den * after[1], excess)
     for piece in reversed(_pieces(k)):
         *states, num, den, top = states
         time_first = _time_first(piece, k, v, g, valid)
@@ -133,23 +133,21 @@ def _gradients(
         dN = dy_t / s.D
         dD = (s.N / s.D).mul_(dN).neg_()
         into = torch.stack([s.p * dN, s.p * dD], 1)  # of the sums before each step
-        slopes = torch.cat([into[1:], l[None]])
-        lists = slopes.flip(0).unbind()
-        gates = s.a[1:, None].flip(0).unbind()
-        add_products(lists[1:], gates, lists[:-1])
-        slopes = torch.stack(lists[::-1])
+        slopes = torch.cat([into[1:], after[None]])
+        backwards = slopes.unbind()[::-1]
+        add_products(backwards[1:], s.a[1:, None].unbind()[::-1], backwards[:-1])
         newest = torch.addcmul(dD, values, dN).mul_(s.s)
         written = torch.addcmul(slopes[:, 1], values, slopes[:, 0]).mul_(s.r)
         faded = (slopes * s.earlier).sum(1).mul_(s.a)
-        l = torch.addcmul(into[0], s.a[0], slopes[0])
+        after = torch.addcmul(into[0], s.a[0], slopes[0])
         keys = newest + written
         if bool(excess.any()):
             excess = _to_origin(excess, s, keys, faded)
         dk[:, piece], dg[:, piece] = keys.transpose(0, 1), faded.transpose(0, 1)
         dv[:, piece] = torch.addcmul(s.s * dN, s.r, slopes[:, 0]).transpose(0, 1)
         dbonus += newest.sum((0, 1))
-    dtop = torch.where(den > 0, excess + num * l[0] + den * l[1], excess)
-    return dk, dv, dg, dbonus, *l, dtop
+    dtop = torch.where(den > 0, excess + num * after[0] + den * after[1], excess)
+    return dk, dv, dg, dbonus, *after, dtop
 
 
 def _to_origin(excess: Tensor, s: _Steps, dk: Tensor, dg: Tensor) -> Tensor:

@@ -40,8 +40,7 @@ class RecurrentGemmaLM(LanguageModel):
     https://arxiv.org/abs/2404.07839.
 
     >>> import numpy, ssm_core
-    >>> attention = {"heads": 2, "window": 4}
-    >>> model = ssm_core.models.RecurrentGemmaLM(vocab_size=10, d_model=8, n_layers=3, attention_options=attention)
+    >>> model = ssm_core.models.RecurrentGemmaLM(10, 8, 3, attention_options={"heads": 2, "window": 4})
     >>> model.apply(model.initial_parameters(), numpy.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """

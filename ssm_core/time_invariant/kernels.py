@@ -82,7 +82,7 @@ def kernel(
     with overflow_ignored(system.B):
         discrete, logarithms = _sampled(system, dt, method, alpha, xp)
         wide = _dense_for(discrete, xp)
-        if isinstance(wide, Dense) and not isinstance(wide, CompanionForm) and powers_grow(wide.A, length, xp):
+        if isinstance(wide, Dense) and not isinstance(wide, CompanionForm) and powers_grow(wide.A, length):
             check_steps("kernel", wide, length, check_values)
             K = kernel_by_steps(wide, length, xp)
         else:

@@ -20,8 +20,9 @@ class HGRN2LM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> model = HGRN2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"heads": 2}, rngs=nnx.Rngs(0))
-    >>> model(jnp.asarray([[1, 2, 3]])).shape
+    >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """
 

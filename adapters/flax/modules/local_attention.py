@@ -18,8 +18,9 @@ class LocalAttention(InputDependentModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> layer = LocalAttention(d_model=8, heads=2, window=4, rngs=nnx.Rngs(0))
-    >>> layer(jnp.zeros((2, 10, 8))).shape
+    >>> jax.jit(layer)(jnp.zeros((2, 10, 8))).shape
     (2, 10, 8)
     """
 

@@ -20,8 +20,9 @@ class RecurrentGemmaLM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
-    >>> model = RecurrentGemmaLM(vocab_size=10, d_model=8, n_layers=3, attention_options=attention, rngs=nnx.Rngs(0))
-    >>> model(jnp.asarray([[1, 2, 3]])).shape
+    >>> import jax
+    >>> model = RecurrentGemmaLM(10, 8, 3, attention_options={"heads": 2, "window": 4}, rngs=nnx.Rngs(0))
+    >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """
 

@@ -1,4 +1,4 @@
-"""One token of whole gated layers beside transformers' modules with their caches: batch 1, 512 channels, same weights."""
+"""One token of whole gated layers beside transformers' modules with their caches: batch 1, 512 channels."""
 
 from __future__ import annotations
 

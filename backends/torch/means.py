@@ -52,7 +52,7 @@ class _Means(torch.autograd.Function):
         y, states = torch.empty_like(v), []
         for piece in _pieces(k):
             states += state
-            s = _through(*_time_first(piece, k, v, g, valid), bonus, *state)
+            s = _through(_time_first(piece, k, v, g, valid), bonus, state)
             y[:, piece] = (s.N / s.D).transpose(0, 1)
             m = torch.where(s.x[-1, 1] > 0, s.m[-1], state[2])
             state = [*s.x[-1].clone(), m]
@@ -94,9 +94,8 @@ def _time_first(piece: slice, *signals: Tensor | None) -> list[Any]:
     return [None if x is None else x[:, piece].transpose(0, 1).contiguous() for x in signals]
 
 
-def _through(
-    k: Tensor, v: Tensor, g: Tensor, valid: Tensor | None, bonus: Tensor, num: Tensor, den: Tensor, top: Tensor
-) -> _Steps:
+def _through(signals: list[Any], bonus: Tensor, state: Any) -> _Steps:
+    (k, v, g, valid), (num, den, top) = signals, state
     first = torch.where(den > 0, top, LOWEST)
     m, carried, last = torch.empty_like(k), torch.empty_like(k), first
     for m_t, carried_t, k_t, g_t in zip(m.unbind(), carried.unbind(), k.unbind(), g.unbind(), strict=True):
@@ -129,7 +128,7 @@ def _gradients(
     for piece in reversed(_pieces(k)):
         *states, num, den, top = states
         time_first = _time_first(piece, k, v, g, valid)
-        s, values, (dy_t,) = _through(*time_first, bonus, num, den, top), time_first[1], _time_first(piece, dy)
+        s, values, (dy_t,) = _through(time_first, bonus, (num, den, top)), time_first[1], _time_first(piece, dy)
         dN = dy_t / s.D
         dD = (s.N / s.D).mul_(dN).neg_()
         into = torch.stack([s.p * dN, s.p * dD], 1)  # of the sums before each step

@@ -103,6 +103,37 @@ def test_gradients_in_torch():
     assert torch.autograd.gradcheck(run, values, fast_mode=True)
 
 
+@pytest.mark.parametrize(("length", "taps"), [(1, 1), (1, 4), (2, 6), (3, 4), (17, 4)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_pieces_of_pytorch_and_their_adjoint(length: int, taps: int, biased: bool, monkeypatch: pytest.MonkeyPatch):
+    """Features side by side, as layers have them: pieces of 2 steps against the generic body, and twice differentiated.
+
+    Sequences may be shorter than the filter, and pieces than what they see.
+    """
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("ssm_core.backends.torch.short_convolution.PIECE", 2 * H)
+    v = {name: torch.from_numpy(x) for name, x in drawn(0, length, taps).items() if biased or name != "bias"}
+    v["u"] = v["u"].mT.contiguous()
+    if taps > 1:
+        v["initial"] = torch.from_numpy(np.random.default_rng(1).normal(size=(BATCH, H, taps - 1)))
+    leaves = [x.requires_grad_() for x in v.values()]
+
+    def run(u: Any, *others: Any) -> Any:
+        return causal_conv1d(u.mT, **dict(zip(list(v)[1:], others, strict=True)))
+
+    results = []
+    for backend in ("auto", "generic"):
+        with ssm_core.use_backend(backend):
+            y = run(*leaves)
+            first = torch.autograd.grad((y**3).sum(), leaves, create_graph=True)
+            second = torch.autograd.grad(sum((x**2).sum() for x in first), leaves)
+            results.append([y, *first, *second])
+            assert ("_Convolution" in str(y.grad_fn.next_functions)) == (backend == "auto")
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
+    assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
+
+
 def test_the_sum_of_half_precision_is_taken_in_single():
     """2048 + 1 - 2048 is 0 in float16."""
     u, weight = np.asarray([[[2048.0, 1.0, -2048.0]]], np.float16), np.ones((1, 3), np.float16)

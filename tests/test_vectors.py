@@ -211,3 +211,37 @@ def test_a_bound_keeps_the_gates_of_hgrn_away_from_zero():
     x, log_a = layer._signals(params, u, np)
     same(log_a[0, 0], np.log([0.5, 0.75, 1.0]))
     assert (np.abs(x[0, 0, 2]), log_a[0, 0, 2]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("masks", ["", "reset", "lengths", "both"])
+@pytest.mark.parametrize("top", [None, -3.0, 3.0])
+def test_pieces_of_rwkv4_in_pytorch_and_their_adjoint(masks: str, top: float | None, monkeypatch: pytest.MonkeyPatch):
+    """Pieces of 5 steps against the generic body: the state too, whose largest exponent may be from before them all."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("ssm_core.backends.torch.means.PIECE", 5 * 2 * W)
+    v = {n: torch.from_numpy(x).requires_grad_() for n, x in vectors("rwkv4", length=23).items()}
+    cuts: dict[str, Any] = {}
+    if masks in ("reset", "both"):
+        cuts["reset"] = torch.from_numpy(np.random.default_rng(2).random((2, 23)) < 0.2)
+    if masks in ("lengths", "both"):
+        cuts["lengths"] = torch.asarray([0, 17])
+    h = normal(2, W, seed=5)
+    state = [] if top is None else [torch.from_numpy(x).requires_grad_() for x in (h, 1 + h**2, h + top)]
+    steps = torch.arange(23)[:, None] < cuts.get("lengths", torch.asarray([23, 23]))[:, None, None]
+    leaves, results = [*v.values(), *state], []
+    slopes = [torch.from_numpy(normal(*shape, seed=6)) for shape in ((2, 23, W), *((2, W),) * 3)]
+    for backend in ("auto", "generic"):
+        with ssm_core.use_backend(backend):
+            y, last = ssm_core.rwkv4(**v, **cuts, initial=tuple(state) or None, return_state=True)
+            outputs = [y * steps, *last]
+            results.append([*outputs, *torch.autograd.grad(outputs, leaves, slopes)])
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_gradients_of_gradients_of_rwkv4():
+    """Which the generic body gives."""
+    torch = pytest.importorskip("torch")
+    leaves = [torch.from_numpy(x).requires_grad_() for x in vectors("rwkv4", batch=1, length=4).values()]
+    assert torch.autograd.gradcheck(ssm_core.rwkv4, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(ssm_core.rwkv4, leaves, fast_mode=True)

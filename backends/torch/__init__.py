@@ -37,7 +37,9 @@ from .functions import (
     softplus,
     taken_along,
     to_numpy,
+    written,
 )
+from .means import weighted_means
 from .pytrees import register
 from .scans.body import linear_scan
 from .selective.body import selective_scan
@@ -74,6 +76,8 @@ FUSED = (
     "softplus",
     "ssd",
     "taken_along",
+    "weighted_means",
+    "written",
 )
 
 __all__ = [
@@ -116,6 +120,8 @@ __all__ = [
     "ssd",
     "taken_along",
     "to_numpy",
+    "weighted_means",
+    "written",
 ]
 
 register()

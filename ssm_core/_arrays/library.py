@@ -216,7 +216,7 @@ def in_dtype_of(u: Array, y: Array, xp: Namespace) -> Array:
 def compute_dtype(xp: Namespace, *arrays: Any) -> Any:
     """The dtype that the arrays are computed in together, at least float32."""
     dtypes = [computable_dtype(x, xp) for x in arrays if is_array(x)]
-    return xp.result_type(*dtypes) if len(dtypes) > 1 else dtypes[0]
+    return xp.result_type(*dtypes) if any(dtype != dtypes[0] for dtype in dtypes) else dtypes[0]
 
 
 def computable_dtype(x: Array, xp: Namespace) -> Any:

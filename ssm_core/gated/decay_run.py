@@ -10,13 +10,14 @@ import math
 from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched, is_open
-from .._arrays.library import Array, Namespace, compute_dtype, device, matmul, namespace
+from .._arrays.library import Array, Namespace, compute_dtype, device, namespace
 from .._arrays.sizes import STEPS
 from ..functions.affine import parted
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import through_segments
 from .decay_chunk import channel_chunk
+from .memory import faded, seen, written
 from .ssd import _ssd
 
 CHUNK = 64
@@ -196,6 +197,11 @@ def _by_doubling(through: Array, largest: Array, first: Array, xp: Namespace) ->
 def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:
     """Values by the last of them, which is the normalizer."""
     y, n = parted(y, y.shape[-1] - 1, 1)
+    return _over(y, n, m, rule, xp)
+
+
+def _over(y: Array, n: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:
+    """y over the normalizer n (..., 1), which over e^m is at least 1."""
     if m is not None:
         largest = 700.0 if m.dtype == xp.float64 else 87.0  # of an exponent: what is divided by more vanishes anyway
         n = xp.maximum(xp.abs(n), xp.exp(xp.clip(-m, max=largest))[..., None])
@@ -204,9 +210,10 @@ def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:
 
 def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
     """One step of arrays by their names, without the axis of time."""
-    xp, values, S = namespace("gated_linear_attention", v=v["v"]), v["v"], state[0]
+    xp, values, before = namespace("gated_linear_attention", v=v["v"]), v["v"], state[0]
     H, G = values.shape[1], v["k"].shape[1]
-    q, k, g, i = v["q"] * rule.scale, v["k"], v.get("log_decay"), v.get("log_input")
+    q, k, g, i = v["q"], v["k"], v.get("log_decay"), v.get("log_input")
+    q = q if rule.scale == 1 else rule.scale * q
     if G < H:
         q, k = (xp.repeat(x, H // G, axis=1) for x in (q, k))
     m = None
@@ -216,24 +223,16 @@ def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
         m = xp.maximum(g + state[2], i)
         g, i = g + state[2] - m, i - m
     k = k if i is None else k * xp.exp(i)[..., None]
-    if rule.normalize is not None:
-        values = xp.concat([values, xp.ones_like(values[..., :1])], axis=-1)
-        S = xp.concat([S, state[1][..., None]], axis=-1)
-    S, before = k[..., None] * values[..., None, :] + decayed(S, g, xp), S
-    y = matmul(q[..., None, :], before if rule.exclusive else S, xp)[..., 0, :]
+    S = written(faded(before, g, xp), k, values)
+    y = seen(before if rule.exclusive else S, q, xp)
     if "bonus" in v:
         y = y + xp.sum(q * v["bonus"] * k, axis=-1, keepdims=True) * values
     if rule.normalize is None:
         return y, (S,)
-    last = (S[..., :-1], S[..., -1])
-    return divided(y, m, rule, xp), last if m is None else (*last, m)
-
-
-def decayed(S: Array, g: Array | None, xp: Namespace) -> Array:
-    """e^g S of S (batch, H, K, V) and g (batch, H, K), or (batch, H) and less."""
-    if g is None:
-        return S
-    return (xp.exp(g)[..., None] if g.ndim == 3 else xp.exp(g)[..., None, None]) * S
+    decay = 1.0 if g is None else xp.exp(g if g.ndim == 3 else g[..., None])
+    n = decay * state[1] + k
+    y = _over(y, xp.sum(q * n, axis=-1, keepdims=True), m, rule, xp)
+    return y, (S, n) if m is None else (S, n, m)
 
 
 class Memory(NamedTuple):

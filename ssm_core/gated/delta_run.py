@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, device, matmul, namespace
+from .._arrays.library import Array, Namespace, device, namespace
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from .delta_chunk import Writes, blocked, through_chunks, walk
+from .memory import faded, seen, written
 
 CHUNK = 64
 BLOCKS = 8  # chunks whose products are made at once
@@ -140,23 +141,29 @@ def rule(s: Signals, scale: float, xp: Namespace) -> Signals:
 
 def step_delta(v: Signals, state: Array, *, scale: float, xp: Namespace) -> tuple[Array, Array]:
     """One step of arrays by their names in `gated_delta_update`: y (batch, H, V) and the state after it."""
-    H, g = state.shape[1], v.get("log_decay")
-    s = {name: x for name, x in v.items() if x is not None and name not in ("q", "log_decay")}
-    if "beta" in s:
-        s["beta"] = s["beta"][..., None]
-    if s["v"].ndim == 3:
-        s = {name: x[:, None, ...] for name, x in s.items()}
-    s = {name: x if x.shape[2] == H else xp.repeat(x, H // x.shape[2], axis=2) for name, x in s.items()}
-    if g is not None:
-        g = g if g.ndim == 3 else g[..., None]
-        g = g if g.shape[-2] == H else xp.repeat(g, H // g.shape[-2], axis=-2)
-    for j in range(s["v"].shape[1]):
-        now = {name: x[:, j, ...] for name, x in s.items()}
-        now["g"] = xp.zeros_like(state[..., :1, 0]) if j or g is None else g
-        t = rule(now | {"q": v["q"]}, 1.0, xp)
-        read = t["values"] if "given" not in t else xp.zeros_like(t["values"])
-        w = read + matmul(t["reads"][..., None, :], state, xp)[..., 0, :]
-        state = xp.exp(t["g"])[..., None] * state + t["solved"][..., None] * w[..., None, :]
-        state = state if "given" not in t else state + t["given"][..., None] * t["values"][..., None, :]
+    H, g, several = state.shape[1], v.get("log_decay"), v["v"].ndim == 4
+    if g is not None and g.ndim == 3 and g.shape[1] != H:
+        g = xp.repeat(g, H // g.shape[1], axis=1)
+    s, heads = {name: x for name, x in v.items() if x is not None and name not in ("q", "log_decay")}, 1 + several
+    s = {name: x if x.shape[heads] == H else xp.repeat(x, H // x.shape[heads], axis=heads) for name, x in s.items()}
+    if not several:
+        state = _substep(s, state, g, xp)
+    else:
+        for j in range(s["v"].shape[1]):
+            state = _substep({name: x[:, j, ...] for name, x in s.items()}, state, None if j else g, xp)
     q = v["q"] if v["q"].shape[1] == H else xp.repeat(v["q"], H // v["q"].shape[1], axis=1)
-    return scale * matmul(q[..., None, :], state, xp)[..., 0, :], state
+    return scale * seen(state, q, xp), state
+
+
+def _substep(s: Signals, before: Array, g: Array | None, xp: Namespace) -> Array:
+    """The state after one erasure and one write, of signals (batch, H, .)."""
+    k, values, beta = s["k"], s["v"], s.get("beta")
+    values = values if "write" not in s else s["write"] * values
+    state = faded(before, g, xp)
+    if "b" in s:
+        state = written(state, s["b"], seen(before, s["a"], xp))
+    elif "a" in s:
+        values = values - seen(before, s["a"], xp)
+    else:
+        values = values - seen(state, k if "erase" not in s else s["erase"] * k, xp)
+    return written(state, k, values if beta is None else beta[..., None] * values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, Namespace, device, in_dtype_of, namespace
 from .._arrays.numbers import flag, whole
 from ..recurrences.fold import in_chunks
@@ -164,14 +165,24 @@ def run_rwkv4(
         g = _decays(k, w, segments, xp)
         k = k if valid is None else xp.where(valid[..., None], k, LOWEST)
 
-        def body(state: State, s: Signals) -> tuple[State, Array]:
-            y, state = _one_chunk(s, state, xp)
-            return state, y
-
-        steps = {"k": k, "v": v, "g": g, "valid": None if valid is None else valid[..., None]}
-        return in_chunks(body, state, steps, {"bonus": bonus}, axis=1, chunk=chunk)
+        valid = None if valid is None else valid[..., None]
+        return _weighted_means(k, v, g, bonus, tuple(state), valid=valid, chunk=chunk)
 
     return segments.run("rwkv4", run, {"k": a["k"], "v": a["v"]}, initial, axis=1, apart=want_state)
+
+
+@dispatched
+def _weighted_means(
+    k: Array, v: Array, g: Array, bonus: Array, state: State, *, valid: Array | None, chunk: int
+) -> tuple[Array, State]:
+    """y and the last state of signals (batch, L, W) with log decays g into every step; valid (batch, L, 1)."""
+    xp = namespace("rwkv4", k=k)
+
+    def body(state: State, s: Signals) -> tuple[State, Array]:
+        y, state = _one_chunk(s, state, xp)
+        return state, y
+
+    return in_chunks(body, state, {"k": k, "v": v, "g": g, "valid": valid}, {"bonus": bonus}, axis=1, chunk=chunk)
 
 
 def step_rwkv4(a: dict[str, Array], state: State) -> tuple[Array, State]:

@@ -10,6 +10,7 @@ from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..functions.special import silu
 from .checks import check_given, check_rows, steps_of
+from .memory import written
 
 
 def selective_state_update(
@@ -92,6 +93,6 @@ def rank_one_update(
     S (..., P, N), log gates g and w that broadcast to it, x (..., P), B and C (..., N); returns S, and y (..., P).
     """
     xp = namespace("rank_one_update", state=state)
-    drive = x[..., None] * B[..., None, :]
-    state = xp.exp(log_gate) * state + (drive if weight is None else drive * weight)
+    state = xp.exp(log_gate) * state
+    state = written(state, x, B) if weight is None else state + x[..., None] * B[..., None, :] * weight
     return state, matmul(state, C[..., None], xp)[..., 0]

@@ -60,6 +60,7 @@ class _Means(torch.autograd.Function):
         return y, *state
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
         k, v, g, bonus, valid, *states = ctx.saved_tensors
         needed = ctx.needs_input_grad[:7]

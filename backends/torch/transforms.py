@@ -44,11 +44,11 @@ def full_precision(x: Any) -> Any:
 
 
 def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, outside of the autocast that its first argument is in."""
+    """The function, or the backward of one, outside of the autocast that its first tensor is in."""
 
     @wraps(function)
-    def call(x: Tensor, *args: Any, **options: Any) -> Any:
-        with full_precision(x):
-            return function(x, *args, **options)
+    def call(*args: Any, **options: Any) -> Any:
+        with full_precision(next((x for x in args if isinstance(x, Tensor)), None)):
+            return function(*args, **options)
 
     return call

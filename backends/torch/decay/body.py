@@ -87,6 +87,7 @@ class _Chunks(torch.autograd.Function):
         return y, last
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *tensors, reset, states = ctx.saved_tensors
         needed = ctx.needs_input_grad[:6]

@@ -12,12 +12,13 @@ from ssm_core.gated.delta_run import _gated_delta
 from ssm_core.recurrences.segments import Segments
 
 from ..decay.chunks import steps_of_chunk
-from ..transforms import forward_mode, transformed
+from ..transforms import forward_mode, in_full_precision, transformed
 from . import chunks
 
 SIGNALS = 9  # q, k, v, log decays, beta, erase, write, a, b
 
 
+@in_full_precision
 def gated_delta(
     q: Tensor,
     k: Tensor,
@@ -81,6 +82,7 @@ class _Chunks(torch.autograd.Function):
         return y, last
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *tensors, reset, states = ctx.saved_tensors
         needed = ctx.needs_input_grad[: SIGNALS + 1]

@@ -105,6 +105,7 @@ class _Dual(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
         inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[:5]
         again = torch.is_grad_enabled() and not torch.compiler.is_compiling()

@@ -129,6 +129,7 @@ class _SelectiveScan(torch.autograd.Function):
         ctx.mark_non_differentiable(output[2])
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *arrays, reset, lengths, starts = ctx.saved_tensors
         needed = ctx.needs_input_grad[: len(arrays)]

@@ -109,6 +109,7 @@ class _Chain(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
         dy, dlast = grads
         if transformed(dy) or transformed(dlast) or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):

@@ -134,6 +134,24 @@ def test_pieces_of_pytorch_and_their_adjoint(length: int, taps: int, biased: boo
     assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
 
 
+@pytest.mark.parametrize(("length", "taps"), [(1, 4), (2, 6), (17, 4)])
+def test_steps_side_by_side_in_pytorch(length: int, taps: int):
+    """As the public function has them: PyTorch's own convolution, once and twice differentiated."""
+    torch = pytest.importorskip("torch")
+    v = {name: torch.from_numpy(x).requires_grad_() for name, x in drawn(0, length, taps).items()}
+    v["initial"] = torch.from_numpy(np.random.default_rng(1).normal(size=(BATCH, H, taps - 1))).requires_grad_()
+
+    def run(*values: Any) -> Any:
+        return causal_conv1d(**dict(zip(v, values, strict=True)), return_state=True)
+
+    with ssm_core.use_backend("generic"):
+        wanted = run(*v.values())
+    for actual, expected in zip(run(*v.values()), wanted, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(run, [*v.values()], fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, [*v.values()], fast_mode=True)
+
+
 def test_the_sum_of_half_precision_is_taken_in_single():
     """2048 + 1 - 2048 is 0 in float16."""
     u, weight = np.asarray([[[2048.0, 1.0, -2048.0]]], np.float16), np.ones((1, 3), np.float16)

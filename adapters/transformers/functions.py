@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, logsigmoid, pad, silu, softplus
+from torch.nn.functional import logsigmoid, pad, silu, softplus
 from transformers.activations import ACT2FN
 
 import ssm_core
 from ssm_core._arrays.library import namespace
+from ssm_core.functions.short_convolution import short_stepper
 from ssm_core.gated.delta_run import step_delta
 from ssm_core.gated.state_update import rank_one_update
 
@@ -33,12 +34,7 @@ def causal_conv1d_fn(
     cuts.pop("lengths", None)  # no output sees what comes later
     if "reset" in cuts:  # the inputs of the cache come first
         cuts["reset"] = pad(cuts["reset"], (hidden_states.shape[-1] - cuts["reset"].shape[-1], 0))
-    if cuts:
-        y: Any = ssm_core.causal_conv1d(hidden_states, weight, bias, **cuts)
-    else:  # one pass of a convolution of PyTorch is faster than one of every tap
-        H, taps = weight.shape
-        y = conv1d(hidden_states.to(weight.dtype), weight[:, None], bias, padding=taps - 1, groups=H)
-        y = y[..., : hidden_states.shape[-1]].to(hidden_states.dtype)
+    y: Any = ssm_core.causal_conv1d(hidden_states, weight, bias, **cuts)
     return _activated(y, activation)
 
 
@@ -49,12 +45,14 @@ def causal_conv1d_update(
     bias: Tensor | None = None,
     activation: str | None = None,
 ) -> Tensor:
-    seen = torch.cat([conv_state, hidden_states.to(conv_state.dtype)], dim=-1)
-    conv_state.copy_(seen[..., -conv_state.shape[-1] :])
-    windows = seen[..., -(hidden_states.shape[-1] + weight.shape[-1] - 1) :].unfold(-1, weight.shape[-1], 1)
-    y = (windows * weight[:, None]).sum(dim=-1)
-    y = (y if bias is None else y + bias[:, None]).to(hidden_states.dtype)
-    return _activated(y, activation)
+    u = hidden_states.to(conv_state.dtype)
+    before = conv_state[..., conv_state.shape[-1] - weight.shape[-1] + 1 :]  # a tap more is kept than is needed
+    if u.shape[-1] == 1:
+        y: Any = short_stepper(weight, bias, namespace("causal_conv1d", u=u))(u[..., 0], before)[0][..., None]
+    else:
+        y = ssm_core.causal_conv1d(u, weight, bias, initial=before)
+    conv_state.copy_(torch.cat([conv_state, u], dim=-1)[..., -conv_state.shape[-1] :])
+    return _activated(y.to(hidden_states.dtype), activation)
 
 
 def _activated(y: Tensor, activation: str | None) -> Tensor:

@@ -17,6 +17,7 @@ from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import through_segments
 from .decay_chunk import channel_chunk
+from .maxima import maxima
 from .memory import faded, seen, written
 from .ssd import _ssd
 
@@ -161,11 +162,7 @@ def _channel_decay(
 
 
 def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: Namespace) -> tuple[Array, Array]:
-    """m_t = max(g_t + m_{t-1}, i_t) along axis 1, by doubling, and m_{t-1}: 0 after a reset, first `first` (batch, H).
-
-    Windows of 1, 2, 4, ... steps have the sum of their g and the largest of their i, each with the g that follow it:
-    sums of few numbers first, and no differences.
-    """
+    """m_t = max(g_t + m_{t-1}, i_t) along axis 1, and m_{t-1}: 0 after a reset, first `first` (batch, H)."""
     through, largest = g, i
     if reset is not None:
         begins = reset[..., None]
@@ -173,7 +170,7 @@ def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: N
         through = xp.where(begins, -math.inf, g)
 
     def body(first: Array, s: Signals) -> tuple[Array, Array]:
-        m = _by_doubling(s["through"], s["largest"], first, xp)
+        m = maxima(s["through"], s["largest"], first, xp)
         return m[-1, ...], m
 
     signals, length = {"through": through, "largest": largest}, g.shape[1]
@@ -181,17 +178,6 @@ def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: N
     m, _ = in_chunks(body, first, signals, axis=1, chunk=chunk, recompute=False)
     before = xp.concat([first[:, None, :], m], axis=1)[:, :-1, :]
     return m, before if reset is None else xp.where(reset[..., None], xp.zeros_like(before), before)
-
-
-def _by_doubling(through: Array, largest: Array, first: Array, xp: Namespace) -> Array:
-    """m_t = max(through_t + m_{t-1}, largest_t) along axis 0 from m_{-1} = first."""
-    width, T = 1, through.shape[0]
-    while width < T:
-        later = xp.maximum(through[width:, ...] + largest[:-width, ...], largest[width:, ...])
-        largest = xp.concat([largest[:width, ...], later], axis=0)
-        through = xp.concat([through[:width, ...], through[width:, ...] + through[:-width, ...]], axis=0)
-        width *= 2
-    return xp.maximum(through + first, largest)
 
 
 def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:

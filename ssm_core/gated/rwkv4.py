@@ -14,6 +14,7 @@ from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals
 from .checks import check_tuples
+from .maxima import maxima
 from .real_gated import checked_step, checked_vectors
 
 CHUNK = 64
@@ -200,7 +201,7 @@ def _one_chunk(s: Signals, state: State, xp: Namespace) -> tuple[Array, State]:
     k, v, g, valid = s["k"], s["v"], s["g"], s.get("valid")
     num, den, top = state
     first = xp.where(den > 0, top, LOWEST)
-    m = _largest(g, k, first, xp)
+    m = maxima(g, k, first, xp, LOWEST)
     before = xp.concat([first[None, ...], m[:-1, ...]], axis=0)
     gate, weight = xp.exp(g + before - m), xp.exp(k - m)
     weight = weight if valid is None else xp.where(valid, weight, 0.0)
@@ -240,18 +241,3 @@ def _decays(k: Array, w: Array, segments: Segments, xp: Namespace) -> Array:
     if segments.reset is None:
         return g
     return xp.where(segments.reset[..., None], LOWEST, g)
-
-
-def _largest(g: Array, k: Array, first: Array, xp: Namespace) -> Array:
-    """m_t = max(m_{t-1} + g_t, k_t) along axis 0 from m_{-1} = first, by doubling.
-
-    Windows of 1, 2, 4, ... steps have the sum of their g, and the largest k with the g that follow it: sums of few
-    numbers first, and no differences.
-    """
-    width, T = 1, g.shape[0]
-    while width < T:
-        later = xp.maximum(k[:-width, ...] + g[width:, ...], k[width:, ...])
-        k = xp.concat([k[:width, ...], later], axis=0)
-        g = xp.concat([g[:width, ...], xp.clip(g[width:, ...] + g[:-width, ...], LOWEST)], axis=0)
-        width *= 2
-    return xp.maximum(first + g, k)

@@ -122,7 +122,10 @@ def over_sequences(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def over_sequences_of_attention(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`over_sequences` of a mixer that calls its cache as attention does."""
+    """`over_sequences` of a mixer that calls its cache as attention does.
+
+    Its maps may have biases, which are no zeros at padding: tokens are moved before their padding without a cache too.
+    """
 
     @functools.wraps(original)
     def forward(
@@ -132,21 +135,27 @@ def over_sequences_of_attention(original: Callable[..., Any]) -> Callable[..., A
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        return _over(original, self, hidden_states, past_key_values, attention_mask, kwargs)
+        return _over(original, self, hidden_states, past_key_values, attention_mask, kwargs, biased=True)
 
     return forward
 
 
 def _over(
-    original: Callable[..., Any], mixer: Any, x: Tensor, cache: Any, mask: Tensor | None, call: dict[str, Any]
+    original: Callable[..., Any],
+    mixer: Any,
+    x: Tensor,
+    cache: Any,
+    mask: Tensor | None,
+    call: dict[str, Any],
+    biased: bool = False,
 ) -> Any:
     L = x.shape[1]
     if L == 1:
         return original(mixer, x, cache, mask, **call)
     initial = None if cache is None else cache.get_recurrent_state(mixer.layer_idx)
-    fresh = cache is None or cache.get_conv_state(mixer.layer_idx) is None
+    zeros = not biased and cache is not None and cache.get_conv_state(mixer.layer_idx) is None
     order, lengths, reset = None, None, borders(x, call)
-    if cache is not None and mask is not None and _padded(mask, L, fresh):
+    if (biased or cache is not None) and mask is not None and _padded(mask, L, zeros):
         tokens = mask.bool()
         order = torch.argsort((~tokens).to(torch.int8), dim=1, stable=True)
         x = x.take_along_dim(order[..., None], 1)
@@ -185,11 +194,11 @@ def _changes(seq_idx: Tensor) -> Tensor:
     return pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0))
 
 
-def _padded(mask: Tensor, L: int, fresh: bool) -> bool:
-    """Whether padding meets a state. Before the first token of a fresh cache it does not: states are zero there."""
+def _padded(mask: Tensor, L: int, zeros: bool) -> bool:
+    """Whether padding meets a state. Before the first token of a fresh cache it does not, where it leaves zeros."""
     if mask.ndim != 2 or mask.shape[1] != L:
         return False
-    return torch.compiler.is_compiling() or not bool((mask[:, -1] if fresh else mask).all())
+    return torch.compiler.is_compiling() or not bool((mask[:, -1] if zeros else mask).all())
 
 
 class _EndingWith:

@@ -121,6 +121,7 @@ def equivalent(found: LanguageModel, wanted: LanguageModel) -> None:
 # Models of other families, by their model types; several of one are told apart behind a blank.
 FAMILIES: dict[str, LanguageModel] = {
     "retnet": _fla("RetNet", {"heads": 2, "norm_weight": False}),
+    "retnet bare": _fla("RetNet", {"heads": 1, "output_gate": False, "expand_k": 0.5}),
     "gla": _fla("GLA", {"heads": 2, "output_gate": False}),
     "delta_net": _fla("DeltaNet", {"heads": 2, "output_gate": True, "negative_eigenvalues": True, "d_conv": 3}),
     "gated_deltanet": _fla("GatedDeltaNet", {"heads": 2, "head_dim": 4, "num_v_heads": 4, "output_gate": False}),

@@ -273,7 +273,7 @@ def test_ranks_of_rwkv7_that_follow_from_the_sizes(folder: Path):
     [
         *((name, {"invented": 1}, "entries without meaning here: invented. Known: ") for name in (*ONE_EACH, *MAMBAS)),
         *((name, {"attn": {"layers": [0]}}, "attn = .* must be None") for name in ("gla", "kda", "hgrn2", "rwkv7")),
-        ("retnet", {"use_output_gate": False}, "use_output_gate = False must be True"),
+        ("retnet", {"use_short_conv": True}, "use_short_conv = True must be False"),
         ("retnet", {"num_kv_heads": 1}, "num_kv_heads = 1 must be None"),
         ("gla", {"clamp_min": -1.0}, "clamp_min = -1.0 must be None"),
         ("gla", {"use_short_conv": True}, "use_short_conv = True must be False"),

@@ -13,7 +13,16 @@ from small import NAMES, options_of
 from ssm_core import adapters
 
 WIDTH = 4
-RECURRENCES = ("S4D", "LinOSS", "RTF", "Mamba", "Mamba2", "GLA", "KDA")  # the others run the same code
+RECURRENCES = (
+    "S4D",
+    "LinOSS",
+    "RTF",
+    "Mamba",
+    "Mamba2",
+    "GLA",
+    "KDA",
+    "LocalAttention",
+)  # the others run the same code
 
 pytestmark = [
     pytest.mark.usefixtures("quick_compilation"),
@@ -84,14 +93,36 @@ def test_exported_for_any_batch_and_length(name: str, torch: Any):
         torch.testing.assert_close(program.module()(u), module(u), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["MambaLM", "SequenceModel"])
-def test_exported_models(model: str, torch: Any):
-    if model == "MambaLM":
-        module, x = adapters.torch.MambaLM(16, d_model=8, n_layers=1), torch.randint(0, 16, (3, 133))
-    else:
-        module, x = adapters.torch.SequenceModel(4, 4, d_model=8, n_layers=1), torch.randn(3, 133, 4)
+MODELS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "MambaLM": ((16, 8, 1), {}),
+    "SequenceModel": ((4, 4, 8, 1), {}),
+    "RWKV7LM": ((16, 8, 2), {"layer_options": {"head_dim": 4}}),  # values of the first block go on to the next
+    "HGRN2LM": ((16, 8, 2), {"layer_options": {"heads": 2}}),
+    "RecurrentGemmaLM": ((16, 8, 3), {"layer_options": {"heads": 2}, "attention_options": {"heads": 2, "window": 4}}),
+}
+
+
+def model(name: str, torch: Any) -> tuple[Any, Any]:
+    """A module, and what it runs on."""
+    sizes, options = MODELS[name]
+    made = getattr(adapters.torch, name)(*sizes, **options)
+    return made, torch.randn(3, 133, 4) if name == "SequenceModel" else torch.randint(0, 16, (3, 133))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_exported_models(name: str, torch: Any):
+    module, x = model(name, torch)
     program = export(torch, module, x[:2, :70].clone())  # of strides that are its own
     torch.testing.assert_close(program.module()(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["RWKV7LM", "RecurrentGemmaLM"])
+def test_one_program_of_a_model(name: str, torch: Any):
+    module, x = model(name, torch)
+    torch._dynamo.reset()
+    run = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
+    for length in (30, 133):
+        torch.testing.assert_close(run(x[:, :length]), module(x[:, :length]), rtol=1e-4, atol=1e-5)
 
 
 ALONE = """

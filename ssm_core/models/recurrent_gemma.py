@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from .._arrays.errors import OptionError, unknown
 from ..layers.layer import Layer
 from ..layers.registry import registered
@@ -94,7 +92,6 @@ class RecurrentGemmaLM(LanguageModel):
 
 
 def in_bfloat16(x: float) -> float:
-    """x rounded to the 8 digits of bfloat16, halves to even."""
-    bits = int(np.asarray(x, np.float32).view(np.uint32))
-    bits += 0x7FFF + ((bits >> 16) & 1)
-    return float(np.asarray(bits & 0xFFFF0000, np.uint32).view(np.float32))
+    """x rounded to the 8 digits of bfloat16, halves to even; in Python alone, which compilers fold."""
+    digits, exponent = math.frexp(x)
+    return math.ldexp(round(256 * digits), exponent - 8)

@@ -36,6 +36,7 @@ class RetNet(InputDependentModule):
         rotation: str = "half",
         row_norm: bool = False,
         norm_weight: bool = True,
+        output_gate: bool = True,
         epsilon: float = 1e-05,
         chunk: int = 64,
         rngs: nnx.Rngs,
@@ -49,6 +50,7 @@ class RetNet(InputDependentModule):
             rotation=rotation,
             row_norm=row_norm,
             norm_weight=norm_weight,
+            output_gate=output_gate,
             epsilon=epsilon,
             chunk=chunk,
         )

@@ -33,6 +33,7 @@ class RetNet(InputDependentModule):
         rotation: str = "half",
         row_norm: bool = False,
         norm_weight: bool = True,
+        output_gate: bool = True,
         epsilon: float = 1e-05,
         chunk: int = 64,
         device: Any = None,
@@ -46,6 +47,7 @@ class RetNet(InputDependentModule):
             rotation=rotation,
             row_norm=row_norm,
             norm_weight=norm_weight,
+            output_gate=output_gate,
             epsilon=epsilon,
             chunk=chunk,
         )

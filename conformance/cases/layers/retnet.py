@@ -37,7 +37,8 @@ def steps(options: Options, params: Params) -> Steps:
         if options["row_norm"]:
             y = y / np.sqrt((1 - gamma ** (t + 1)) / (1 - gamma))[:, None]
         y = (normed(y, options["epsilon"]) * params.get("g_norm_weight", 1.0)).reshape(-1)
-        return linear(params, "o_proj_", y * silu(linear(params, "g_proj_", u))), (t + 1, *memory)
+        y = y * silu(linear(params, "g_proj_", u)) if options["output_gate"] else y
+        return linear(params, "o_proj_", y), (t + 1, *memory)
 
     return Steps(advance, ((), (heads, K, V)), d_model)
 
@@ -50,6 +51,7 @@ CASES = GatedCases(
         "RetNet_interleaved": {
             "heads": 1, "expand_v": 1.0, "rotation": "interleaved", "row_norm": True, "norm_weight": False, "chunk": 5,
         },
+        "RetNet_without_gate": {"heads": 2, "output_gate": False, "chunk": 8},
     },
     least={"heads": 2},
     parameters="q_proj_weight k_proj_weight v_proj_weight g_proj_weight g_norm_weight o_proj_weight",

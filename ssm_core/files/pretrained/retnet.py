@@ -15,11 +15,11 @@ RETNET = registered(
             "expand_k": ("expand_k", 1.0),
             "expand_v": ("expand_v", 2.0),
             "elementwise_affine": ("norm_weight", True),
+            "use_output_gate": ("output_gate", True),
         },
         ratio=2,
         only={"rotation": "half", "row_norm": False},
         fixed={
-            "use_output_gate": (True,),
             "use_short_conv": (False,),
             "num_kv_heads": (None,),
             "feature_map": (None,),

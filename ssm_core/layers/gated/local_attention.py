@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..._arrays.dispatch import is_open
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, device, namespace
+from ..._arrays.library import Array, Namespace, device, moved, namespace, taken_along
+from ..._arrays.sizes import STEPS
 from ...functions.affine import affine
 from ...functions.attention import _attention
 from ...functions.rotation import positions, rotation, turned_halves
+from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle
@@ -117,6 +120,8 @@ class LocalAttention(InputDependent):
         self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
         xp, found = namespace(self.name, u=u), []
+        if is_open(u, u.shape[1]):
+            return self._run_open(params, u, state, segments, xp)
         for start in range(0, u.shape[1], self.chunk):
             stop = min(start + self.chunk, u.shape[1])
             y, state = self._chunk(params, u[:, start:stop, :], state, segments.part(start, stop, xp), xp)
@@ -124,6 +129,22 @@ class LocalAttention(InputDependent):
         if not found:
             return u, state
         return found[0] if len(found) == 1 else xp.concat(found, axis=1), state
+
+    def _run_open(
+        self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
+    ) -> tuple[Array, State]:
+        """The same of a length that a trace does not know, in chunks that count their steps."""
+        counts = xp.ones(u.shape[:2], dtype=u.dtype, device=device(u))
+        signals = {"u": u, "counts": segments.masked(counts, 1, xp), "reset": segments.reset}
+
+        def body(state: State, v: dict[str, Array]) -> tuple[State, Array]:
+            x, counts = (moved(v[name], 0, 1, xp) for name in ("u", "counts"))
+            reset = moved(v["reset"], 0, 1, xp) if "reset" in v else None
+            lengths = xp.astype(xp.sum(counts, axis=1), xp.arange(1).dtype)
+            y, state = self._chunk({name: v[name] for name in params}, x, state, Segments(STEPS, reset, lengths), xp)
+            return state, moved(y, 1, 0, xp)
+
+        return in_chunks(body, state, signals, dict(params), axis=1, chunk=STEPS)
 
     def _chunk(
         self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
@@ -164,7 +185,7 @@ class LocalAttention(InputDependent):
             return x[:, x.shape[1] - kept :, ...]
         index = xp.astype(segments.lengths, xp.arange(1).dtype)[:, None] + xp.arange(kept, device=device(x))
         index = xp.broadcast_to(index[..., None, None], (x.shape[0], kept, *x.shape[2:]))
-        return xp.take_along_axis(x, index, axis=1)
+        return taken_along(x, index, 1)
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         def advance(u: Array, state: State) -> tuple[Array, State]:

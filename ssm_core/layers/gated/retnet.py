@@ -43,6 +43,7 @@ class RetNet(MatrixMemory):
                         "interleaved" 2 j and 2 j + 1, w_j = 10000^{-j / (K/2 - 1)}
     row_norm            whether what is read at t is divided by sqrt(1 + gamma + ... + gamma^t)
     norm_weight         whether n has a weight
+    output_gate         whether outputs have the gate silu(W_g u)
     epsilon             of the norm
     chunk               steps of a chunk; the result does not depend on it
 
@@ -66,6 +67,7 @@ class RetNet(MatrixMemory):
     rotation: str = "half"
     row_norm: bool = False
     norm_weight: bool = True
+    output_gate: bool = True
     epsilon: float = 1e-5
     chunk: int = CHUNK
 
@@ -103,7 +105,7 @@ class RetNet(MatrixMemory):
             xavier("q_proj", H, keys, GAIN),
             xavier("k_proj", H, keys, GAIN),
             xavier("v_proj", H, values, GAIN),
-            xavier("g_proj", H, values, GAIN),
+            *((xavier("g_proj", H, values, GAIN),) if self.output_gate else ()),
             *((constant("g_norm_weight", (self.value_dim,), lambda: 1.0),) if self.norm_weight else ()),
             xavier("o_proj", values, H, GAIN),
         )
@@ -124,7 +126,7 @@ class RetNet(MatrixMemory):
         cos, sin = rotation(beside, self.speeds(), xp)
         q, k = (self._turned(x, cos, sin, xp) for x in (q, k))
         signals = {"q": q, "k": k, "v": v, "log_decay": xp.asarray(self.decays(), dtype=u.dtype, device=device(u))}
-        return signals, (affine_map(params, "g_proj", u), beside)
+        return signals, (affine_map(params, "g_proj", u) if self.output_gate else None, beside)
 
     def _turned(self, x: Array, cos: Array, sin: Array, xp: Namespace) -> Array:
         """Pairs of features of x (..., heads, K) turned by angles (..., 1, K/2)."""
@@ -141,4 +143,5 @@ class RetNet(MatrixMemory):
             total = xp.expm1((position[..., None] + 1) * g) / xp.expm1(g)
             y = y / xp.sqrt(total)[..., None]
         y = joined_heads(normed(y, params.get("g_norm_weight"), epsilon=self.epsilon), xp)
-        return affine(y * activation("silu")(gate), params["o_proj_weight"], None)
+        y = y if gate is None else y * activation("silu")(gate)
+        return affine(y, params["o_proj_weight"], None)

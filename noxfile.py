@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent
 CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
 FRAMEWORKS = "torch,flax"
 PAGES = ("markdown-it-py", "pygments")  # what builds the documentation
-WORKERS = ("--numprocesses=auto", "--maxprocesses=8")
+WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
 EVERYTHING = ("--doctest-modules", "--doctest-ignore-import-errors", "ssm_core", "tests", "docs", "conformance")
 
@@ -34,12 +34,16 @@ def install(session: nox.Session, *requirements: str) -> None:
 
 
 def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
-    """With the programs that JAX compiled in earlier runs: it finds them by their text and its version."""
-    programs = {
+    """With the programs that JAX compiled in earlier runs, which it finds by their text and its version.
+
+    Every worker computes in one thread: those of several that wait for each other take the time of all.
+    """
+    own = {
         "JAX_COMPILATION_CACHE_DIR": str((session.cache_dir / "jax").resolve()),  # tests change folders
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") if WORKERS[0] in arguments else {}),
     }
-    session.run("pytest", *arguments, env=programs | env)
+    session.run("pytest", *arguments, env=own | env)
 
 
 def interpreted(session: nox.Session, *arguments: str) -> None:

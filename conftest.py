@@ -60,7 +60,7 @@ LEFT_OUT = (
     LeftOut("a hundred thousand steps and more", r"^tests/.*(hundred_thousand|million)_steps"),
     LeftOut("second derivatives of whole layers", r"gradcheck_twice"),
     LeftOut(
-        "examples that train, and doctests that compile", r"^docs/test_examples|^ssm_core/adapters/(flax|equinox)/"
+        "examples that train, doctests that compile", r"^docs/test_examples|^ssm_core/adapters/(flax|equinox)/"
     ),
     LeftOut("every module of Equinox as a program of JAX", r"^tests/test_equinox_modules\.py::test_same_numbers"),
     LeftOut("processes that load PyTorch anew", r"^tests/test_torch_tools\.py::test_shards_of_two_processes"),

@@ -47,8 +47,8 @@ LEFT_OUT = (
     ),
     LeftOut("programs for changing lengths, which take longest to trace", r"^tests/test_(torch|jax)_lengths\.py"),
     LeftOut(
-        "modules of Flax: the tests of PyTorch's, once more; those of S4D and of MambaLM stay",
-        r"^tests/test_(adapters|blocks|generated|(refused_)?(language_)?modules|pretrained(_directories|_families)?|prompts).*flax",
+        "modules of Flax and Equinox: the tests of PyTorch's, once more; those of S4D and of MambaLM stay",
+        r"^tests/test_(adapters|blocks|generated|(refused_)?(language_)?modules|pretrained(_directories|_families)?|prompts).*(flax|equinox)",
         but=r"default|S4D|integers.*\bMambaLM",
     ),
     LeftOut("what Flax's modules refuse: the texts of PyTorch's, once more", r"^tests/test_refused_.*\[[Ff]lax-"),
@@ -59,7 +59,10 @@ LEFT_OUT = (
     LeftOut("exponentials of matrices in JAX, whose loop is compiled", r"^tests/test_matrix_exponential\.py::test_jax"),
     LeftOut("a hundred thousand steps and more", r"^tests/.*(hundred_thousand|million)_steps"),
     LeftOut("second derivatives of whole layers", r"gradcheck_twice"),
-    LeftOut("examples that train, and doctests that train", r"^docs/test_examples|^ssm_core/adapters/flax/"),
+    LeftOut(
+        "examples that train, doctests that compile", r"^docs/test_examples|^ssm_core/adapters/(flax|equinox)/"
+    ),
+    LeftOut("every module of Equinox as a program of JAX", r"^tests/test_equinox_modules\.py::test_same_numbers"),
     LeftOut("processes that load PyTorch anew", r"^tests/test_torch_tools\.py::test_shards_of_two_processes"),
     LeftOut("two minutes of strange inputs", r"^tests/test_fuzzing\.py"),
     LeftOut("the run that wants a GPU, in miniature", r"^tests/test_benchmarks_gpu\.py::test_in_miniature"),

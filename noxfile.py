@@ -20,7 +20,7 @@ nox.options.sessions = ["short"]
 
 ROOT = Path(__file__).parent
 CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
-FRAMEWORKS = "torch,flax"
+FRAMEWORKS = "torch,flax,equinox"
 PAGES = ("markdown-it-py", "pygments")  # what builds the documentation
 WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.

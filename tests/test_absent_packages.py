@@ -32,7 +32,10 @@ said("from ssm_core.adapters.{name} import S4D", ssm_core.MissingPackageError)
 """
 
 
-@pytest.mark.parametrize(("name", "absent"), [("torch", "torch"), ("flax", "jax"), ("flax", "flax")])
+PACKAGES = [("torch", "torch"), ("flax", "jax"), ("flax", "flax"), ("equinox", "jax"), ("equinox", "equinox")]
+
+
+@pytest.mark.parametrize(("name", "absent"), PACKAGES)
 def test_adapters_without_their_framework(name: str, absent: str):
     code = ABSENT.format(name=name, packages=[absent])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, Self, TypeVar
 
 import jax
@@ -15,8 +15,9 @@ from flax import nnx
 from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import bringing, namespace
+from ssm_core.adapters import jax_streams
 from ssm_core.files import pretrained
-from ssm_core.models import generation, sampling
+from ssm_core.models import generation
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
@@ -249,23 +250,21 @@ class LanguageModule(ModelModule):
         seed: Any = 0,
     ) -> generation.Stream:
         """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
-        definition = self.definition
-        ids, lengths, state = bringing({"any": self.weight()})((ids, lengths, state))
-        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        choice = sampling.Choice.checked(
-            definition.vocab_size,
+        return jax_streams.stream(
+            self.definition,
+            self.arrays(),
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
             repetition_penalty=repetition_penalty,
             eos=eos,
+            seed=seed,
         )
-        params = self.arrays()
-        padded: dict[str, Any] = {"lengths": lengths, "padding": padding}
-        reading, step = partial(_reading, definition, params), partial(_step, definition, params)
-        logits, state = definition.prefill_by(reading, ids, state=state, **padded)
-        return definition.drawn(logits, state, step, choice, seed, ids, **padded)
 
     def generate(
         self,
@@ -309,18 +308,6 @@ class LanguageModule(ModelModule):
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
         pretrained.save_pretrained(self.definition, self.arrays(), directory)
-
-
-@partial(jax.jit, static_argnums=0)
-def _reading(definition: models.LanguageModel, params: Any, ids: jax.Array, lengths: Any, state: Any) -> Any:
-    params = definition.prepared(params, ids=ids)
-    parts = definition.parts(params, namespace(definition.name, **params))
-    return definition.reading(ids, lengths, state, parts=parts)
-
-
-@partial(jax.jit, static_argnums=0)
-def _step(definition: models.LanguageModel, params: Any, ids: jax.Array, state: Any) -> Any:
-    return definition.stepper(params)(ids, state)
 
 
 def from_pretrained(directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> LanguageModule:

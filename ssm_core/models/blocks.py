@@ -201,12 +201,18 @@ class Block:
         """Those of the mixer, by its own names."""
         return under(params, f"{self.mixer_name}.")
 
-    def parts(self, params: Parameters, along: Mapping[str, Callable[..., Any]], xp: Namespace) -> BlockParts:
+    def parts(
+        self,
+        params: Parameters,
+        along: Mapping[str, Callable[..., Any]],
+        xp: Namespace,
+        dropout: Function | None = None,
+    ) -> BlockParts:
         """The block as functions, around runs or steps of its layers by their names."""
         norms, mix = self.norms(), self.mix()
         functions = {name: norm.function(under(params, f"{name}."), xp) for name, norm in norms.items()}
         mixing = mix.function(under(params, f"{MIX}.")) if isinstance(mix, ChannelMix) else None
-        return self.composed(functions | ({} if mixing is None else {MIX: mixing}) | dict(along))
+        return self.composed(functions | ({} if mixing is None else {MIX: mixing}) | dict(along), dropout)
 
     def composed(self, parts: Mapping[str, Any], dropout: Function | None = None) -> BlockParts:
         """The block of functions by their names, whichever framework they are of."""

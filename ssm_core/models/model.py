@@ -181,6 +181,7 @@ class Model(Layer):
         step_scale: Array | None = None,
         mode: str = "auto",
         recompute: int | None = None,
+        dropout: Sequence[Function] | None = None,
     ) -> Any:
         """The outputs for u, and the state after them with return_state.
 
@@ -189,6 +190,7 @@ class Model(Layer):
         reset       bool (B, L): the states are zeroed before that step
         cu_seqlens  integer (n + 1,) with B = 1: n sequences packed one after another; states have batch n
         rate, step_scale, mode, recompute  as in the layers
+        dropout     functions of features, one a block: of what it adds to them, in training
         """
         bring = bringing(params)
         u, state, rate = bring((u, state, rate))
@@ -196,7 +198,7 @@ class Model(Layer):
         xp = namespace(self.name, **params)
         y = self.compose(
             u,
-            self.parts(params, xp),
+            self.parts(params, xp, dropout),
             state=state,
             return_state=return_state,
             lengths=bring(lengths),
@@ -209,10 +211,11 @@ class Model(Layer):
         )
         return (in_dtype_of(u, y[0], xp), y[1]) if return_state else in_dtype_of(u, y, xp)
 
-    def parts(self, params: Parameters, xp: Namespace) -> Parts:
+    def parts(self, params: Parameters, xp: Namespace, dropout: Sequence[Function] | None = None) -> Parts:
         """The model as functions, blocks those of runs."""
         runs = self._blocks(params, lambda layer, own: partial(layer.apply, own))
-        blocks = [block.parts(own, along, xp).run for block, own, along in runs]
+        dropped = (None,) * self.n_layers if dropout is None else dropout
+        blocks = [block.parts(own, along, xp, d).run for (block, own, along), d in zip(runs, dropped, strict=True)]
         enter, leave = self.ends(params, xp)
         return Parts(enter, blocks, leave, beside=self.beside(params))
 

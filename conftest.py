@@ -43,7 +43,12 @@ LEFT_OUT = (
     LeftOut(
         "programs of torch.compile and torch.export, which take seconds to trace; some of a kind stay",
         r"^conformance/test_(transforms|mamba_modules).*(compile|export)",
-        but=r"of_the_layer|of_functions\[(linear_scan|ssd|kernel)\b|do_not_compile|export\[.*\b(S4D|GLA)\b",
+        but=r"of_functions\[(linear_scan|ssd|kernel)\b|do_not_compile|export\[.*\b(S4D|GLA)\b",
+    ),
+    LeftOut(
+        "dense systems as programs of JAX, whose exponentials and powers of matrices take longest to compile",
+        r"^conformance/test_(modes|twins)\.py.*(jax-.*dense|(dense_mimo|dplr_pairs-conv|expm\[(batch|large_norm)).*-jax-)",
+        but=r"test_lengths.*-scan\]",
     ),
     LeftOut("programs for changing lengths, which take longest to trace", r"^tests/test_(torch|jax)_lengths\.py"),
     LeftOut(
@@ -54,16 +59,15 @@ LEFT_OUT = (
     LeftOut("what Flax's modules refuse: the texts of PyTorch's, once more", r"^tests/test_refused_.*\[[Ff]lax-"),
     LeftOut(
         "JAX's scans in double precision and at more lengths; what JAX compiles for seconds",
-        r"^tests/.*(jax_scans.*\b(64|101|float64|complex128)\b|gradients_in_jax|batches_of_numpy(_in_models|\[(S5|Mamba2)))",
+        r"^tests/.*(jax_scans.*\b(64|101|float64|complex128)\b|gradients_in_jax|batches_of_numpy|resets_in_jax_and_numpy)",
     ),
     LeftOut("exponentials of matrices in JAX, whose loop is compiled", r"^tests/test_matrix_exponential\.py::test_jax"),
     LeftOut("a hundred thousand steps and more", r"^tests/.*(hundred_thousand|million)_steps"),
     LeftOut("second derivatives of whole layers", r"gradcheck_twice"),
-    LeftOut(
-        "examples that train, doctests that compile", r"^docs/test_examples|^ssm_core/adapters/(flax|equinox)/"
-    ),
+    LeftOut("examples that train, doctests that compile", r"^docs/test_examples|^ssm_core/adapters/(flax|equinox)/"),
     LeftOut("every module of Equinox as a program of JAX", r"^tests/test_equinox_modules\.py::test_same_numbers"),
-    LeftOut("processes that load PyTorch anew", r"^tests/test_torch_tools\.py::test_shards_of_two_processes"),
+    LeftOut("processes that load a framework anew", r"^tests/.*(shards_of_two_processes|channels_that_two_devices)"),
+    LeftOut("memory as the benchmark measures it", r"^tests/test_benchmarks\.py::test_a_planted_slowdown"),
     LeftOut("two minutes of strange inputs", r"^tests/test_fuzzing\.py"),
     LeftOut("the run that wants a GPU, in miniature", r"^tests/test_benchmarks_gpu\.py::test_in_miniature"),
     LeftOut("the distribution, built and installed", r"^tests/test_packaging\.py::test_wheel"),

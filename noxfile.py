@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent
 CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
 FRAMEWORKS = "torch,flax,equinox"
 PAGES = ("markdown-it-py", "pygments")  # what builds the documentation
+USER_CODE = "tests/typing/user_code.py"
 WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
 EVERYTHING = ("--doctest-modules", "--doctest-ignore-import-errors", "ssm_core", "tests", "docs", "conformance")
@@ -55,10 +56,11 @@ def interpreted(session: nox.Session, *arguments: str) -> None:
 @nox.session
 def short(session: nox.Session) -> None:
     """What every change is checked with: rules, types, documentation, and the tests that `conftest.py` calls short."""
-    install(session, "-e", f".[{FRAMEWORKS},plot,test]", "ruff", "mypy", *PAGES)
+    install(session, "-e", f".[{FRAMEWORKS},plot,test]", "ruff", "mypy", "basedpyright", *PAGES)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
+    session.run("basedpyright", "--level=error", USER_CODE)
     session.run("python", "docs/build.py")
     pytest(session, "--tier=short", *WORKERS, *EVERYTHING)
 
@@ -82,9 +84,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Mypy on the package. The objects of the frameworks count as Any, whether they are installed or not."""
-    install(session, "-e", ".", "mypy")
+    """Mypy on the package, and mypy and pyright on a sample of user code, which sees arrays go in and come out.
+
+    In the package the objects of the frameworks count as Any, whether they are installed or not.
+    """
+    install(session, "-e", ".[torch]", "mypy", "basedpyright")
     session.run("mypy", *session.posargs)
+    if not session.posargs:
+        session.run("mypy", "--config-file=", "--strict", USER_CODE)
+        session.run("basedpyright", "--level=error", USER_CODE)
 
 
 @nox.session

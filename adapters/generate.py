@@ -1,4 +1,5 @@
-"""Writes what follows from the definitions: the modules of every framework, and the lists of layers and modules.
+"""Writes what follows from the definitions: the modules of every framework, the lists of layers and modules, and the
+types of the public functions (`stub`).
 
 `python adapters/generate.py` writes, with `--check` it compares. A definition is a registered class in a file of
 `ssm_core/layers/time_invariant`, `ssm_core/layers/gated` or `ssm_core/models`; its fields make the signature of its
@@ -26,6 +27,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ssm_core import layers, models
+from ssm_core.adapters import stub
 
 HERE = Path(__file__).resolve().parent
 FOLDERS = ("ssm_core.layers.time_invariant", "ssm_core.layers.gated", "ssm_core.models")
@@ -173,7 +175,10 @@ def files() -> dict[Path, str | None]:
     made = {room: {definition.__name__ for definition in found} for room, found in rooms.items()}
     layer_files = {room.removeprefix("layers."): names for room, names in made.items() if room.startswith("layers.")}
     path = Path(layers.__file__)
-    written: dict[Path, str | None] = {path: package_source(path, layer_files)}
+    written: dict[Path, str | None] = {
+        path: package_source(path, layer_files),
+        stub.PATH: stub.source(_place_in_import),
+    }
     for name, framework in FRAMEWORKS.items():
         folder, package = HERE / name / "modules", HERE / name / "__init__.py"
         written |= dict.fromkeys(sorted(folder.glob("*.py")))

@@ -18,6 +18,7 @@ Division of series: Kung, On computing reciprocals of power series, 1974.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import OptionError, unknown
@@ -213,9 +214,10 @@ def _folded(x: Array, period: int, xp: Namespace) -> Array:
 def rational_response(system: Rational, z: Array, xp: Namespace) -> Array:
     """b(z)/a(z) + D where z (W,), complex, takes the place of z^-1: (..., W), by Horner's rule."""
     H = _polynomial(system.numerator, z, xp) / _polynomial(system.denominator, z, xp)
-    if system.D is None:
+    D: Any = system.D
+    if D is None:
         return H
-    return H + (system.D[..., None] if is_array(system.D) and system.D.ndim else system.D)
+    return H + (D[..., None] if is_array(D) and D.ndim else D)
 
 
 def _polynomial(c: Array, z: Array, xp: Namespace) -> Array:

@@ -53,11 +53,21 @@ TYPES: dict[str, dict[str, Any]] = {
     "OlmoHybrid": DELTA,
     "KimiLinear": KIMI,
     "BailingHybrid": KIMI,
+    "Lfm2": {**ATTENTION, "layer_types": ["conv", "full_attention"], "conv_L_cache": 3, "conv_bias": True},
+    "Lfm2Moe": {**ATTENTION, **EXPERTS, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "Lfm3": {**ATTENTION, **EXPERTS, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "MiniMax": {
+        **ATTENTION, "head_dim": 16, "layer_types": ["full_attention", "linear_attention"], "num_local_experts": 2,
+        "num_experts_per_tok": 1, "block_size": 16,
+    },
+    "Rwkv": {"rescale_every": 1},
     "xLSTM": {"hidden_size": 128, "embedding_dim": 128, "num_heads": 2, "chunk_size": 16, "num_blocks": 2},
     "RecurrentGemma": {**ATTENTION, "lru_width": 32, "block_types": ["recurrent", "attention"], "head_dim": 16},
 }  # fmt: skip
 RECURRENT = ("Mamba", "FalconMamba", "Mamba2", "xLSTM")  # without positions, and with a cache of another name
-PADDED = [name for name in TYPES if name not in ("xLSTM", "RecurrentGemma")]  # those that know of padding at all
+PADDED = [
+    name for name in TYPES if name not in ("xLSTM", "RecurrentGemma", "Rwkv")
+]  # those that know of padding at all
 
 
 def model_of(name: str, **options: Any) -> Any:

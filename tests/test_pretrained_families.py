@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,86 @@ def test_widths_that_follow_from_a_ratio(folder: Path):
     refused(folder, ShapeError, r"key\.weight is \(6, 8\), but config\.json makes it \(96, 8\)")
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "xlstm": {
+        "hidden_size": ...,
+        "num_hidden_layers": ...,
+        "add_embedding_dropout": False,
+        "add_post_norm": False,
+        "add_qk_norm": False,
+        "add_post_blocks_norm": True,
+        "add_forward_backend_padding": False,
+        "head_dim": 4,
+        "cell_norm_eps": 1e-6,
+        "igate_bias_init_range": -10.0,
+        "mlstm_round_up_to_multiple_of": 64,
+        "forward_backend_name": "chunkwise--triton_xl_chunk",
+        "step_backend_name": "triton_fused",
+        "force_bos_token_insert": True,
+        "step_kernel": "triton",
+        "max_inference_chunksize": 16384,
+    },
+    "rwkv7": {"num_heads": 32, "hidden_ratio": 4.0, "attn": None, "fuse_cross_entropy": True, "use_l2warp": True},
+    "rwkv": {"context_length": 1024, "bos_token_id": 0, "use_cache": True},
+    "recurrent_gemma": {
+        "_block_types": ["recurrent", "recurrent", "attention"],
+        "embeddings_scale_by_sqrt_dim": True,
+        "partial_rotary_factor": 0.5,
+        "rope_theta": 10000.0,
+        "rope_parameters": ...,
+        "attention_dropout": 0.0,
+        "final_w_init_variance_scale": 0.08,
+        "w_init_variance_scale": 0.01,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_entries_of_published_models(name: str, folder: Path):
+    """NX-AI/xLSTM-7b, fla-hub/rwkv7-191M-world (whose num_heads is that of another size), and the like."""
+    model, params = saved(folder, name, **PUBLISHED[name])
+    loaded, found = ssm_core.from_pretrained(folder)
+    same(found, params)
+    np.testing.assert_array_equal(loaded.apply(found, IDS), model.apply(params, IDS))
+
+
+@pytest.mark.parametrize("name", ["gla", "retnet"])
+def test_a_norm_that_is_joined_with_its_gate(name: str, folder: Path, tmp_path: Path):
+    """fuse_norm, as most published models have it: another name, and the same numbers. It is saved without."""
+    mixer = {"heads": 2, "epsilon": 1e-4}
+    model = replace(FAMILIES[name], layer_options=mixer)
+    params = weights(model)
+    ssm_core.save_pretrained(model, params, folder)
+    assert config_of(folder)["fuse_norm"] is False
+    apart = load_file(folder / "model.safetensors")
+    write_config(folder, config_of(folder) | {"fuse_norm": True})
+    write_tensors(folder, lambda t: {n.replace(".g_norm.", ".g_norm_swish_gate."): x for n, x in t.items()})
+    loaded, found = ssm_core.from_pretrained(folder)
+    same(found, params)
+    ssm_core.save_pretrained(loaded, found, tmp_path / "again")
+    same(load_file(tmp_path / "again" / "model.safetensors"), apart)
+    assert config_of(tmp_path / "again")["fuse_norm"] is False
+
+
+@pytest.mark.parametrize("entries", [{"fuse_norm": True}, {"fuse_norm": ...}])
+def test_the_norm_of_keys_of_rwkv7(entries: dict[str, Any], folder: Path):
+    """fuse_norm adds 1e-6 under the root; flash-linear-attention has it unless config.json says otherwise."""
+    model, params = saved(folder, "rwkv7", **entries)
+    loaded, _ = ssm_core.from_pretrained(folder)
+    assert (model.block().key_epsilon, loaded.block().key_epsilon) == (0, 1e-6)
+    ssm_core.save_pretrained(loaded, params, folder)
+    assert config_of(folder)["fuse_norm"] is True
+    with pytest.raises(OptionError, match=r"the format knows no key_epsilon 0\.1: it has 0\.0 and 1e-06"):
+        ssm_core.save_pretrained(
+            replace(model, layer_options={**model.layer_options, "key_epsilon": 0.1}), params, folder
+        )
+
+
+def test_ranks_of_rwkv7_that_follow_from_the_sizes(folder: Path):
+    saved(folder, "rwkv7", decay_low_rank_dim=None)
+    refused(folder, ShapeError, r"w_lora\.lora\.0\.weight is \(2, 8\), but config\.json makes it \(32, 8\)")
+
+
 # What is wrong -------------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +282,9 @@ def test_widths_that_follow_from_a_ratio(folder: Path):
         ("delta_net", {"use_beta": False}, "use_beta = False must be True"),
         ("kda", {"lower_bound": 1.0}, "lower_bound = 1.0 must be None or a negative number"),
         ("hgrn2", {"expand_ratio": 3}, "expand_ratio = 3 must divide hidden_size = 8"),
-        ("rwkv7", {"num_heads": 4}, r"num_heads \* head_dim = 4 \* 4 is not hidden_size = 8"),
+        ("rwkv7", {"head_dim": None, "num_heads": 3}, "num_heads = 3 does not divide hidden_size = 8"),
+        ("rwkv7", {"fuse_norm": "no"}, "fuse_norm = 'no' must be true or false"),
+        ("xlstm", {"add_qk_norm": True}, "add_qk_norm = True must be False"),
         ("rwkv7", {"value_dim": [8, 8, 16]}, "value_dim = .* must be hidden_size = 8"),
         ("rwkv", {"rescale_every": "6"}, "rescale_every = '6' must be a whole number"),
         ("xlstm", {"embedding_dim": 16}, "hidden_size = 8 and embedding_dim = 16 must be alike"),

@@ -17,7 +17,8 @@ from ssm_core.models import Mamba2LM, Mamba3LM, MambaLM
 
 pytest.importorskip("safetensors")
 
-from directories import MAMBA, MODELS, refused, saved, sharded, weights, write_raw, write_tensors
+import safetensors.numpy
+from directories import MAMBA, MODELS, refused, same, saved, sharded, weights, write_raw, write_tensors
 
 TABLE, TAPS = "backbone.embeddings.weight", "backbone.layers.1.mixer.conv1d.weight"
 FIRST = "model-00001-of-00003.safetensors"
@@ -264,3 +265,21 @@ def test_a_model_of_another_size_is_not_saved(folder: Path):
     with pytest.raises(ShapeError, match=r"^save_pretrained: "):
         ssm_core.save_pretrained(replace(MODELS["mamba"], d_model=16), weights(MAMBA), folder)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("file", ["model.safetensors.new", "config.json.new"])
+def test_nothing_is_half_saved(file: str, there: bool, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where a disk is full: what was there stays, and nothing is added."""
+    before = saved(folder)[1] if there else {}
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((safetensors.numpy, "save_file") if "safetensors" in file else (Path, "write_text")), full)
+    with pytest.raises(OptionError, match=r"^save_pretrained: '.*model' cannot be written \(.*No space left"):
+        ssm_core.save_pretrained(MODELS["mamba_untied"], weights(MODELS["mamba_untied"]), folder)
+    assert folder.exists() == there
+    if there:
+        assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+        same(ssm_core.from_pretrained(folder)[1], before)

@@ -6,6 +6,7 @@ between implementations aside.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ssm_core.functions.short_convolution import short_stepper
 from ssm_core.gated.delta_run import step_delta
 from ssm_core.gated.state_update import rank_one_update
 
-from .sequences import cached_state, cuts_of
+from .sequences import borders, cached_state, cuts_of
 
 EPSILON = 1e-6  # under the root of the length of a key, as transformers has it
 
@@ -258,3 +259,58 @@ def mlstm(
         return found.transpose(1, 2)
     y, (c, n, m) = found
     return y.transpose(1, 2), (c, n, m[..., None])
+
+
+# RWKV and MiniMax: single steps stay theirs ---------------------------------------------------------------------------
+
+
+def rwkv_linear_attention(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Its own kernel, where it has been loaded, keeps what is on a GPU."""
+
+    def rwkv_linear_attention(
+        time_decay: Tensor,
+        time_first: Tensor,
+        key: Tensor,
+        value: Tensor,
+        state: Any = None,
+        return_state: bool = False,
+    ) -> tuple[Tensor, Any]:
+        has_kernel = key.is_cuda and original.__globals__.get("rwkv_cuda_kernel") is not None
+        if key.shape[1] == 1 or has_kernel:
+            return original(time_decay, time_first, key, value, state=state, return_state=return_state)
+        initial = None if state is None else tuple(x.contiguous() for x in state)
+        y, last = ssm_core.rwkv4(key, value, -time_decay.exp(), time_first, initial=initial, return_state=True)
+        return y, list(last) if return_state or state is not None else None
+
+    return rwkv_linear_attention
+
+
+def lightning_attention(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Padding neither adds to the state nor lets it decay."""
+
+    def forward(
+        self: Any,
+        hidden_states: Tensor,
+        position_embeddings: Any,
+        attention_mask: Tensor | None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        batch, L = hidden_states.shape[:2]
+        if L == 1:
+            return original(self, hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs)
+        qkv, log_decay = self.act_fn(self.qkv_proj(hidden_states)), -self.slope_rate.reshape(-1)
+        if attention_mask is not None:
+            tokens = attention_mask[..., None].to(qkv.dtype)
+            qkv, log_decay = qkv * tokens, log_decay * tokens
+        q, k, v = qkv.reshape(batch, L, self.num_attention_heads, 3, self.head_dim).unbind(dim=3)
+        initial = None if past_key_values is None else past_key_values.get_linear_cache(self.layer_idx)
+        options: dict[str, Any] = {"initial": initial, "reset": borders(hidden_states, kwargs), "scale": 1.0}
+        y, state = ssm_core.gated_linear_attention(q, k, v, log_decay, return_state=True, **options)
+        y = self.norm(y.reshape(batch, L, -1))
+        y, state = self.out_proj(torch.sigmoid(self.output_gate(hidden_states)) * y), state.to(v.dtype)
+        if past_key_values is not None:
+            past_key_values.set_linear_cache(self.layer_idx, state)
+        return y, state
+
+    return forward

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import functions
-from .sequences import attending_apart, handing_on, over_sequences
+from .sequences import attending_apart, handing_on, over_sequences, over_sequences_of_attention
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ def function(name: str, ours: Callable[..., Any]) -> Replacement:
 
 def mixer(name: str) -> Replacement:
     return Replacement(f"{name}.forward", over_sequences)
+
+
+def convolution(name: str) -> Replacement:
+    """A mixer that is a short convolution, between maps of its own."""
+    return Replacement(f"{name}.forward", over_sequences_of_attention)
 
 
 def keeping_packing(name: str) -> Replacement:
@@ -91,6 +96,9 @@ MODELS: dict[str, tuple[Replacement, ...]] = {
         *FUSED_MAMBA,
     ),
     "kimi_linear": (mixer("KimiLinearDeltaAttention"), attention("KimiLinearModel"), *KDA),
+    "lfm2": (convolution("Lfm2ShortConv"), attention("Lfm2Model"), *CONVOLUTION),
+    "lfm2_moe": (convolution("Lfm2MoeShortConv"), attention("Lfm2MoeModel"), *CONVOLUTION),
+    "lfm3": (convolution("Lfm3ShortConv"), attention("Lfm3Model"), *CONVOLUTION),
     "mamba": (
         mixer("MambaMixer"),
         keeping_packing("MambaModel"),
@@ -98,6 +106,10 @@ MODELS: dict[str, tuple[Replacement, ...]] = {
         *FUSED_MAMBA,
     ),
     "mamba2": (mixer("Mamba2Mixer"), keeping_packing("Mamba2ForCausalLM"), *MAMBA2),
+    "minimax": (
+        Replacement("MiniMaxLightningAttention.forward", functions.lightning_attention),
+        attention("MiniMaxModel"),
+    ),
     "nemotron_h": (mixer("NemotronHMamba2Mixer"), attention("NemotronHModel"), *MAMBA2),
     "olmo_hybrid": (mixer("OlmoHybridGatedDeltaNet"), attention("OlmoHybridModel"), *GATED_DELTA),
     "qwen3_5": (mixer("Qwen3_5GatedDeltaNet"), attention("Qwen3_5TextModel"), *GATED_DELTA),
@@ -105,6 +117,7 @@ MODELS: dict[str, tuple[Replacement, ...]] = {
     "qwen3_next": (mixer("Qwen3NextGatedDeltaNet"), attention("Qwen3NextModel"), *GATED_DELTA),
     "qwen4_exp": (mixer("Qwen4ExpTextGatedDeltaNet"), attention("Qwen4ExpTextModel"), *GATED_DELTA),
     "recurrent_gemma": (function("RecurrentGemmaRglru._rnn_scan", functions.rnn_scan),),
+    "rwkv": (Replacement("rwkv_linear_attention", functions.rwkv_linear_attention),),
     "xlstm": (function("xLSTMBackend.forward", functions.mlstm),),
     "zamba": (mixer("ZambaMambaMixer"), attention("ZambaModel"), *MAMBA),
     "zamba2": (mixer("Zamba2MambaMixer"), attention("Zamba2Model"), *MAMBA2),

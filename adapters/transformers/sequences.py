@@ -116,28 +116,65 @@ def over_sequences(original: Callable[..., Any]) -> Callable[..., Any]:
     def forward(
         self: Any, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
-        L = hidden_states.shape[1]
-        if L == 1:
-            return original(self, hidden_states, cache_params, attention_mask, **kwargs)
-        initial = None if cache_params is None else cache_params.get_recurrent_state(self.layer_idx)
-        order, lengths, reset = None, None, _borders(hidden_states, kwargs | getattr(_noted, "packing", {}))
-        if cache_params is not None and attention_mask is not None and _padded(attention_mask, L, initial is None):
-            tokens = attention_mask.bool()
-            order = torch.argsort((~tokens).to(torch.int8), dim=1, stable=True)
-            hidden_states = hidden_states.take_along_dim(order[..., None], 1)
-            attention_mask, lengths = attention_mask.take_along_dim(order, 1), tokens.sum(dim=1)
-            reset = None if reset is None else reset.take_along_dim(order, 1)
-        sequences = Sequences(reset, lengths, initial)
-        if cache_params is not None and sequences.cuts:
-            cache_params = _EndingWith(cache_params, sequences)
-        before, _noted.sequences = _sequences(), sequences
-        try:
-            y = original(self, hidden_states, cache_params, attention_mask, **kwargs)
-        finally:
-            _noted.sequences = before
-        return y if order is None else y.take_along_dim(order.argsort(dim=1)[..., None], 1)
+        return _over(original, self, hidden_states, cache_params, attention_mask, kwargs)
 
     return forward
+
+
+def over_sequences_of_attention(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`over_sequences` of a mixer that calls its cache as attention does.
+
+    Its maps may have biases, which are no zeros at padding: tokens are moved before their padding without a cache too.
+    """
+
+    @functools.wraps(original)
+    def forward(
+        self: Any,
+        hidden_states: Tensor,
+        past_key_values: Any = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return _over(original, self, hidden_states, past_key_values, attention_mask, kwargs, biased=True)
+
+    return forward
+
+
+def _over(
+    original: Callable[..., Any],
+    mixer: Any,
+    x: Tensor,
+    cache: Any,
+    mask: Tensor | None,
+    call: dict[str, Any],
+    biased: bool = False,
+) -> Any:
+    L = x.shape[1]
+    if L == 1:
+        return original(mixer, x, cache, mask, **call)
+    initial = None if cache is None else cache.get_recurrent_state(mixer.layer_idx)
+    zeros = not biased and cache is not None and cache.get_conv_state(mixer.layer_idx) is None
+    order, lengths, reset = None, None, borders(x, call)
+    if (biased or cache is not None) and mask is not None and _padded(mask, L, zeros):
+        tokens = mask.bool()
+        order = torch.argsort((~tokens).to(torch.int8), dim=1, stable=True)
+        x = x.take_along_dim(order[..., None], 1)
+        mask, lengths = mask.take_along_dim(order, 1), tokens.sum(dim=1)
+        reset = None if reset is None else reset.take_along_dim(order, 1)
+    sequences = Sequences(reset, lengths, initial)
+    if cache is not None and sequences.cuts:
+        cache = _EndingWith(cache, sequences)
+    before, _noted.sequences = _sequences(), sequences
+    try:
+        y = original(mixer, x, cache, mask, **call)
+    finally:
+        _noted.sequences = before
+    return y if order is None else y.take_along_dim(order.argsort(dim=1)[..., None], 1)
+
+
+def borders(hidden_states: Tensor, call: dict[str, Any]) -> Tensor | None:
+    """Whether a packed sequence begins at a step, bool (batch, L), by the call of a mixer or what was handed on."""
+    return _borders(hidden_states, call | getattr(_noted, "packing", {}))
 
 
 def _borders(hidden_states: Tensor, call: dict[str, Any]) -> Tensor | None:
@@ -157,11 +194,11 @@ def _changes(seq_idx: Tensor) -> Tensor:
     return pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0))
 
 
-def _padded(mask: Tensor, L: int, fresh: bool) -> bool:
-    """Whether padding meets a state. Before the first token of a fresh cache it does not: states are zero there."""
+def _padded(mask: Tensor, L: int, zeros: bool) -> bool:
+    """Whether padding meets a state. Before the first token of a fresh cache it does not, where it leaves zeros."""
     if mask.ndim != 2 or mask.shape[1] != L:
         return False
-    return torch.compiler.is_compiling() or not bool((mask[:, -1] if fresh else mask).all())
+    return torch.compiler.is_compiling() or not bool((mask[:, -1] if zeros else mask).all())
 
 
 class _EndingWith:

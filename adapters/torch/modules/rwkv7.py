@@ -36,6 +36,7 @@ class RWKV7(InputDependentModule):
         layer_idx: int = 0,
         num_layers: int = 1,
         epsilon: float = 0.00064,
+        key_epsilon: float = 0.0,
         chunk: int = 64,
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -51,6 +52,7 @@ class RWKV7(InputDependentModule):
             layer_idx=layer_idx,
             num_layers=num_layers,
             epsilon=epsilon,
+            key_epsilon=key_epsilon,
             chunk=chunk,
         )
         super().__init__(definition, device, dtype)

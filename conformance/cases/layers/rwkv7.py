@@ -25,7 +25,7 @@ def steps(options: Options, params: Params) -> Steps:
         w = params["w0"] + np.tanh(x["w"] @ params["w1"]) @ params["w2"]
         a = sigmoid(params["a0"] + x["a"] @ params["a1"] @ params["a2"])
         p = (k * params["k_k"]).reshape(heads, D)
-        p = p / np.sqrt(np.sum(p**2, axis=-1, keepdims=True))
+        p = p / np.sqrt(np.sum(p**2, axis=-1, keepdims=True) + options.get("key_epsilon", 0))
         r, k, v, a, g = (
             m.reshape(heads, D) for m in (r, k * (1 + (a - 1) * params["k_a"]), v, a, -np.exp(-0.5) * sigmoid(w))
         )
@@ -46,7 +46,7 @@ CASES = GatedCases(
     truth=steps,
     instances={
         "RWKV7": {"head_dim": 2, "chunk": 8, **SMALL},
-        "RWKV7_later": {"head_dim": 4, "layer_idx": 2, "num_layers": 3, "chunk": 5, **SMALL},
+        "RWKV7_later": {"head_dim": 4, "layer_idx": 2, "num_layers": 3, "chunk": 5, "key_epsilon": 0.1, **SMALL},
     },
     least={"head_dim": 2},
     parameters="x_r x_w x_k x_v x_a x_g w0 w1 w2 a0 a1 a2 g1 g2 k_k k_a r_k receptance_weight key_weight value_weight "
@@ -59,6 +59,7 @@ CASES = GatedCases(
     refusals=(
         ({"head_dim": 3}, "head_dim = 3 must divide d_model = 4"),
         ({"decay_rank": 0}, "decay_rank = 0 must be a whole number"),
+        ({"key_epsilon": -1e-6}, r"key_epsilon = -1e-06 must lie in \(0, 1\)"),
         ({"first_values": "lost"}, "first_values = 'lost' must be None, 'given' or 'taken'"),
         *PLACE,
     ),

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,13 +99,38 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
     folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"save_pretrained: {os.fspath(folder)!r} is no directory.")
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f"{WEIGHTS}.new"  # a reader never sees half of a file
-    load_safetensors("save_pretrained").numpy.save_file(tensors, os.fspath(new), metadata={"format": "pt"})
-    os.replace(new, folder / WEIGHTS)
+    library = load_safetensors("save_pretrained")
+    files: dict[str, Callable[[Path], Any]] = {
+        WEIGHTS: lambda path: library.numpy.save_file(tensors, os.fspath(path), metadata={"format": "pt"}),
+        **{name: partial(_write, entries) for name, entries in {CONFIG: config, **_beside(definition)}.items()},
+    }
+    try:
+        _write_all(folder, files)
+    except (OSError, library.SafetensorError) as error:
+        raise OptionError(f"save_pretrained: {os.fspath(folder)!r} cannot be written ({error}).") from error
     (folder / INDEX).unlink(missing_ok=True)
-    for name, entries in {CONFIG: config, **_beside(definition)}.items():
-        (folder / name).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def _write(entries: Config, path: Path) -> None:
+    path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_all(folder: Path, files: Mapping[str, Callable[[Path], Any]]) -> None:
+    """All files or, where one cannot be written, none: a reader never sees half of it."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    new = {name: folder / f"{name}.new" for name in files}
+    try:
+        for name, write in files.items():
+            write(new[name])
+        for name, path in new.items():
+            os.replace(path, folder / name)
+    except BaseException:
+        for path in new.values():
+            path.unlink(missing_ok=True)
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, Stored]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..._arrays.errors import OptionError
 from ...models import LanguageModel
+from ..stored import Stored
 from .architecture import Architecture, Config
 
 # Ours, and theirs, outside of the mixers.
@@ -24,8 +25,8 @@ _RENAMED = {
     ".norm.": ".attn_norm.",
 }
 PASSED = (
-    *("attn_mode", "fuse_norm", "fuse_swiglu", "fuse_cross_entropy", "fuse_linear_cross_entropy", "use_l2warp"),
-    "safe_gate",
+    *("attn_mode", "fuse_swiglu", "fuse_cross_entropy", "fuse_linear_cross_entropy", "use_l2warp"),
+    *("fuse_norm", "safe_gate"),
 )
 FIXED: dict[str, tuple[Any, ...]] = {"attn": (None,), "attnres_block_size": (None,)}
 SWISH = ("swish", "silu")
@@ -72,6 +73,11 @@ def width(c: Config, ratio: float, part: float, multiple: int) -> int:
     return -(-int(c["hidden_size"] * given * part) // multiple) * multiple
 
 
+def one_norm(c: Config, tensors: dict[str, Stored]) -> tuple[Config, dict[str, Stored]]:
+    """The norm of what is read, which has another name where fuse_norm joins it with the gate."""
+    return c, {name.replace(".g_norm_swish_gate.", ".g_norm."): x for name, x in tensors.items()}
+
+
 def checked_block(model: LanguageModel, **options: Any) -> Any:
     """The layer of a model whose options the format has in one way only, and a gated channel mix."""
     block: Any = model.block()
@@ -102,6 +108,7 @@ def architecture(
     made: Callable[..., LanguageModel] = lambda c, **options: LanguageModel(**options),
     given: Callable[[Config], Config] = lambda c: c,
     said: Callable[[LanguageModel], Config] = lambda model: {},
+    fused: bool = False,
     called: str = "",
 ) -> Architecture:
     """The architecture of a layer.
@@ -116,6 +123,7 @@ def architecture(
     made     (config, options of a language model) -> the model
     given    config.json with what follows from other entries
     said     entries that are no options of the layer
+    fused    whether the name of a norm depends on fuse_norm; it is saved by the one without
     called   what the model is here, where it has a class of its own
     """
 
@@ -143,6 +151,7 @@ def architecture(
             "norm_eps": model.epsilon,
             "intermediate_size": mix.maps()["up"][1],
             **{theirs: getattr(block, ours) for theirs, (ours, _) in options.items()},
+            **({"fuse_norm": False} if fused else {}),
             **said(model),
         }
 
@@ -161,4 +170,5 @@ def architecture(
         entries=(*options, "hidden_ratio", *entries),
         fixed=FIXED | {"hidden_act": SWISH} | dict(fixed or {}),
         passed=PASSED,
+        **({"prepared": one_norm} if fused else {}),
     )

@@ -28,5 +28,6 @@ GLA = registered(
             "use_gv": (False,),
         },
         entries=("conv_size",),
+        fused=True,
     )
 )

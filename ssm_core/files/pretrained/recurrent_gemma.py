@@ -152,12 +152,12 @@ RECURRENT_GEMMA = registered(
             *("hidden_activation", "block_types"),
             *("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"),
         ),
+        fixed={"embeddings_scale_by_sqrt_dim": (True,)},
         passed=(
             *(
                 "w_init_variance_scale",
                 "final_w_init_variance_scale",
                 "attention_dropout",
-                "embeddings_scale_by_sqrt_dim",
             ),
             *("layer_types", "_block_types"),
         ),

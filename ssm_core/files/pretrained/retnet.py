@@ -25,5 +25,6 @@ RETNET = registered(
             "feature_map": (None,),
         },
         entries=("conv_size",),
+        fused=True,
     )
 )

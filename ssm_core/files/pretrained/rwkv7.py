@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ..._arrays.errors import OptionError
+from ...layers.gated.rwkv7 import RANKS
 from ...models import RWKV7LM, LanguageModel
 from . import fla
 from .architecture import Architecture, Config, registered
@@ -15,6 +16,7 @@ _MAPS = {"receptance": "r_proj", "key": "k_proj", "value": "v_proj", "output": "
 _LOW_RANK = {"0": "2.bias", "1": "0.weight", "2": "2.weight"}
 _PARTS = {"mixer": "attn", "norm": "attn_norm", "channel_mix": "ffn", "channel_norm": "ffn_norm"}
 _RANKS = {"decay": 64, "gate": 128, "a": 64, "v": 16}
+FUSED_EPSILON = 1e-6  # under the root of the norm of keys, where fuse_norm is true
 
 
 def their_name(name: str) -> str:
@@ -44,23 +46,35 @@ def their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1, 1, *shape) if re.search(r"\.attn\.x_[rwkvag]$", name) else shape
 
 
+def head_dim(c: Config) -> int:
+    """Features of a head. Published files name a num_heads that is not theirs beside it, which nobody reads."""
+    hidden, heads, D = c["hidden_size"], c.get("num_heads"), c.get("head_dim", 64)
+    if D is None and (heads is None or hidden % heads):
+        raise OptionError(f"head_dim is null, and num_heads = {heads} does not divide hidden_size = {hidden}.")
+    return int(hidden // heads if D is None else D)
+
+
+def rank(c: Config, name: str) -> int:
+    """Of a map of low rank; null is one that follows from the sizes."""
+    given = c.get(f"{name}_low_rank_dim", _RANKS[name])
+    share = 1 if name == "gate" else head_dim(c) / 64
+    return max(32, round(RANKS[f"{name}_rank"] * c["hidden_size"] ** 0.5 * share / 32) * 32) if given is None else given
+
+
 def definition(c: Config, tied: bool) -> RWKV7LM:
     """The model of config.json."""
-    hidden, heads, D = c["hidden_size"], c.get("num_heads"), c.get("head_dim", 64)
-    if D is None:
-        D = hidden // heads if heads else 64
-    if heads is not None and heads * D != hidden:
-        raise OptionError(f"num_heads * head_dim = {heads} * {D} is not hidden_size = {hidden}.")
+    hidden, D = c["hidden_size"], head_dim(c)
     values = c.get("value_dim")
     if values is not None and any(v != hidden for v in (values if isinstance(values, list) else [values])):
         raise OptionError(f"value_dim = {values!r} must be hidden_size = {hidden} in every block.")
     epsilon = c.get("norm_eps", 1e-5)
-    ranks = {f"{name}_rank": c.get(f"{name}_low_rank_dim", n) for name, n in _RANKS.items()}
+    ranks = {f"{name}_rank": rank(c, name) for name in _RANKS}
+    keys = FUSED_EPSILON if c.get("fuse_norm", True) else 0.0
     return RWKV7LM(
         c["vocab_size"],
         hidden,
         c["num_hidden_layers"],
-        {"head_dim": D, "epsilon": D * epsilon, **ranks},
+        {"head_dim": D, "epsilon": D * epsilon, "key_epsilon": keys, **ranks},
         tied,
         epsilon,
         mix_width=fla.width(c, 4, 1, 32),
@@ -74,8 +88,11 @@ def config(model: LanguageModel) -> Config:
     block: Any = model.block()
     mix: Any = model.repeated().mix()
     assert isinstance(model, RWKV7LM)
+    if block.key_epsilon not in (0, FUSED_EPSILON):
+        raise OptionError(f"the format knows no key_epsilon {block.key_epsilon}: it has 0.0 and {FUSED_EPSILON}.")
     return {
         "architectures": ["RWKV7ForCausalLM"],
+        "fuse_norm": block.key_epsilon != 0,
         "hidden_act": "sqrelu",
         "norm_eps": model.epsilon,
         "norm_first": model.entry_norm,
@@ -99,10 +116,9 @@ RWKV7 = registered(
         their_shape=their_shape,
         transposed=lambda name: bool(re.search(r"_lora\.lora\.[02]\.weight$", name)),
         numbers=("norm_eps",),
-        flags=("norm_first", "norm_bias"),
+        flags=("norm_first", "norm_bias", "fuse_norm"),
         unsaid=("chunk", "epsilon"),
-        sizes=tuple(f"{name}_low_rank_dim" for name in _RANKS),
-        optional=("head_dim", "num_heads", "intermediate_size"),
+        optional=("head_dim", "num_heads", "intermediate_size", *(f"{name}_low_rank_dim" for name in _RANKS)),
         entries=("value_dim", "hidden_ratio"),
         fixed={"attn": (None,), "hidden_act": ("sqrelu",)},
         passed=fla.PASSED,

@@ -157,18 +157,18 @@ XLSTM = registered(
         ),
         flags=("use_bias",),
         entries=(),
-        fixed={"add_out_norm": (True,), "weight_mode": ("single", "fused")},
-        passed=(
-            *(
-                "mode",
-                "chunkwise_kernel",
-                "sequence_kernel",
-                "step_kernel",
-                "return_last_states",
-                "force_bos_token_insert",
-            ),
+        fixed={
+            "add_out_norm": (True,),
+            "weight_mode": ("single", "fused"),
+            **dict.fromkeys(("add_embedding_dropout", "add_post_norm", "add_qk_norm"), (False,)),
+            "add_post_blocks_norm": (True,),
+        },
+        passed=(  # of the kernels, of first draws, and what the program that trained it wrote and no other reads
+            *("mode", "chunkwise_kernel", "sequence_kernel", "step_kernel", "return_last_states"),
             *("autocast_kernel_dtype", "inference_state_dtype", "norm_reduction_force_float32"),
-            "max_inference_chunksize",
+            *("max_inference_chunksize", "force_bos_token_insert", "forward_backend_name", "step_backend_name"),
+            *("add_forward_backend_padding", "cell_norm_eps", "head_dim", "igate_bias_init_range"),
+            "mlstm_round_up_to_multiple_of",
         ),
     )
 )

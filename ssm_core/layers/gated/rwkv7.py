@@ -51,6 +51,7 @@ class RWKV7(InputDependent):
     layer_idx      the place among the layers, from 0: the first draws depend on it
     num_layers     of the whole model
     epsilon        of the norm
+    key_epsilon    added to the squared L2 norm of p, which is at least 1e-24
     chunk          steps of a chunk; the result does not depend on it
 
     Parameters, all real float32: x_r, x_w, x_k, x_v, x_a, x_g, w0, a0, k_k, k_a (H,), w1 (H, decay_rank), w2
@@ -76,6 +77,7 @@ class RWKV7(InputDependent):
     layer_idx: int = 0
     num_layers: int = 1
     epsilon: float = 64e-5
+    key_epsilon: float = 0.0
     chunk: int = CHUNK
 
     modes: ClassVar[tuple[str, ...]] = ("auto", "chunk", "scan")
@@ -89,6 +91,8 @@ class RWKV7(InputDependent):
         check_place(self)
         check_divides("RWKV7", "head_dim", self.head_dim, "d_model", self.d_model)
         check_epsilon("RWKV7", epsilon=self.epsilon)
+        if self.key_epsilon != 0:
+            check_epsilon("RWKV7", key_epsilon=self.key_epsilon)
         if self.first_values not in (None, "given", "taken"):
             raise OptionError(f"RWKV7: first_values = {self.first_values!r} must be None, 'given' or 'taken'.")
 
@@ -175,7 +179,8 @@ class RWKV7(InputDependent):
         a = sigmoid(params["a0"] + xp.matmul(xp.matmul(x["a"], params["a1"]), params["a2"]))
         if first is not None:
             v = v + (first - v) * sigmoid(params["v0"] + xp.matmul(xp.matmul(x["v"], params["v1"]), params["v2"]))
-        p = l2_normed(in_heads(k * params["k_k"], self.heads, xp), xp, floor=LEAST_NORM)
+        p = in_heads(k * params["k_k"], self.heads, xp)
+        p = l2_normed(p, xp, epsilon=self.key_epsilon, floor=LEAST_NORM)
         k = k * (1 + (a - 1) * params["k_a"])
         signals = {"q": q, "k": k, "v": v, "log_decay": -SLOWEST * sigmoid(w), "a": a}
         signals = {name: in_heads(m, self.heads, xp) for name, m in signals.items()}

@@ -39,7 +39,7 @@ class Architecture:
     other_names   tensors that have had another name: that name, and the one of today
     transposed    whether the tensor of that name is the transpose of our parameter
     prepared      (config, tensors by name) -> the same as this architecture has them, where there are other layouts
-    written       the inverse of `prepared`, for a layout that is written: (config, tensors) -> the same as files have them
+    written       the inverse of `prepared`, of what is saved: (config, tensors) -> the same as files have them
     entries       all other entries that the definition reads; with them, what is unknown is refused
     fixed         entries that models here have in some ways only
     passed        entries that do not change what a model computes

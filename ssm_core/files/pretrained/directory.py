@@ -42,8 +42,8 @@ def from_pretrained(
     directory  config.json and weights in one safetensors file or in several. Model types are those that have a file
                here: mamba, mamba2, falcon_mamba, rwkv, xlstm and recurrent_gemma as transformers has them, and retnet,
                gla, delta_net, gated_deltanet, hgrn2, kda and rwkv7 as flash-linear-attention has them. Directories of
-               state-spaces (Mamba, Mamba-2, Mamba-3), whose config.json is their own, are read too, and RWKV-4 and RWKV-7 by their first names
-               (blocks.0.att...), which need no config.json
+               state-spaces (Mamba, Mamba-2, Mamba-3), whose config.json is their own, are read too, and RWKV-4 and
+               RWKV-7 by their first names (blocks.0.att...), which need no config.json
     xp         namespace of the parameters or its name; numpy if None
     dtype      of the parameters, float32 if None. They are read one at a time: loading takes the memory of the result
     returns    the definition and its parameters. What config.json says beyond it, such as the ids of tokens, and

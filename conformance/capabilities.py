@@ -25,6 +25,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "glu",
         "convolve",
         "fft_pair",
+        "ratio",
     ),
     "array_api_strict": (),
     "torch": (
@@ -49,6 +50,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "affine",
         "glu",
         "parted",
+        "ratio",
         "rms_norm",
         "fold_of_chunks",
         "gated_delta",
@@ -72,6 +74,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "softplus",
         "gelu",
         "fft_pair",
+        "ratio",
     ),
     "cupy": ("linear_scan", "erf"),
 }

@@ -15,10 +15,11 @@ from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
 from .folds import fold, fold_of_chunks
+from .ratios import ratio
 from .scans import linear_scan
 from .selective import selective_scan
 
-__all__ = ["fold", "fold_of_chunks", "linear_scan", "selective_scan"]
+__all__ = ["fold", "fold_of_chunks", "linear_scan", "ratio", "selective_scan"]
 
 FUSED = (
     "attention",
@@ -34,6 +35,7 @@ FUSED = (
     "softplus",
     "gelu",
     "fft_pair",
+    "ratio",
 )
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 SQUARINGS = 20  # of the matrix exponential that are always run

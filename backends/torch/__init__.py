@@ -41,6 +41,7 @@ from .functions import (
 )
 from .means import weighted_means
 from .pytrees import register
+from .ratios import ratio
 from .scans.body import linear_scan
 from .selective.body import selective_scan
 from .short_convolution import causal_conv1d
@@ -68,6 +69,7 @@ FUSED = (
     "glu",
     "linear_scan",
     "parted",
+    "ratio",
     "readable",
     "rms_norm",
     "selective_scan",
@@ -110,6 +112,7 @@ __all__ = [
     "not_dense",
     "owned",
     "parted",
+    "ratio",
     "readable",
     "rms_norm",
     "selective_scan",

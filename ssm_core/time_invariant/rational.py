@@ -39,7 +39,7 @@ from ..functions.eigenvalues import eigvals
 from ..systems.companion import companion, companion_matrix
 from ..systems.records import Rational
 from .krylov import DensePropagator
-from .recursive import recursive_filter
+from .recursive import _ratio
 
 SHORT = 32  # coefficients up to which matrix products are faster than FFTs, and more exact
 LONG = 512  # coefficients up to which the recurrence itself is affordable
@@ -85,7 +85,6 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
     batch = broadcast("impulse_response", numerator=b.shape[:-1], denominator=a.shape[:-1])
     r = xp.broadcast_to(padded(b, length, xp), (*batch, length))
     one = xp.ones_like(a[..., :1])
-    before = xp.zeros((*batch, 1, a.shape[-1] - 1), dtype=b.dtype, device=device(b))
 
     def at_once() -> Array:
         if a.shape[-1] > SHORT + 1:
@@ -99,7 +98,8 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
             h = xp.broadcast_to(_divide(b, a, length, True, xp), r.shape)
             if not readable(h) or bool(_solves(h, a, r, xp)):
                 return h
-        return recursive_filter(r[..., None, :], a, None, before, xp)[0][..., 0, :]
+        h: Array = _ratio(r, xp.broadcast_to(a, (*batch, a.shape[-1])))
+        return h
 
     # Then no power of the companion matrix has an inf-norm above 1, and its products leave only roundings.
     contracts = xp.all(xp.sum(xp.abs(a[..., 1:]), axis=-1) <= 1)

@@ -64,6 +64,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "diagonal_stepper",
         "fold",
         "fold_of_chunks",
+        "gated_delta",
         "either",
         "expm",
         "selective_scan",

@@ -14,11 +14,12 @@ from jax import lax
 from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
+from .delta import gated_delta
 from .folds import fold, fold_of_chunks
 from .scans import linear_scan
 from .selective import selective_scan
 
-__all__ = ["fold", "fold_of_chunks", "linear_scan", "selective_scan"]
+__all__ = ["fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan"]
 
 FUSED = (
     "attention",
@@ -26,6 +27,7 @@ FUSED = (
     "diagonal_stepper",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "either",
     "expm",
     "selective_scan",

@@ -66,6 +66,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "diagonal_stepper",
         "fold",
         "fold_of_chunks",
+        "gated_delta",
         "either",
         "expm",
         "selective_scan",

@@ -14,12 +14,13 @@ from jax import lax
 from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
+from .delta import gated_delta
 from .folds import fold, fold_of_chunks
 from .ratios import ratio
 from .scans import linear_scan
 from .selective import selective_scan
 
-__all__ = ["fold", "fold_of_chunks", "linear_scan", "ratio", "selective_scan"]
+__all__ = ["fold", "fold_of_chunks", "gated_delta", "linear_scan", "ratio", "selective_scan"]
 
 FUSED = (
     "attention",
@@ -27,6 +28,7 @@ FUSED = (
     "diagonal_stepper",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "either",
     "expm",
     "selective_scan",

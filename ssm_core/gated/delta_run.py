@@ -110,15 +110,27 @@ def some_chunks(s: Signals, state: Array, *, scale: float, width: int, xp: Names
 
 def heads_first(name: str, x: Array, R: int, H: int, xp: Namespace) -> Array:
     """(T, batch, [R,] heads, D) as (batch, H, T R, D), each head with what its group has; resets (batch, 1, T R, 1)."""
-    x = x[..., None, None] if name == "reset" else x
-    if x.ndim == 4:
-        x = x[:, :, None, ...]
-        if R > 1:
-            rest = xp.zeros((*x.shape[:2], R - 1, *x.shape[3:]), dtype=x.dtype, device=device(x))
-            x = xp.concat([rest, x] if name == "q" else [x, rest], axis=2)
+    x = in_substeps(name, x, R, xp)
     T, batch, _, heads, D = x.shape
     x = xp.reshape(xp.permute_dims(x, (1, 3, 0, 2, 4)), (batch, heads, T * R, D))
-    return x if heads == H or name == "reset" else xp.repeat(x, H // heads, axis=1)
+    return x if name == "reset" else of_every_head(x, H, xp)
+
+
+def in_substeps(name: str, x: Array, R: int, xp: Namespace) -> Array:
+    """(., ., R, heads, D) with zeros in substeps that have none, of (., ., [R,] heads, D) or of resets (., .)."""
+    x = x[..., None, None] if name == "reset" else x
+    if x.ndim == 5:
+        return x
+    x = x[:, :, None, ...]
+    if R == 1:
+        return x
+    rest = xp.zeros((*x.shape[:2], R - 1, *x.shape[3:]), dtype=x.dtype, device=device(x))
+    return xp.concat([rest, x] if name == "q" else [x, rest], axis=2)
+
+
+def of_every_head(x: Array, H: int, xp: Namespace) -> Array:
+    """x (batch, heads, ...), each head with what its group has."""
+    return x if x.shape[1] == H else xp.repeat(x, H // x.shape[1], axis=1)
 
 
 def rule(s: Signals, scale: float, xp: Namespace) -> Signals:

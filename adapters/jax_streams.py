@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,10 @@ def _reading(definition: models.LanguageModel, params: Any, ids: jax.Array, leng
     return definition.reading(ids, lengths, state, parts=parts)
 
 
-@partial(jax.jit, static_argnums=0)
 def _step(definition: models.LanguageModel, params: Any, ids: jax.Array, state: Any) -> Any:
-    return definition.stepper(params)(ids, state)
+    return _step_at(definition, definition.moment(state), params, ids, state)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _step_at(definition: models.LanguageModel, moment: Hashable, params: Any, ids: jax.Array, state: Any) -> Any:
+    return definition.stepper_at(moment, params)(ids, state)

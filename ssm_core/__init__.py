@@ -21,6 +21,7 @@ from .functions import special
 from .functions.convolution import convolve
 from .functions.matrix_exponential import expm
 from .functions.norms import rms_norm
+from .functions.quantization import dequantize, quantize
 from .functions.short_convolution import causal_conv1d
 from .gated.decay import (
     gated_linear_attention,
@@ -70,6 +71,7 @@ __all__ = [
     "causal_conv1d",
     "chunk_summary",
     "convolve",
+    "dequantize",
     "diagonal_init",
     "diagonal_scan",
     "diagonal_summary",
@@ -102,6 +104,7 @@ __all__ = [
     "models",
     "nplr",
     "poles",
+    "quantize",
     "rg_lru",
     "rg_lru_summary",
     "rg_lru_update",

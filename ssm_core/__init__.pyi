@@ -52,6 +52,7 @@ __all__ = [
     "causal_conv1d",
     "chunk_summary",
     "convolve",
+    "dequantize",
     "diagonal_init",
     "diagonal_scan",
     "diagonal_summary",
@@ -84,6 +85,7 @@ __all__ = [
     "models",
     "nplr",
     "poles",
+    "quantize",
     "rg_lru",
     "rg_lru_summary",
     "rg_lru_update",
@@ -158,6 +160,13 @@ def convolve(
     k: T,
     *,
     kernel_reverse: T | None = ...,
+) -> T: ...
+def dequantize(
+    q: T,
+    *,
+    law: str = ...,
+    levels: int = ...,
+    dtype: Any = ...,
 ) -> T: ...
 def diagonal_init(
     name: str,
@@ -618,6 +627,13 @@ def nplr(
 ) -> tuple[DPLR[Any], Any]: ...
 def poles(
     system: _System[T],
+) -> T: ...
+def quantize(
+    x: T,
+    *,
+    law: str = ...,
+    levels: int = ...,
+    minmax: bool = ...,
 ) -> T: ...
 @overload
 def rg_lru(

@@ -344,7 +344,7 @@ def test_flax_compiles_a_step_once():
     module, other = flax.make("MambaLM"), flax.make("MambaLM")
     ids = flax.xp.asarray(IDS)
     module.generate(ids, 3)
-    before = jax_streams._step._cache_size()
+    before = jax_streams._step_at._cache_size()
     module.generate(ids, 20)
     other.generate(ids, 5)
-    assert jax_streams._step._cache_size() == before
+    assert jax_streams._step_at._cache_size() == before

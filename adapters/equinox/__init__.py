@@ -43,6 +43,7 @@ from .modules import (
     RecurrentGemmaLM,
     RetNet,
     RWKVChannelMix,
+    SaShiMi,
     SequenceModel,
 )
 from .weights import load, param_labels, save
@@ -90,6 +91,7 @@ __all__ = [
     "RecurrentGemmaLM",
     "RetNet",
     "SSMModule",
+    "SaShiMi",
     "SequenceModel",
     "from_pretrained",
     "load",

@@ -190,7 +190,7 @@ _embedding_init = nnx.initializers.normal(EMBEDDING_STD)
 
 
 class _Backbone(nnx.Module):
-    """Embedding, blocks and norms, and what blocks share."""
+    """Embedding, blocks and norms, what blocks share, and the maps between levels."""
 
     def __init__(self, definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
         sizes = definition.vocab_size, definition.d_model
@@ -201,11 +201,14 @@ class _Backbone(nnx.Module):
         register(self, shared, rngs, param_dtype)
         self.layers = nnx.List([Block(block, rngs, param_dtype) for block in definition.pattern()])
         self.norm_f = _norm(definition.last_norm(), rngs, param_dtype)
+        for name, map_sizes in definition.maps().items():
+            setattr(self, name, nnx.Linear(*map_sizes, param_dtype=param_dtype, rngs=rngs))
 
 
 def _head(definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.Linear:
     sizes = definition.d_model, definition.vocab_size
-    return nnx.Linear(*sizes, use_bias=False, kernel_init=_embedding_init, param_dtype=param_dtype, rngs=rngs)
+    options: dict[str, Any] = {"use_bias": definition.head_bias, "param_dtype": param_dtype, "rngs": rngs}
+    return nnx.Linear(*sizes, kernel_init=_embedding_init, **options)
 
 
 class LanguageModule(ModelModule):
@@ -225,7 +228,8 @@ class LanguageModule(ModelModule):
 
     def parts(self, blocks: Any) -> Parts:
         shared = {p.name: reduce(getattr, p.name.split("."), self)[...] for p in self.definition.shared_parameters()}
-        return replace(super().parts(blocks), beside=self.definition.beside(shared))
+        maps = {name: getattr(self.backbone, name) for name in self.definition.maps()}
+        return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
     def weight(self) -> jax.Array:
         return self.backbone.embeddings.embedding[...]

@@ -44,6 +44,7 @@ from .modules import (
     RecurrentGemmaLM,
     RetNet,
     RWKVChannelMix,
+    SaShiMi,
     SequenceModel,
 )
 from .real_arithmetic import onnx_program
@@ -93,6 +94,7 @@ __all__ = [
     "RecurrentGemmaLM",
     "RetNet",
     "SSMModule",
+    "SaShiMi",
     "SequenceModel",
     "from_pretrained",
     "load",

@@ -46,6 +46,8 @@ class Broken(NamedTuple):
             return state
         if isinstance(state, tuple | list):
             return tuple(self.marked_state(x, xp) for x in state)
+        if not is_floating(state):
+            return state
         rows = xp.reshape(self.last, (*self.last.shape, *(1,) * (state.ndim - self.last.ndim)))
         return state + nan_where(rows, state, xp)
 

@@ -41,6 +41,7 @@ class RWKV7(InputDependentModule):
         layer_idx: int = 0,
         num_layers: int = 1,
         epsilon: float = 0.00064,
+        key_epsilon: float = 0.0,
         chunk: int = 64,
         key: jax.Array,
         dtype: Any = jnp.float32,
@@ -56,6 +57,7 @@ class RWKV7(InputDependentModule):
             layer_idx=layer_idx,
             num_layers=num_layers,
             epsilon=epsilon,
+            key_epsilon=key_epsilon,
             chunk=chunk,
         )
         super().__init__(definition, key, dtype)

@@ -34,6 +34,7 @@ from .rwkv_channel_mix import RWKVChannelMix
 from .s4 import S4
 from .s4d import S4D
 from .s5 import S5
+from .sashimi import SaShiMi
 from .sequence_model import SequenceModel
 from .ssm import SSM
 from .xlstm import XLSTMLM
@@ -79,5 +80,6 @@ __all__ = [
     "RWKVChannelMix",
     "RecurrentGemmaLM",
     "RetNet",
+    "SaShiMi",
     "SequenceModel",
 ]

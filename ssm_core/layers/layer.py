@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,6 +34,7 @@ from .._arrays.library import (
 )
 from .._arrays.numbers import flag, whole
 from ..recurrences.segments import Segments, checked_segments
+from .options import thawed
 from .parameters import HostRandom, Parameter, Parameters, Random
 
 Stepper = Callable[[Array, Any], tuple[Array, Any]]
@@ -44,6 +45,7 @@ class Layer(ABC):
 
     _shapes: ClassVar[dict[str, tuple[int, ...]] | None] = None  # of an instance, once they were needed
     positional: ClassVar[int] = 1  # how many options modules take by position
+    streaming: ClassVar[bool] = True  # whether there are states and steps, see `whole`
 
     @abstractmethod
     def parameters(self) -> tuple[Parameter, ...]:
@@ -124,7 +126,8 @@ class Layer(ABC):
 
     def options(self) -> dict[str, Any]:
         """The options, as plain values that make the same layer again."""
-        return asdict(self)  # type: ignore[call-overload]
+        definition: Any = self
+        return {f.name: thawed(getattr(self, f.name)) for f in fields(definition) if f.init}
 
     @property
     def name(self) -> str:

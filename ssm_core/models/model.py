@@ -16,7 +16,7 @@ from .._arrays.errors import OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace
 from ..layers import parametrizations as common
 from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
-from ..layers.options import settle, thawed
+from ..layers.options import settle
 from ..layers.parameters import Parameter, Parameters
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
@@ -150,10 +150,6 @@ class Model(Layer):
 
     def __hash__(self) -> int:
         return hash((type(self), *(getattr(self, name) for name in _compared(self))))
-
-    def options(self) -> dict[str, Any]:
-        definition: Any = self
-        return {f.name: thawed(getattr(self, f.name)) for f in fields(definition) if f.init}
 
     def block(self) -> Layer:
         """The layer of every block."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import adapters, backends, layers, models
+from . import adapters, backends, layers, models, plot
 from ._arrays.dispatch import use_backend
 from ._arrays.errors import (
     DomainError,
@@ -101,6 +101,7 @@ __all__ = [
     "mamba3_summary",
     "models",
     "nplr",
+    "plot",
     "poles",
     "rg_lru",
     "rg_lru_summary",

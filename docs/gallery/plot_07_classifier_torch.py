@@ -25,7 +25,13 @@ train, test = slice(0, 1400), slice(1400, None)
 
 torch.manual_seed(0)
 model = adapters.torch.SequenceModel(
-    d_input=1, d_output=10, d_model=32, n_layers=2, layer="S4D", layer_options={"d_state": 16}, pool="mean"
+    d_input=1,
+    d_output=10,
+    d_model=32,
+    n_layers=2,
+    layer="S4D",
+    layer_options={"d_state": 16, "dt_min": 0.01, "dt_max": 0.5},
+    pool="mean",
 )
 groups = adapters.torch.param_groups(model, lr=1e-2, weight_decay=0.01, ssm_lr=2e-3)  # poles and steps learn slowly
 optimizer = torch.optim.AdamW(groups)
@@ -35,7 +41,7 @@ optimizer = torch.optim.AdamW(groups)
 
 losses = []
 shuffle = torch.Generator().manual_seed(0)
-for epoch in range(5):
+for epoch in range(6):
     for batch in torch.randperm(1400, generator=shuffle).split(50):
         loss = cross_entropy(model(u[train][batch]), label[train][batch])
         optimizer.zero_grad()

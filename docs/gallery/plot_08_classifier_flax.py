@@ -26,7 +26,7 @@ model = adapters.flax.SequenceModel(
     d_model=32,
     n_layers=2,
     layer="S4D",
-    layer_options={"d_state": 16},
+    layer_options={"d_state": 16, "dt_min": 0.01, "dt_max": 0.5},
     pool="mean",
     rngs=nnx.Rngs(0),
 )
@@ -47,7 +47,7 @@ def update(model, optimizer, u, label):
 # %%
 losses = []
 rng = np.random.default_rng(0)
-for _ in range(5):
+for _ in range(6):
     for batch in rng.permutation(1400).reshape(28, 50):
         losses.append(float(update(model, optimizer, u[batch], label[batch])))
 

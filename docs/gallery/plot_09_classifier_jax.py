@@ -24,7 +24,7 @@ label = jnp.asarray(digits.target)
 # %%
 # One layer, and a linear head written out by hand.
 
-layer = ssm_core.layers.S4D(d_model=32, d_state=16)
+layer = ssm_core.layers.S4D(d_model=32, d_state=16, dt_min=0.01, dt_max=0.5)
 rng = np.random.default_rng(0)
 params = {
     "encoder": jnp.asarray(rng.normal(size=(1, 32)), jnp.float32),

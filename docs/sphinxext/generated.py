@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,37 @@ def support_table() -> str:
     return re.sub(r"(?<=\| )(generic|fused|yes|no)(?= \|)", r'<span class="support \1">\1</span>', text)
 
 
+# job -> what is computed; the other ways are those that the row names.
+NUMBERS = {
+    "s4d-kernel-torch": "the kernel of S4D",
+    "s4-torch-backward": "S4, forward and backward",
+    "selective-scan": "Mamba's selective scan, forward and backward",
+}
+
+
+def numbers() -> str:
+    """Cards of the ratios of docs/measured.json that stand on the front page."""
+    rows = json.loads((ROOT / "docs" / "measured.json").read_text(encoding="utf-8"))["rows"]
+    cards = []
+    for job, what in NUMBERS.items():
+        row = next(row for row in rows if row["job"] == job and row["variant"] != "ours")
+        memory = f" and **{row['memory_ratio']:.0f}x** less memory" if row["memory_ratio"] else ""
+        cards += [
+            ":::{grid-item-card}",
+            ":class-card: number",
+            f"**{row['ratio']:.2g}x** faster{memory}",
+            "^^^",
+            f"{what[0].upper()}{what[1:]}, beside {row['variant']}",
+            "+++",
+            f"`nox -s bench -- {job}`",
+            ":::",
+        ]
+    return "\n".join(["::::{grid} 1 1 3 3", ":gutter: 3", "", *cards, "::::", "", MACHINE, ""])
+
+
+MACHINE = "Measured on two CPU cores in float32; sizes, the other rows and the machine: [performance](performance.md)."
+
+
 def architecture_table() -> str:
     """Model types x frameworks: what `from_pretrained` opens, and whose modules it gives there."""
     modules = {name: "".join(p.read_text(encoding="utf-8") for p in _written(name)) for name in ("torch", "flax")}
@@ -42,4 +74,8 @@ def _written(framework: str) -> list[Path]:
     return sorted((ROOT / "adapters" / framework / "modules").glob("*.py"))
 
 
-GENERATED: dict[str, Callable[[], str]] = {"support table": support_table, "architectures": architecture_table}
+GENERATED: dict[str, Callable[[], str]] = {
+    "support table": support_table,
+    "architectures": architecture_table,
+    "numbers": numbers,
+}

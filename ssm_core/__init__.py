@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import adapters, backends, layers, models
+from . import adapters, backends, layers, models, plot
 from ._arrays.dispatch import use_backend
 from ._arrays.errors import (
     DomainError,
@@ -103,6 +103,7 @@ __all__ = [
     "mamba3_summary",
     "models",
     "nplr",
+    "plot",
     "poles",
     "quantize",
     "rg_lru",

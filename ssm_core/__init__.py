@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import _links as _links  # before what it looks after
 from . import adapters, backends, layers, models, plot
 from ._arrays.dispatch import use_backend
 from ._arrays.errors import (

@@ -8,6 +8,7 @@ from . import adapters as adapters
 from . import backends as backends
 from . import layers as layers
 from . import models as models
+from . import plot as plot
 from ._arrays.errors import DomainError as DomainError
 from ._arrays.errors import DTypeError as DTypeError
 from ._arrays.errors import MissingPackageError as MissingPackageError
@@ -84,6 +85,7 @@ __all__ = [
     "mamba3_summary",
     "models",
     "nplr",
+    "plot",
     "poles",
     "quantize",
     "rg_lru",

@@ -7,7 +7,7 @@ from pathlib import Path
 for _name in ("adapters", "backends"):
     if Path(__file__).with_name(_name).is_file():
         raise ImportError(
-            f"ssm_core: {_name} is a file in this checkout and must be a link to the folder {_name} beside the package: "
+            f"ssm_core: {_name} is a file in this checkout and must be a link to the folder {_name} beside it: "
             "git made no links, as it does on Windows until it may and is told to. Run `git config core.symlinks true` "
             "and `git checkout -- ssm_core/adapters ssm_core/backends`, in developer mode or as administrator."
         )

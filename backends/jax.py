@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from ssm_core.functions import matrix_exponential
+from ssm_core.recurrences.shards import Shards
 from ssm_core.systems import records
 
 FUSED = (
@@ -43,6 +44,12 @@ def devices() -> str:
 def is_traced(x: Any) -> bool:
     """Whether a transformation of JAX is tracing."""
     return isinstance(x, jax.core.Tracer)
+
+
+def shards(axis: str) -> Shards:
+    """The devices along an axis of shard_map, each with a part of a sequence."""
+    size = lax.axis_size(axis)
+    return Shards(size, lax.axis_index(axis), partial(lax.all_gather, axis_name=axis), lambda length: (length,) * size)
 
 
 def is_symbol(size: Any) -> bool:

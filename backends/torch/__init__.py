@@ -37,6 +37,7 @@ from .functions import (
 from .pytrees import register
 from .scans.body import linear_scan
 from .selective.body import selective_scan
+from .shards import shards
 from .state_passing.body import chunks
 
 NAMESPACE = compat
@@ -95,6 +96,7 @@ __all__ = [
     "readable",
     "rms_norm",
     "selective_scan",
+    "shards",
     "shortest_convolution",
     "sigmoid",
     "silu",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run, with_direct_term
+from .through import through_steps
 
 
 def scan(
@@ -198,7 +200,7 @@ def finite_signals(
 def simulated(operation: str, system: Any, u: Array, xp: Namespace, **options: Any) -> tuple[Array, Array | None]:
     """`scan` of a validated system, without checks of values; options as of `prepared`."""
     run, mode = prepared(operation, system, u, xp, **options)
-    y, state = _executed(run, mode)
+    y, state = (_executed if run.segments.shards is None else _executed_in_shards)(run, mode)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 
@@ -270,6 +272,13 @@ def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
     return _MODES[mode](run)
 
 
+def _executed_in_shards(run: Run, mode: str) -> tuple[Array, Array | None]:
+    """The same for the steps of one process, and the state after those of all."""
+    alone, shards = replace(run, segments=run.segments.alone()), run.segments.shards
+    first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial)
+    return _executed(replace(alone, initial=first, want_state=False), mode)[0], last
+
+
 _MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}
 
 
@@ -330,7 +339,7 @@ def _with_batch_axes(segments: Segments, axes: int, xp: Namespace) -> Segments:
     if segments.reset is None and segments.lengths is None:
         return segments
     reset, lengths = with_axes(segments.reset, axes + 1, xp), with_axes(segments.lengths, axes, xp)
-    return Segments(segments.length, reset, lengths)
+    return Segments(segments.length, reset, lengths, shards=segments.shards)
 
 
 def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace, scale: Array) -> Any:

@@ -16,6 +16,7 @@ from ...functions.special import activation
 from ...gated.decay_run import CHUNK
 from ...recurrences.linear import linear_scan
 from ...recurrences.segments import Segments
+from ...recurrences.summaries import Elementwise, through_segments
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .base import State, check_epsilon, joined_heads
@@ -115,6 +116,12 @@ class RetNet(MatrixMemory):
     def _before(self, u: Array, carried: State, segments: Segments, xp: Namespace) -> tuple[Array, State]:
         """The position of every step, from 0 where its sequence begins."""
         first, (batch, L, _) = carried[0], u.shape
+        if segments.shards is not None:
+            alone = segments.alone()
+            _, (own,) = self._before(u, (xp.zeros_like(first),), alone, xp)
+            through = through_segments(xp.ones_like(first), alone, 0, xp)
+            first, last = segments.shards.enter(Elementwise(through, own), first)
+            return self._before(u, (first,), alone, xp)[0], (last,)
         if segments.reset is None and segments.lengths is None:
             k = xp.astype(xp.arange(L, device=device(u)), u.dtype)
             return first[:, None] + k, (first + L,)

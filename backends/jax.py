@@ -174,11 +174,33 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
         return b
     shape = b.shape[:axis] + b.shape[axis + 1 :]
     first = jnp.zeros(shape, b.dtype) if initial is None else jnp.broadcast_to(initial, shape)
+    a, b, first = _varying((a, b, first), (a, b, first))
     if axis == 0:
         return _scan(a, b, first, reverse)
     if axis < b.ndim - 1 and jax.default_backend() == "cpu":
         return _scan_in_place(a, b, first, axis, reverse)
     return jnp.moveaxis(_scan(jnp.moveaxis(a, axis, 0), jnp.moveaxis(b, axis, 0), first, reverse), 0, axis)
+
+
+def _varying(tree: Any, others: Any) -> Any:
+    """The tree, of a type that varies along all axes of shard_map that some of the others vary along.
+
+    What a loop carries has one type: a state of zeros does not vary, and the state after a step does.
+    """
+    axes = frozenset[str]().union(*map(_axes_of, jax.tree.leaves(others)))
+
+    def vary(x: Any) -> Any:
+        missing = tuple(sorted(axes - _axes_of(x)))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(vary, tree) if axes else tree
+
+
+def _axes_of(x: Any) -> frozenset[str]:
+    """The axes of shard_map that an array varies along; the releases of jax 0.10 call them by two names."""
+    kind = jax.typeof(x)
+    found: frozenset[str] = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    return found
 
 
 def _states(a: Any, b: Any, first: Any, reverse: bool) -> Any:
@@ -245,7 +267,8 @@ def _last(a: Any, b: Any, reverse: bool) -> Any:
     def step(x: Any, gate_drive: Any) -> Any:
         return (a[0] if a.shape[0] == 1 else gate_drive[0]) * x + gate_drive[1], None
 
-    return lax.scan(step, jnp.zeros_like(b[0]), (None if a.shape[0] == 1 else a, b), reverse=reverse, unroll=UNROLL)[0]
+    zero = _varying(jnp.zeros_like(b[0]), b)
+    return lax.scan(step, zero, (None if a.shape[0] == 1 else a, b), reverse=reverse, unroll=UNROLL)[0]
 
 
 def _handed_on(P: Any, x: Any) -> Any:
@@ -290,7 +313,7 @@ def _scan_in_place(a: Any, b: Any, first: Any, axis: int, reverse: bool) -> Any:
         x = gate * x + drive
         return lax.dynamic_update_index_in_dim(states, x, k, axis), x
 
-    states, _ = lax.fori_loop(0, length, step, (jnp.zeros_like(b), first))
+    states, _ = lax.fori_loop(0, length, step, (_varying(jnp.zeros_like(b), b), first))
     return states
 
 
@@ -306,6 +329,7 @@ def _scan_in_place_jvp(axis: int, reverse: bool, primals: Any, tangents: Any) ->
 def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *, chunk: int, recompute: bool) -> Any:
     """lax.scan over the whole chunks, recomputed in the backward, then the rest."""
     held = () if held is None else held
+    state = _varying(state, (state, xs, held))
     body = jax.checkpoint(body) if recompute else body
     length = xs[0].shape[0]
     whole = length - length % chunk
@@ -322,6 +346,7 @@ def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *
 
 def fold_of_chunks(pieces: tuple[Any, ...], body: Callable[..., Any], state: Any, held: Any, *, recompute: bool) -> Any:
     """lax.scan, whose length may be a symbol."""
+    state = _varying(state, (state, pieces, held))
     body = jax.checkpoint(body) if recompute else body
     state, y = lax.scan(lambda s, x: body(s, *x, *held), state, pieces)
     return y, state

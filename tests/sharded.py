@@ -48,7 +48,11 @@ def cases() -> list[tuple[str, Any, dict[str, Any]]]:
     found += [("S4D both ways in two channels", two, {}), ("S5, liquid", small("S5", WIDTH, liquid=True), {})]
     found += [("S5, liquid, reset", small("S5", WIDTH, liquid=True), masks["reset and lengths"])]
     found += [("Mamba by zoh", small("Mamba", WIDTH, discretization="zoh"), {})]
-    return found
+    for pool in ("mean", "last", None):
+        model = models.SequenceModel(3, 2, WIDTH, 2, layer="GLA", layer_options={"heads": 2}, pool=pool)
+        found += [(f"SequenceModel, pool {pool}, {kind}", model, masks[kind]) for kind in ("plain", "lengths", "packed")]
+    language = models.MambaLM(vocab_size=7, d_model=WIDTH, n_layers=2, layer_options={"d_state": 4})
+    return [*found, *((f"MambaLM, {kind}", language, mask) for kind, mask in masks.items())]
 
 
 def leaves(state: Any) -> list[torch.Tensor]:
@@ -72,8 +76,12 @@ def run(layer: Any, mask: dict[str, Any], steps: slice, size: int, seed: int = 0
     params = {name: p.requires_grad_() for name, p in params.items()}
     batch = 1 if "cu_seqlens" in mask else BATCH
     n = len(mask["cu_seqlens"]) - 1 if "cu_seqlens" in mask else batch
-    u = torch.from_numpy(rng.normal(size=(batch, LENGTH, layer.input_width)))[:, steps].requires_grad_()
-    w = torch.from_numpy(rng.normal(size=(batch, LENGTH, WIDTH)))
+    if isinstance(layer, models.LanguageModel):
+        u = torch.from_numpy(rng.integers(0, layer.vocab_size, (batch, LENGTH)))[:, steps]
+    else:
+        width = layer.d_input if isinstance(layer, models.Model) else layer.input_width
+        u = torch.from_numpy(rng.normal(size=(batch, LENGTH, width)))[:, steps].requires_grad_()
+    w = torch.from_numpy(rng.normal(size=(batch, LENGTH, 1)))
     if "lengths" in mask:
         w = w * (torch.arange(LENGTH) < mask["lengths"][:, None])[..., None]
     options = {name: x[:, steps] if name == "reset" else x for name, x in mask.items()}
@@ -83,9 +91,13 @@ def run(layer: Any, mask: dict[str, Any], steps: slice, size: int, seed: int = 0
         params, u, state=state, return_state=True, **options
     )  # fmt: skip
     y, last = (found, ()) if both else found
-    y = y * (w[:, steps] != 0)
-    loss = (y * w[:, steps]).sum()
-    for x in leaves(last):  # the same everywhere, so it counts once
+    everywhere = leaves(last)
+    if y.ndim == 3:
+        y = y * (w[:, steps] != 0)
+        loss = (y * w[:, steps]).sum()
+    else:
+        everywhere, loss = [y, *everywhere], torch.tensor(0.0)
+    for x in everywhere:  # so it counts once
         loss = loss + (x.abs() ** 2).sum() / size
     loss.backward()
     entering = leaves(state) if state is not None else []
@@ -93,7 +105,7 @@ def run(layer: Any, mask: dict[str, Any], steps: slice, size: int, seed: int = 0
     return {
         "y": y.detach(),
         "last": [x.detach() for x in leaves(last)],
-        "u": u.grad,
+        "u": torch.zeros(1, LENGTH)[:, steps] if u.grad is None else u.grad,
         "everywhere": [torch.zeros_like(x) if x.grad is None else x.grad for x in gradients],
     }
 
@@ -113,7 +125,8 @@ def compare(rank: int, size: int) -> dict[str, float]:
             part = run(layer, mask, steps, size)
         for x in part["everywhere"]:
             dist.all_reduce(x)
-        pairs = [(part["y"], whole["y"][:, steps]), (part["u"], whole["u"][:, steps])]
+        y = whole["y"][:, steps] if whole["y"].ndim == 3 else whole["y"]
+        pairs = [(part["y"], y), (part["u"], whole["u"][:, steps])]
         pairs += list(zip(part["last"] + part["everywhere"], whole["last"] + whole["everywhere"], strict=True))
         worst[name] = max(difference(a, b) for a, b in pairs)
     return worst

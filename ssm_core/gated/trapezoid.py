@@ -42,7 +42,7 @@ from .checks import (
     steps_of,
 )
 from .ssd import CHUNK, one_chunk
-from .turning import Mamba3State, RankFirst, Turning, rank_first, rank_second, turned, turning
+from .turning import Mamba3State, RankFirst, Turning, heads_before_ranks, ranks_before_heads, turned, turning
 
 
 def mamba3_scan(
@@ -113,11 +113,11 @@ def mamba3_scan(
     optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **entering}
     v, segments, broken, shapes = _checked(operation, required, optional, maps, masks)
     xp, several = namespace(operation, x=x), B.ndim == 5
-    first = None if initial is None else rank_first(tuple(v[name] for name in entering), several, xp)
+    first = None if initial is None else ranks_before_heads(tuple(v[name] for name in entering), several, xp)
     options: dict[str, Any] = {"segments": segments, "initial": first, "chunk": chunk, "want_state": return_state}
     y, state = _outputs(operation, v, shapes, several, **options)
     y = in_dtype_of(x, broken.marked(y, 1, xp), xp)
-    return (y, broken.marked_state(rank_second(state, several, xp), xp)) if return_state else y
+    return (y, broken.marked_state(heads_before_ranks(state, several, xp), xp)) if return_state else y
 
 
 def _checked(
@@ -211,9 +211,9 @@ def mamba3_summary(
     v, segments, broken, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks)
     xp, several = namespace(operation, x=x), B.ndim == 5
     _, state = _outputs(operation, v, shapes, several, segments=segments, chunk=whole(operation, chunk=chunk))
-    state = broken.marked_state(state, xp)
+    state = broken.marked_state(heads_before_ranks(state, several, xp), xp)
     late = (1 - sigmoid(v["trap"])) * v["dt"]
-    return turning(rank_second(state, several, xp), v["log_gates"], late, segments, xp)
+    return turning(state, v["log_gates"], late, segments, xp)
 
 
 def run_trapezoid(
@@ -248,7 +248,7 @@ def run_trapezoid(
         return _in_segments({n: segments.masked(a, 1, xp) for n, a in signals.items()}, biases, state, segments, chunk)
 
     def summary(signals: Signals, segments: Segments) -> RankFirst:
-        state = rank_second(run(signals, None, segments)[1], True, xp)
+        state = heads_before_ranks(run(signals, None, segments)[1], True, xp)
         return RankFirst(turning(state, signals["log_gates"], signals["late"], segments, xp))
 
     y, state = segments.run("mamba3_scan", run, signals, initial, axis=1, apart=want_state, summary=summary)

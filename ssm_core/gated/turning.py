@@ -57,12 +57,12 @@ class RankFirst(NamedTuple):
 
     @property
     def state(self) -> Mamba3State:
-        found: Mamba3State = rank_first(self.summary.state, True, namespace("state", S=self.summary.through))
+        found: Mamba3State = ranks_before_heads(self.summary.state, True, namespace("state", S=self.summary.through))
         return found
 
     def after(self, state: Mamba3State) -> Mamba3State:
         xp = namespace("after", S=state[1])
-        found: Mamba3State = rank_first(self.summary.after(rank_second(state, True, xp)), True, xp)
+        found: Mamba3State = ranks_before_heads(self.summary.after(heads_before_ranks(state, True, xp)), True, xp)
         return found
 
 
@@ -78,7 +78,7 @@ def turned(rows: Array, theta: Array, xp: Namespace) -> Array:
     return found if rows.shape[-1] == 2 * M else xp.concat([found, rows[..., 2 * M :]], axis=-1)
 
 
-def rank_first(state: tuple[Array, ...], several: bool, xp: Namespace) -> Any:
+def ranks_before_heads(state: tuple[Array, ...], several: bool, xp: Namespace) -> Any:
     """The state with the rank before the heads."""
     angle, S, K, x = state
     if several:
@@ -86,7 +86,7 @@ def rank_first(state: tuple[Array, ...], several: bool, xp: Namespace) -> Any:
     return angle, S, K[:, None, ...], x[:, None, ...]
 
 
-def rank_second(state: Mamba3State, several: bool, xp: Namespace) -> Mamba3State:
+def heads_before_ranks(state: Mamba3State, several: bool, xp: Namespace) -> Mamba3State:
     """The state as it is given out."""
     angle, S, K, x = state
     if several:

@@ -1,12 +1,11 @@
 """Layers over several processes against one process: outputs, last states and all gradients.
 
-`tests/test_distributed.py` runs it, and so does `python -m tests.sharded`.
+What the processes of `tests/test_distributed.py` do.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ssm_core import distributed, layers, models
+from ssm_core import distributed, models
 from tests.small import NAMES, small
 
 CUTS = {2: (9, 14), 3: (8, 2, 13)}  # steps of every process; 2 are fewer than a short convolution sees
@@ -132,7 +131,27 @@ def compare(rank: int, size: int) -> dict[str, float]:
     return worst
 
 
-if __name__ == "__main__":
-    joined(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    for name, found in compare(int(sys.argv[2]), int(sys.argv[3])).items():
-        print(f"{name}: {found:.1e}")
+def check(rank: int, size: int) -> None:
+    worst = compare(rank, size)
+    assert {name: found for name, found in worst.items() if not found < 1e-12} == {}
+
+
+def count(rank: int, size: int) -> None:
+    """How often a layer with a short convolution speaks to the others."""
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    layer = small("Mamba", WIDTH)
+    params = {name: p.requires_grad_() for name, p in layer.initial_parameters(seed=0, xp=torch).items()}
+    with distributed.sequence(dist.group.WORLD), CommDebugMode() as spoken:
+        y = layer.apply(params, torch.ones((1, 5, WIDTH)))
+        forward = spoken.get_total_counts()
+        y.sum().backward()
+    assert (forward, spoken.get_total_counts() - forward) == (2, 2)
+
+
+def fail(rank: int, size: int) -> None:
+    if rank == 1:
+        raise ValueError("a process that raises")
+    layer = small("Mamba", WIDTH)
+    with distributed.sequence(dist.group.WORLD):
+        layer.apply(layer.initial_parameters(seed=0, xp=torch), torch.ones((1, 5, WIDTH)))

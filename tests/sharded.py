@@ -49,7 +49,9 @@ def cases() -> list[tuple[str, Any, dict[str, Any]]]:
     found += [("Mamba by zoh", small("Mamba", WIDTH, discretization="zoh"), {})]
     for pool in ("mean", "last", None):
         model = models.SequenceModel(3, 2, WIDTH, 2, layer="GLA", layer_options={"heads": 2}, pool=pool)
-        found += [(f"SequenceModel, pool {pool}, {kind}", model, masks[kind]) for kind in ("plain", "lengths", "packed")]
+        found += [
+            (f"SequenceModel, pool {pool}, {kind}", model, masks[kind]) for kind in ("plain", "lengths", "packed")
+        ]
     language = models.MambaLM(vocab_size=7, d_model=WIDTH, n_layers=2, layer_options={"d_state": 4})
     return [*found, *((f"MambaLM, {kind}", language, mask) for kind, mask in masks.items())]
 
@@ -71,7 +73,9 @@ def run(layer: Any, mask: dict[str, Any], steps: slice, size: int, seed: int = 0
     """Outputs, last states and gradients for some steps of one sequence, of which others run the rest."""
     rng = np.random.default_rng(seed)
     params = layer.initial_parameters(seed=1, xp=torch)
-    params = {name: (p.double() + 0.05 * torch.from_numpy(rng.normal(size=tuple(p.shape)))) for name, p in params.items()}
+    params = {
+        name: (p.double() + 0.05 * torch.from_numpy(rng.normal(size=tuple(p.shape)))) for name, p in params.items()
+    }
     params = {name: p.requires_grad_() for name, p in params.items()}
     batch = 1 if "cu_seqlens" in mask else BATCH
     n = len(mask["cu_seqlens"]) - 1 if "cu_seqlens" in mask else batch

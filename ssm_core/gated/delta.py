@@ -12,7 +12,6 @@ from .._arrays.library import (
     Array,
     Namespace,
     compute_dtype,
-    device,
     in_dtype_of,
     namespace,
     real_floating,

@@ -58,7 +58,14 @@ def pooled(
 
 
 def _over_shards(
-    operation: str, pool: str, x: Array, state: State | None, lengths: Any, cu_seqlens: Any, shards: Shards, xp: Namespace
+    operation: str,
+    pool: str,
+    x: Array,
+    state: State | None,
+    lengths: Any,
+    cu_seqlens: Any,
+    shards: Shards,
+    xp: Namespace,
 ) -> tuple[Array, State]:
     """`pooled` of the steps of all processes, the same on every one of them."""
     if pool == "mean":

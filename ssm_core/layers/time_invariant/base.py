@@ -196,9 +196,7 @@ class TimeInvariant(Mixer):
         dt = rate * dt
         return dt[:, None] if self.per_channel and not isinstance(system, Dense) else dt
 
-    def _both_directions(
-        self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments
-    ) -> Array:
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
         """What the systems give for x (B, K, L) and its future, each layer in the way of its paper.
 
         Beyond the lengths of the segments x is zero.

@@ -123,7 +123,9 @@ class LinOSS(TimeInvariant):
             return super()._run(params, x, rate, xp, **options)
         segments = options.get("segments") or Segments(x.shape[-1])
         given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
-        free = known and segments.shards is None and all(v is None for v in given) and not options.get("want_state", True)
+        free = (
+            known and segments.shards is None and all(v is None for v in given) and not options.get("want_state", True)
+        )
         if free and options.get("mode", "auto") in ("auto", "conv"):
             K = self._oscillations(params, x.shape[-1], rate, xp)
             return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None
@@ -131,9 +133,7 @@ class LinOSS(TimeInvariant):
         dtype = xp.result_type(x.dtype, params["A_diag"].dtype)
         return xp.astype(y, dtype, copy=False), None if state is None else xp.astype(state, dtype, copy=False)
 
-    def _both_directions(
-        self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments
-    ) -> Array:
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
         """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""
         rows, back = segments.for_rows(), segments.reversed().for_rows()
         past, _ = self._run(params, x, rate, xp, segments=rows, want_state=False)

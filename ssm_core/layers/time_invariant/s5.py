@@ -14,8 +14,8 @@ from ...measures.initializers import diagonal_init
 from ...measures.matrices import hippo
 from ...recurrences.diagonal import driven, gated_scan, observed, steps_at_once
 from ...recurrences.fold import in_chunks
-from ...recurrences.summaries import Elementwise
 from ...recurrences.segments import Segments, Signals
+from ...recurrences.summaries import Elementwise
 from ...systems.discretization import discretized
 from ...systems.records import Diagonal
 from ...time_invariant.modes.choice import MODES

@@ -74,6 +74,7 @@ __all__ = [
     "diagonal_scan",
     "diagonal_summary",
     "discretize",
+    "distributed",
     "eigenvector_condition",
     "expm",
     "frequency_response",

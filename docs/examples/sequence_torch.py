@@ -1,4 +1,4 @@
-"""Train a model on sequences that are cut over processes: `torchrun --nproc-per-node 2 docs/examples/sequence_torch.py`.
+"""Train on sequences cut over processes: `torchrun --nproc-per-node 2 docs/examples/sequence_torch.py`.
 
 The task: the sum of a noise so far. Every process holds its own part of all sequences.
 """

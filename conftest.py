@@ -48,7 +48,7 @@ LEFT_OUT = (
     LeftOut("programs for changing lengths, which take longest to trace", r"^tests/test_(torch|jax)_lengths\.py"),
     LeftOut(
         "modules of Flax: the tests of PyTorch's, once more; those of S4D and of MambaLM stay",
-        r"^tests/test_(adapters|blocks|generated|(refused_)?(language_)?modules|pretrained(_directories)?|prompts).*flax",
+        r"^tests/test_(adapters|blocks|generated|(refused_)?(language_)?modules|pretrained(_directories|_families)?|prompts).*flax",
         but=r"default|S4D|integers.*\bMambaLM",
     ),
     LeftOut("what Flax's modules refuse: the texts of PyTorch's, once more", r"^tests/test_refused_.*\[[Ff]lax-"),
@@ -65,6 +65,7 @@ LEFT_OUT = (
         "sequences over processes and devices", r"^tests/test_distributed\.py::.*(processes|devices|messages|raises)"
     ),
     LeftOut("two minutes of strange inputs", r"^tests/test_fuzzing\.py"),
+    LeftOut("the run that wants a GPU, in miniature", r"^tests/test_benchmarks_gpu\.py::test_in_miniature"),
     LeftOut("the distribution, built and installed", r"^tests/test_packaging\.py::test_wheel"),
 )
 

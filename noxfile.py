@@ -157,7 +157,7 @@ def transformers(session: nox.Session) -> None:
     """Hugging Face's transformers: models loaded and saved both ways, and its own made fast. Skipped tests fail."""
     install(session, "-e", ".[transformers,test]")
     tests = (
-        "tests/test_transformers.py",
+        *sorted(str(path) for path in Path("tests").glob("test_transformers*.py")),
         "tests/test_accelerated.py",
         "docs/test_docs.py::test_code_runs[transformers]",
     )
@@ -166,7 +166,7 @@ def transformers(session: nox.Session) -> None:
 
 @nox.session
 def onnx(session: nox.Session) -> None:
-    """Steps exported to ONNX, and run by onnxruntime. Skipped tests fail: nothing has run then."""
+    """Steps and sequences exported to ONNX, and run by onnxruntime. Skipped tests fail: nothing has run then."""
     install(session, "-e", ".[torch,test]", "onnx", "onnxruntime", "onnxscript")
     session.run("pytest", "--no-skips", "tests/test_onnx.py", *session.posargs)
 
@@ -203,3 +203,13 @@ def bench(session: nox.Session) -> None:
     """Time and memory beside other ways to compute the same, in one run. `nox -s bench -- --list` names the jobs."""
     install(session, "-e", ".[demo]", "scipy", "transformers", "mambapy")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """All that wants a GPU, in eight minutes, with the PyTorch, Triton, JAX and CuPy that are installed here.
+
+    `nox -s gpu -- --minutes 8 --out FOLDER`; without nox `python -m benchmarks.gpu`. It needs `array_api_compat` beside
+    them, and installs nothing. Without a GPU it runs in miniature.
+    """
+    session.run("python", "-m", "benchmarks.gpu", *session.posargs)

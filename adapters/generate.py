@@ -87,7 +87,7 @@ FRAMEWORKS = {
         "Flax NNX",
         ("import jax.numpy as jnp", "from flax import nnx"),
         {"rngs": "nnx.Rngs", "param_dtype": "Any = jnp.float32"},
-        ">>> {0} = {1}({2}, rngs=nnx.Rngs(0))\n>>> {0}(jnp.{3}({4})).shape\n({5})\n",
+        ">>> import jax\n>>> {0} = {1}({2}, rngs=nnx.Rngs(0))\n>>> jax.jit({0})(jnp.{3}({4})).shape\n({5})\n",
     ),
 }
 

@@ -5,4 +5,4 @@ FFT = ("convolve", "fft_pair")
 LONG = (*FFT, "exp", "chunks")  # convolution with the kernel of a diagonal system
 MODES = (*FFT, "linear_scan", "fold", "exp", "expm")
 MIXING = ("sigmoid", "gelu", "affine", "glu")
-GATES = ("sigmoid", "silu", "softplus", "affine", "rms_norm")
+GATES = ("sigmoid", "silu", "softplus", "affine", "parted", "rms_norm")

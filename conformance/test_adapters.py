@@ -103,8 +103,9 @@ def test_options_are_those_of_the_definition(layer: str, backend: Backend, dtype
     found = signature(getattr(getattr(adapters, family), layer).__init__)
     wanted = signature(layers.LAYERS[layer].__init__)
     assert list(found) == list(wanted)
-    defaults = {n: default for n, (_, default) in found.items() if n != "layer_options"}
-    assert defaults == {n: default for n, (_, default) in wanted.items() if n != "layer_options"}
+    dicts = ("layer_options", "attention_options")
+    defaults = {n: default for n, (_, default) in found.items() if n not in dicts}
+    assert defaults == {n: default for n, (_, default) in wanted.items() if n not in dicts}
     assert next(iter(found.values()))[0] is inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 

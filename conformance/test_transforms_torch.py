@@ -187,6 +187,16 @@ def test_torch_autocast_stops_at_the_layer(half: str, backend: Backend, dtype: s
     agree(gradients[0], gradients[1], backend, dtype, "layers.S4D")
 
 
+@pytest.mark.cases(ONE_EACH)
+def test_torch_autocast_stops_at_functions(case: Case, backend: Backend, dtype: str):
+    """Also called outside of a module they compute in float32."""
+    torch, (arrays, _) = backend.module, case.inputs(backend, dtype)
+    with torch.autocast(backend.device.type, dtype=torch.bfloat16):
+        found = case.results(backend, arrays)
+    for x, y in zip(found, case.results(backend, arrays), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
+
+
 def test_torch_systems_are_pytrees(backend: Backend, dtype: str):
     """A gradient with respect to a system is a system; fields that are None are no leaves."""
     torch, v = backend.module, scan_inputs(backend, dtype)

@@ -24,6 +24,7 @@ from .tolerances import assert_close, phase_budget
 pytestmark = pytest.mark.fast_paths
 
 WITH_TWINS = [case for case in (*functions.ALL, *systems.ALL) if BY_NAME[case.function].rests_on]
+UNDER_JIT = ("linear_scan", "diagonal_scan", "selective_scan", "selective_summary", "expm", "scan")
 LENGTHS = (1, 2, 7, 31, 64, 101, 256, 1000, 1024)  # 1, 2, odd, prime, a power of two, and what is split into blocks
 LONGEST_EAGER = {"jax": 64}  # of the generic loop, where it takes seconds to compile the slices of more
 LONG = 100_000
@@ -36,7 +37,7 @@ def test_twin_is_generic_body(case: Case, backend: Backend, dtype: str):
     check_against_generic(case, backend, dtype)
 
 
-@pytest.mark.cases([case for case in WITH_TWINS if case.function in ("linear_scan", "diagonal_scan", "expm", "scan")])
+@pytest.mark.cases([case for case in WITH_TWINS if case.function in UNDER_JIT])
 @pytest.mark.backends("jax")
 @pytest.mark.dtypes("float64")
 def test_twin_is_generic_body_under_jit(case: Case, backend: Backend, dtype: str):

@@ -27,6 +27,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
 import ssm_core
+from ssm_core.files.pretrained import architectures
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -40,6 +41,7 @@ MENU = {
         "layers",
         "family",
         "mamba",
+        "language_models",
         "generation",
         "transformers",
         "gated",
@@ -87,7 +89,7 @@ def build() -> None:
 def page_text(page: str) -> str:
     """The Markdown of a page, with what is generated in the place of its marker."""
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
-    for marker, generate in {"api": api_reference, "support table": support_table}.items():
+    for marker, generate in _GENERATED.items():
         line = re.search(rf"^.*<!-- generated: {marker} -->$", text, re.MULTILINE)
         if line:
             text = text.replace(line[0], generate())
@@ -97,6 +99,30 @@ def page_text(page: str) -> str:
 def support_table() -> str:
     sys.path.insert(0, str(ROOT))
     return importlib.import_module("conformance.capabilities").support_table_markdown()
+
+
+def architecture_table() -> str:
+    """Model types x frameworks: what `from_pretrained` opens, and whose modules it gives there."""
+    modules = {name: "".join(p.read_text(encoding="utf-8") for p in _written(name)) for name in ("torch", "flax")}
+    head = "| `model_type` | published as | model | NumPy and other arrays | PyTorch | Flax |"
+    lines = [head, "|---|---|---|---|---|---|"]
+    for kind, architecture in architectures().items():
+        file = importlib.import_module(f"ssm_core.files.pretrained.{kind}")
+        title = (
+            (file.__doc__ or "")
+            .partition("\n")[0]
+            .rstrip(".")
+            .replace(" is published", "")
+            .replace(" are published", "")
+        )
+        cls = architecture.model.split("`")[1]
+        there = [f"`{cls}`" if f"class {cls}(" in text else "no" for text in modules.values()]
+        lines.append(f"| `{kind}` | {title} | {architecture.model} | yes | {' | '.join(there)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _written(framework: str) -> list[Path]:
+    return sorted((ROOT / "adapters" / framework / "modules").glob("*.py"))
 
 
 # API reference
@@ -271,6 +297,9 @@ def document(page: str, titles: dict[str, str], body: str) -> str:
         '<link rel="stylesheet" href="style.css"></head><body>'
         f'<nav><a class="name" href="index.html">ssm_core</a>{menu}</nav><main>{body}</main></body></html>\n'
     )
+
+
+_GENERATED = {"api": api_reference, "support table": support_table, "architectures": architecture_table}
 
 
 if __name__ == "__main__":

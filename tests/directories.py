@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ssm_core
+from ssm_core import models
 from ssm_core.models import LanguageModel, Mamba2LM, MambaLM
 
 pytest.importorskip("safetensors")
@@ -35,6 +36,16 @@ MODELS: dict[str, LanguageModel] = {
 }
 
 
+RANKS = {"decay_rank": 2, "a_rank": 3, "v_rank": 2, "gate_rank": 3}
+
+
+def _fla(layer: str, options: dict[str, Any]) -> LanguageModel:
+    """As flash-linear-attention has them: one epsilon, and gated MLPs."""
+    return LanguageModel(
+        11, 8, 2, layer, {"epsilon": 1e-4, **options}, tied=False, epsilon=1e-4, channel_mix="gated_mlp", mix_width=5
+    )
+
+
 def weights(model: LanguageModel, seed: int = 0) -> dict[str, np.ndarray]:
     """As if after some training: at first every bias of the maps is alike, and every norm is 1."""
     rng = np.random.default_rng(seed)
@@ -44,7 +55,7 @@ def weights(model: LanguageModel, seed: int = 0) -> dict[str, np.ndarray]:
 
 def saved(folder: Path, name: str = "mamba", **entries: Any) -> tuple[LanguageModel, dict[str, np.ndarray]]:
     """A directory of one of the models, with changed entries in its config.json (... takes one out)."""
-    model = MODELS[name]
+    model = (MODELS | FAMILIES)[name]
     params = weights(model)
     ssm_core.save_pretrained(model, params, folder)
     config = json.loads((folder / "config.json").read_text()) | entries
@@ -99,9 +110,39 @@ def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def equivalent(found: LanguageModel, wanted: LanguageModel) -> None:
-    """The same but for what only the first draw needs, and the rank that is written out."""
+    """The same but for what only the first draw needs."""
     assert type(found) is type(wanted)
     sizes = ("vocab_size", "d_model", "n_layers", "tied", "epsilon")
     assert [getattr(found, s) for s in sizes] == [getattr(wanted, s) for s in sizes]
     first, second = found.block().options(), wanted.block().options()
-    assert {n for n, x in first.items() if x != second[n]} <= {"dt_rank", "A_min", "A_max"}
+    assert {n for n, x in first.items() if x != second[n]} <= {"A_min", "A_max"}
+
+
+# Models of other families, by their model types; several of one are told apart behind a blank.
+FAMILIES: dict[str, LanguageModel] = {
+    "retnet": _fla("RetNet", {"heads": 2, "norm_weight": False}),
+    "gla": _fla("GLA", {"heads": 2, "output_gate": False}),
+    "delta_net": _fla("DeltaNet", {"heads": 2, "output_gate": True, "negative_eigenvalues": True, "d_conv": 3}),
+    "gated_deltanet": _fla("GatedDeltaNet", {"heads": 2, "head_dim": 4, "num_v_heads": 4, "output_gate": False}),
+    "kda": _fla("KDA", {"heads": 2, "head_dim": 4, "gate_bias": True, "lower_bound": -5.0, "expand_v": 0.5}),
+    "hgrn2": models.HGRN2LM(11, 8, 3, {"heads": 2}, mix_width=5, epsilon=1e-6),
+    "hgrn2 unbounded": models.HGRN2LM(11, 8, 2, {"heads": 4, "chunk": 7}, lower_bounds=False, tied=False, mix_width=5),
+    "rwkv7": models.RWKV7LM(11, 8, 3, {"head_dim": 4, **RANKS}, mix_width=6),
+    "rwkv7 bare": models.RWKV7LM(11, 8, 1, {"head_dim": 8, **RANKS}, norm_bias=False, entry_norm=False, tied=True),
+    "rwkv": models.RWKV4LM(11, 8, 2, {"width": 6}, mix_width=5),
+    "rwkv halved": models.RWKV4LM(11, 8, 5, halved_every=2, epsilon=1e-3, last_epsilon=1e-5),
+    "xlstm": models.XLSTMLM(11, 8, 2, {"heads": 2}, logit_cap=2.0),
+    "xlstm biases": models.XLSTMLM(11, 8, 1, {"heads": 2, "bias": True, "norm_bias": True}, bias=True, mix_width=9),
+    "recurrent_gemma": models.RecurrentGemmaLM(11, 8, 3, {"heads": 2}, attention_options={"heads": 2, "window": 4}),
+    "recurrent_gemma groups": models.RecurrentGemmaLM(
+        11,
+        8,
+        3,
+        {"heads": 2, "activation": "gelu", "lru_width": 8, "d_conv": 2},
+        tied=False,
+        attention_options={"heads": 2, "kv_heads": 1, "window": 3, "bias": True, "rotary": 1.0, "theta": 100.0},
+        block_types=("attention", "recurrent"),
+        activation="gelu",
+        logit_cap=3.0,
+    ),
+}

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from small import NAMES, small
+from small import NAMES, options_of, small
 
 import ssm_core as s
 from ssm_core import layers, models
@@ -54,6 +54,7 @@ def entry(operation: str, call: Callable[..., Any], /, infinite: bool = False, *
 RESET = np.arange(B * L).reshape(B, L) % 5 == 2
 LENGTHS = np.asarray([3, L])
 MASKS: Values = {"reset": RESET, "lengths": LENGTHS}
+CUTS = np.asarray([0, 2, L])
 
 # Functions -----------------------------------------------------------------------------------------------------------
 
@@ -100,6 +101,83 @@ entry(
     "mamba3_scan", s.mamba3_scan, x=drawn(B, L, 2, 3), dt=positive(B, L, 2), A=-positive(2), B=drawn(B, L, 1, N),
     C=drawn(B, L, 1, N, seed=1), trap=drawn(B, L, 2), angles=drawn(B, L, 2, 1), D=drawn(2), B_bias=drawn(2, N),
     z=drawn(B, L, 2, 3, seed=2), return_state=True, chunk=4, **MASKS,
+)  # fmt: skip
+
+# One group of keys for two heads of values, K = 3, V = 2.
+_QKV = {"q": drawn(B, L, 1, 3), "k": drawn(B, L, 1, 3, seed=1) / 2, "v": drawn(B, L, 2, 2, seed=2)}
+_KV = {name: _QKV[name] for name in ("k", "v")}
+_HEADS = {"log_decay": -positive(B, L, 2), "log_input": 0.2 * drawn(B, L, 2)}
+_STATES = {  # of gated linear attention, by its normalizer
+    None: drawn(B, 2, 3, 2),
+    "sum": (drawn(B, 2, 3, 2), positive(B, 2, 3)),
+    "max": (drawn(B, 2, 3, 2), positive(B, 2, 3), drawn(B, 2)),
+}
+
+
+def newest(values: Values) -> Values:
+    """Those of one step of signals (batch, L, ...)."""
+    return {name: x[:, 0] for name, x in values.items()}
+
+
+for _rule, _state in _STATES.items():
+    _of = f"gated_linear_attention{'' if _rule is None else f' {_rule}'}"
+    entry(
+        _of, s.gated_linear_attention, infinite=_rule == "sum", **_QKV, **_HEADS, **MASKS, normalize=_rule,
+        epsilon=1e-3, scale=0.5, initial=_state, return_state=True, chunk=4,
+    )  # fmt: skip
+    entry(
+        f"{_of} update", s.gated_linear_attention_update, infinite=_rule == "sum", state=_state, **newest(_QKV),
+        **newest(_HEADS), normalize=_rule, epsilon=1e-3, scale=0.5,
+    )  # fmt: skip
+    entry(
+        f"{_of} summary",
+        s.gated_linear_attention_summary,
+        infinite=_rule is not None,
+        **_KV,
+        **_HEADS,
+        **MASKS,
+        normalize=_rule,
+        chunk=4,
+    )
+entry(
+    "gated_linear_attention bonus", s.gated_linear_attention, **_QKV, log_decay=-positive(B, L, 2, 3),
+    bonus=drawn(2, 3), exclusive=True, cu_seqlens=None, **MASKS, return_state=True, chunk=4,
+)  # fmt: skip
+_GATES = {"log_decay": -positive(B, L, 2), "beta": positive(B, L, 2)}
+_KEYS = {"a": -positive(B, L, 1, 3), "b": positive(B, L, 1, 3)}
+for _of, _gates in (
+    ("gated_delta", _GATES | {"erase": positive(B, L, 1, 3), "write": positive(B, L, 2, 2)}),
+    ("gated_delta keys", _GATES | _KEYS),
+    ("gated_delta channels", {"log_decay": -positive(B, L, 2, 3), "beta": positive(B, L, 2)}),
+):
+    entry(
+        _of, s.gated_delta, **_QKV, **_gates, **MASKS, scale=0.5, initial=drawn(B, 2, 3, 2), return_state=True, chunk=4,
+    )  # fmt: skip
+    entry(f"{_of} update", s.gated_delta_update, state=drawn(B, 2, 3, 2), **newest(_QKV), **newest(_gates), scale=0.5)
+    entry(f"{_of} summary", s.gated_delta_summary, **_KV, **_gates, **MASKS, chunk=4)
+_VECTORS = {"x": drawn(B, L, 3), "log_decay": -positive(B, L, 3)}
+_UNIT = {"x": drawn(B, L, 3), "input_gate": drawn(B, L, 3, seed=1), "recurrent_gate": drawn(B, L, 3, seed=2)}
+_MEANS = {"k": drawn(B, L, 3), "v": drawn(B, L, 3, seed=1)}
+_MEAN = (drawn(B, 3), positive(B, 3), drawn(B, 3, seed=1))
+for _of, _signals, _constants, _state in (
+    ("hgrn", _VECTORS, {}, drawn(B, 3)),
+    ("rg_lru", _UNIT, {"recurrent_param": drawn(3)}, drawn(B, 3)),
+    ("rwkv4", _MEANS, {"log_decay": -positive(3), "bonus": drawn(3)}, _MEAN),
+):
+    _step, _summary = getattr(s, f"{_of}_update"), getattr(s, f"{_of}_summary")
+    _more = {"chunk": 4} if _of == "rwkv4" else {}
+    entry(_of, getattr(s, _of), **_signals, **_constants, initial=_state, **MASKS, **_more, return_state=True)
+    entry(f"{_of} packed", getattr(s, _of), **{n: x[:1] for n, x in _signals.items()}, **_constants, cu_seqlens=CUTS)
+    entry(f"{_of}_update", _step, state=_state, **newest(_signals), **_constants)
+    _constants = {name: x for name, x in _constants.items() if name != "bonus"}
+    entry(f"{_of}_summary", _summary, **_signals, **_constants, **MASKS, **_more)
+entry(
+    "ssd_summary", s.ssd_summary, x=drawn(B, L, 2, 3), dt=positive(B, L, 2), A=-positive(2), B=drawn(B, L, 1, N),
+    dt_bias=positive(2), dt_softplus=True, dt_limit=(0.0, 1.0), chunk=4, **MASKS,
+)  # fmt: skip
+entry(
+    "mamba3_summary", s.mamba3_summary, x=drawn(B, L, 2, 3), dt=positive(B, L, 2), A=-positive(2), B=drawn(B, L, 1, N),
+    trap=drawn(B, L, 2), angles=drawn(B, L, 2, 1), B_bias=drawn(2, N), chunk=4, **MASKS,
 )  # fmt: skip
 
 # Systems -------------------------------------------------------------------------------------------------------------
@@ -245,7 +323,7 @@ for _name in NAMES:
         f"{_name}.apply packed",
         partial(applied, _layer, _params, "u"),
         u=_u[:1],
-        cu_seqlens=np.asarray([0, 2, L]),
+        cu_seqlens=CUTS,
         rate=1.0,
     )
     if _layer.timed and _name not in ("SSM", "LMU", "S4"):
@@ -269,7 +347,14 @@ entry(
 )  # fmt: skip
 _LM = models.MambaLM(7, 4, 1, {"d_state": 2})
 _IDS = np.arange(B * L).reshape(B, L) % 7
-entry("MambaLM.apply", partial(applied, _LM, _LM.initial_parameters(), "ids"), ids=_IDS, lengths=LENGTHS, reset=RESET)
+_LMS = {"MambaLM": _LM} | {
+    f"LanguageModel of {name}": models.LanguageModel(7, 4, 1, layer=name, layer_options=options_of(name))
+    for name in ("GatedDeltaNet", "MLSTM", "RGLRU", "RWKV4", "RWKV6")
+}
+for _name, _lm in _LMS.items():
+    _params = _lm.initial_parameters()
+    entry(f"{_name}.apply", partial(applied, _lm, _params, "ids"), ids=_IDS, lengths=LENGTHS, reset=RESET)
+    entry(f"{_name}.step", partial(stepped, _lm, _params), u_t=_IDS[:, 0], n=B, rate=1.0)
 
 
 def generated(**values: Any) -> Any:

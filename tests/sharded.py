@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ssm_core import distributed, models
+from ssm_core import distributed, layers, models
 from tests.small import NAMES, small
 
 CUTS = {2: (9, 14), 3: (8, 2, 13)}  # steps of every process; 2 are fewer than a short convolution sees
@@ -47,13 +47,26 @@ def cases() -> list[tuple[str, Any, dict[str, Any]]]:
     found += [("S4D both ways in two channels", two, {}), ("S5, liquid", small("S5", WIDTH, liquid=True), {})]
     found += [("S5, liquid, reset", small("S5", WIDTH, liquid=True), masks["reset and lengths"])]
     found += [("Mamba by zoh", small("Mamba", WIDTH, discretization="zoh"), {})]
+    wide = layers.LocalAttention(WIDTH, heads=2, kv_heads=1, head_dim=4, window=6, chunk=5)
+    found += [
+        (f"LocalAttention over more steps than a process has, {kind}", wide, mask) for kind, mask in masks.items()
+    ]
     for pool in ("mean", "last", None):
         model = models.SequenceModel(3, 2, WIDTH, 2, layer="GLA", layer_options={"heads": 2}, pool=pool)
         found += [
             (f"SequenceModel, pool {pool}, {kind}", model, masks[kind]) for kind in ("plain", "lengths", "packed")
         ]
     language = models.MambaLM(vocab_size=7, d_model=WIDTH, n_layers=2, layer_options={"d_state": 4})
-    return [*found, *((f"MambaLM, {kind}", language, mask) for kind, mask in masks.items())]
+    found += [(f"MambaLM, {kind}", language, mask) for kind, mask in masks.items()]
+    attention = {"heads": 1, "window": 6}
+    others = {
+        "RWKV4LM": {}, "RWKV7LM": {"layer_options": {"head_dim": 2}}, "HGRN2LM": {"layer_options": {"heads": 2}},
+        "XLSTMLM": {"layer_options": {"heads": 2}}, "RecurrentGemmaLM": {"attention_options": attention},
+    }  # fmt: skip
+    for name, options in others.items():
+        model = getattr(models, name)(7, WIDTH, 3, **options)
+        found += [(f"{name}, {kind}", model, masks[kind]) for kind in ("reset and lengths", "packed")]
+    return found
 
 
 def leaves(state: Any) -> list[torch.Tensor]:

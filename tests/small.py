@@ -8,7 +8,7 @@ from typing import Any
 from ssm_core import layers, models
 
 NAMES = [name for name, kind in layers.LAYERS.items() if not issubclass(kind, models.Model)]
-SIZES = {"d_state": 4, "heads": 2, "head_dim": 4, "length": 8}
+SIZES = {"d_state": 4, "heads": 2, "head_dim": 4, "length": 8, "window": 3}
 
 
 def options_of(name: str) -> dict[str, Any]:

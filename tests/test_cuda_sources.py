@@ -5,17 +5,16 @@ A small module stands for CuPy: NumPy's functions, and kernels whose threads run
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import importlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import Mock
 
 import numpy as np
@@ -81,16 +80,53 @@ class RawModule:
         return launch
 
 
+class Device:
+    """One of several. CuPy makes arrays on the current one."""
+
+    entered: ClassVar[list[int]] = [0]
+    attributes: ClassVar[dict[str, int]] = {"MultiProcessorCount": 1}
+
+    def __init__(self, number: int | None = None) -> None:
+        self.id = self.entered[-1] if number is None else number
+
+    def __enter__(self) -> None:
+        self.entered.append(self.id)
+
+    def __exit__(self, *error: object) -> None:
+        self.entered.pop()
+
+    def synchronize(self) -> None:
+        """Raises where the device has failed."""
+
+
+class CudaError(RuntimeError):
+    pass
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
 class Array(np.ndarray):
-    device = contextlib.nullcontext()
+    device = Device(0)
+
+
+class Elsewhere(Array):
+    device = Device(1)
 
 
 def imported() -> Any:
     """The scans of the backend of CuPy, for NumPy's arrays."""
     cupy = ModuleType("cupy")
     vars(cupy).update({name: getattr(np, name) for name in np.__all__})
-    device = SimpleNamespace(attributes={"MultiProcessorCount": 1})
-    vars(cupy).update(RawModule=RawModule, ElementwiseKernel=Mock(), cuda=SimpleNamespace(Device=lambda: device))
+    stream = SimpleNamespace(is_capturing=lambda: False)
+    cuda = SimpleNamespace(
+        Device=Device,
+        get_current_stream=lambda: stream,
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        runtime=SimpleNamespace(CUDARuntimeError=CudaError),
+    )
+    vars(cupy).update(RawModule=RawModule, ElementwiseKernel=Mock(), cuda=cuda)
     package = ModuleType("backend_of_cupy")
     package.__path__ = [str(Path(__file__).parents[1] / "backends" / "cupy")]
     with pytest.MonkeyPatch.context() as patch:
@@ -122,7 +158,7 @@ def check(scans: Any, a: np.ndarray, b: np.ndarray, initial: np.ndarray | None =
     a = a.reshape((1,) * (b.ndim - a.ndim) + a.shape)
     options["axis"] %= b.ndim
     found = scans.linear_scan(a, b, initial, reverse=options.pop("reverse", False), **options)
-    assert scans._kernels(b.dtype) is not None
+    assert scans._kernels(b.dtype, b.device.id) is not None
     assert found.dtype == b.dtype
     precision = 1e-4 if b.dtype.char in "fF" else 1e-11
     np.testing.assert_allclose(found, wanted, rtol=precision, atol=precision)
@@ -141,7 +177,7 @@ def test_scan(dtype: str, constant: bool, reverse: bool, scans: Any):
 
 def test_blocks_of_blocks(scans: Any, monkeypatch: pytest.MonkeyPatch):
     """The states after the blocks are scanned in blocks again."""
-    assert scans._kernels(np.dtype("float64")) is not None
+    assert scans._kernels(np.dtype("float64"), 0) is not None
     monkeypatch.setattr(scans, "SHORTEST", 4)
     launched: list[int] = []
     scan = scans._scan
@@ -183,6 +219,58 @@ def test_nothing_in_nothing_out(scans: Any):
         assert scans.linear_scan(draw(*shape), draw(*shape), None, axis=0, reverse=False).shape == shape
 
 
+@pytest.mark.usefixtures("untried")
+def test_all_is_made_on_the_device_of_the_arrays(scans: Any, monkeypatch: pytest.MonkeyPatch):
+    """Which need not be the current one; kernels are loaded and tried for every device."""
+    places: set[int] = set()
+    for name in ("empty", "empty_like", "zeros", "broadcast_to", "ascontiguousarray", "RawModule"):
+        make = getattr(scans.cp, name)
+        monkeypatch.setattr(
+            scans.cp, name, lambda *given, make=make, **options: places.add(Device().id) or make(*given, **options)
+        )
+    b, first = draw(300, 3, seed=1).view(Elsewhere), draw(3).view(Elsewhere)
+    for initial in (None, first):
+        check(scans, b, b, initial, axis=0)
+    assert places == {1}
+    assert Device().id == 0
+
+
+@pytest.fixture
+def untried(scans: Any) -> Iterator[None]:
+    """Before the first use of the kernels."""
+    scans._kernels.cache_clear()
+    yield
+    scans._kernels.cache_clear()
+
+
+def again(scans: Any) -> Any:
+    return scans.linear_scan(draw(70, 3), draw(70, 3), None, axis=0, reverse=False)
+
+
+@pytest.mark.usefixtures("untried")
+def test_kernels_are_tried_again_after_what_passes(scans: Any, monkeypatch: pytest.MonkeyPatch):
+    wanted = np.asarray(ssm_core.linear_scan(*plain(draw(70, 3), draw(70, 3)), axis=0))
+    with monkeypatch.context() as patch:
+        patch.setattr(scans.cp.cuda, "get_current_stream", lambda: SimpleNamespace(is_capturing=lambda: True))
+        with pytest.warns(UserWarning, match=r"cannot be tried now \(a CUDA graph is being captured"):
+            np.testing.assert_allclose(again(scans), wanted, rtol=1e-12)
+    with monkeypatch.context() as patch:
+        patch.setattr(scans.cp, "RawModule", Mock(side_effect=OutOfMemoryError("512 bytes")))
+        with pytest.warns(UserWarning, match=r"cannot be tried now \(OutOfMemoryError: 512 bytes"):
+            np.testing.assert_allclose(again(scans), wanted, rtol=1e-12)
+    again(scans)
+    assert scans._kernels(np.dtype("float64"), 0) is not None
+
+
+@pytest.mark.usefixtures("untried")
+def test_nothing_replaces_kernels_on_a_device_that_has_failed(scans: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scans.cp, "RawModule", Mock(side_effect=RuntimeError("illegal address")))
+    monkeypatch.setattr(Device, "synchronize", Mock(side_effect=CudaError("illegal address")))
+    with pytest.raises(RuntimeError, match=r"device 0 failed .*illegal address.* Start the process again"):
+        again(scans)
+
+
+@pytest.mark.usefixtures("untried")
 @pytest.mark.parametrize("problem", ["fail", "disagree"])
 def test_kernels_with_a_problem_are_turned_off_with_a_warning(
     problem: str, scans: Any, monkeypatch: pytest.MonkeyPatch
@@ -194,10 +282,8 @@ def test_kernels_with_a_problem_are_turned_off_with_a_warning(
             return lambda grid, block, arguments: None
 
     monkeypatch.setattr(scans.cp, "RawModule", Broken)
-    scans._kernels.cache_clear()
     b = draw(70, 3)
     with pytest.warns(UserWarning, match=f"kernels for float64 {problem}"):
         found = scans.linear_scan(b, b, None, axis=0, reverse=True)
     wanted = ssm_core.linear_scan(*plain(b, b), axis=0, reverse=True)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
-    scans._kernels.cache_clear()

@@ -48,13 +48,57 @@ def gradients(found: dict[str, np.ndarray], dtype: torch.dtype) -> dict[str, np.
 @pytest.mark.parametrize("kind", KINDS)
 def test_decays_of_every_strength_in_single_precision(kind: str, g: float | None):
     found = {n: x.astype(np.float32).astype(float) for n, x in drawn(kind, g).items()}
-    y = gated_delta(**{n: x.astype(np.float32) for n, x in found.items()}, return_state=True)
-    for actual, expected in zip(y, plain(SimpleNamespace(**found), return_state=True), strict=True):
-        assert actual.dtype == np.float32
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    wanted = plain(SimpleNamespace(**found), return_state=True)
+    for asarray in (np.asarray, torch.as_tensor):
+        y = gated_delta(**{n: asarray(x.astype(np.float32)) for n, x in found.items()}, return_state=True)
+        for actual, expected in zip(y, wanted, strict=True):
+            assert "float32" in str(actual.dtype)
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     rough, exact = (gradients(found, dtype) for dtype in (torch.float32, torch.float64))
     for name, expected in exact.items():
         np.testing.assert_allclose(rough[name], expected, rtol=0, atol=2e-4 * np.abs(expected).max(), err_msg=name)
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "no decay-group": {"names": (), "decay": None, "groups": 1},
+    "erase-write-beta": {"names": ("erase", "write", "beta"), "groups": 2},
+    "other key": {"names": ("a", "beta"), "decay": "channel"},
+    "general-groups": {"names": ("a", "b", "beta", "write"), "groups": 2},
+    "substeps": {"names": ("beta",), "decay": "channel", "groups": 1, "substeps": 3},
+    "general-substeps": {"names": ("a", "b"), "substeps": 2},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_chunks_of_pytorch_and_their_adjoint(form: str, monkeypatch: pytest.MonkeyPatch):
+    """Several pieces of several chunks against the generic body."""
+    monkeypatch.setattr("ssm_core.backends.torch.delta.chunks.SIZE", 2**9)
+    options = dict(FORMS[form])
+    names = (*options.pop("names"), "initial", "reset")
+    found = {n: torch.as_tensor(x) for n, x in inputs(*names, length=61, **options)(Draw(3)).items()}
+    reset = found.pop("reset")
+    torch.manual_seed(0)
+    slopes = [torch.randn(2, 61, 4, 5, dtype=torch.double), torch.randn(2, 4, 3, 5, dtype=torch.double)]
+    results = []
+    for backend in ("auto", "generic"):
+        leaves = [x.clone().requires_grad_() for x in found.values()]
+        with ssm_core.use_backend(backend):
+            outputs = gated_delta(**dict(zip(found, leaves, strict=True)), reset=reset, return_state=True, chunk=8)
+            results.append([*outputs, *torch.autograd.grad(outputs, leaves, slopes)])
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_gradients_of_gradients():
+    """Which the generic body gives."""
+    found = {n: torch.as_tensor(x).requires_grad_() for n, x in drawn("head", -0.5, length=4).items()}
+    found = {n: x[:1].detach().requires_grad_() for n, x in found.items()}
+
+    def run(*arrays: torch.Tensor) -> Any:
+        return gated_delta(**dict(zip(found, arrays, strict=True)), chunk=2)
+
+    assert torch.autograd.gradcheck(run, tuple(found.values()), fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, tuple(found.values()), fast_mode=True)
 
 
 def test_reflections_of_one_key():
@@ -64,8 +108,9 @@ def test_reflections_of_one_key():
     found = {n: x.astype(np.float32).astype(float) for n, x in found.items()}
     expected = plain(SimpleNamespace(**found))
     for chunk, allowed in ((8, 2e-5), (64, 64**2 * 1.2e-7)):
-        y = gated_delta(**{n: x.astype(np.float32) for n, x in found.items()}, chunk=chunk)
-        np.testing.assert_allclose(y, expected, rtol=0, atol=allowed * np.abs(expected).max())
+        for asarray in (np.asarray, torch.as_tensor):
+            y = gated_delta(**{n: asarray(x.astype(np.float32)) for n, x in found.items()}, chunk=chunk)
+            np.testing.assert_allclose(y, expected, rtol=0, atol=allowed * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -269,3 +269,36 @@ def test_what_does_not_fit_is_named(golden: Golden):
         importers.from_rtf({"ab": np.ones((2, 3))})
     with pytest.raises(ssm_core.ShapeError, match="from_rtf: ab has 3 rows"):
         importers.from_rtf({"ab": np.ones((3, 3)), "h_0": np.ones(3)})
+
+
+NO_FLAGS = ("no", 1, None, [])
+
+
+@pytest.mark.parametrize("value", NO_FLAGS)
+@pytest.mark.parametrize(
+    "option",
+    [
+        "from_s4 bidirectional",
+        "from_s4 softplus_dt",
+        "from_s5 bidirectional",
+        "from_s5 conj_sym",
+        "from_s5 clip_eigs",
+        "from_rtf bidirectional",
+        "from_rtf rtf2",
+    ],
+)
+def test_flags_are_flags(option: str, value: Any):
+    operation, _, name = option.partition(" ")
+    needed = {"conj_sym": True} if operation == "from_s5" else {}
+    with pytest.raises(ssm_core.OptionError, match=f"^{operation}: {name} = .* must be True or False"):
+        getattr(importers, operation)({}, **{**needed, name: value})
+
+
+@pytest.mark.parametrize("options", [{"length": "no"}, {"length": 0.5}, {"length": -1}, {"discretization": ""}])
+def test_options_of_s4_that_mean_nothing(options: Any):
+    tensors = {
+        "kernel.log_dt": np.zeros(2), "kernel.log_A_real": np.zeros((2, 3)), "kernel.A_imag": np.ones((2, 3)),
+        "kernel.C": np.ones((2, 3, 2)), "D": np.ones(2),
+    }  # fmt: skip
+    with pytest.raises(ssm_core.OptionError, match=r"from_s4: .*(length|discretization)"):
+        importers.from_s4(tensors, **options)

@@ -123,6 +123,8 @@ def test_namespace_by_name():
         ("legs", {"B_init": "alternating"}, ssm_core.OptionError, "'legs' has its own B"),
         ("real", {"real_scale": 2.0}, ssm_core.OptionError, "'real' has the poles -1, -2"),
         ("real", {"B_init": "unit-cw", "conj_pairs": False}, ssm_core.OptionError, "Use conj_pairs=True"),
+        ("lin", {"normalize": 1}, ssm_core.OptionError, "normalize = 1 must be True or False"),
+        ("lin", {"conj_pairs": "no"}, ssm_core.OptionError, "conj_pairs = 'no' must be True or False"),
         ("lin", {"dtype": np.int64}, ssm_core.DTypeError, "names no precision"),
         ("lin", {"dtype": np.float16}, ssm_core.DTypeError, "names no precision"),
     ],

@@ -14,7 +14,7 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 import jax.numpy as jnp  # noqa: E402
 
 from ssm_core import linear_scan  # noqa: E402
-from ssm_core.backends import jax as backend  # noqa: E402
+from ssm_core.backends.jax import scans as backend  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

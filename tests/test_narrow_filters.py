@@ -9,8 +9,9 @@ import pytest
 import scipy.signal
 
 import ssm_core
-from ssm_core import Rational, from_scipy, kernel, scan, to_rational
+from ssm_core import Rational, from_scipy, kernel, scan, scan_summary, to_dense, to_rational
 from ssm_core.layers import RTF
+from ssm_core.time_invariant.transient import powers_grow
 
 U = np.random.default_rng(0).normal(size=(2, 1200))
 FILTERS = {
@@ -132,3 +133,49 @@ def test_conversions_that_keep_their_digits_or_are_refused():
     for n, dtype in ((16, "complex128"), (8, "complex64")):
         with pytest.raises(ssm_core.DomainError, match=r"^to_rational: .*ill-conditioned.*Keep the state space"):
             to_rational(sampled(n, dtype))
+
+
+@pytest.mark.parametrize("name", ["low 4", "low 6", "band 3"])
+def test_dense_forms_take_no_powers_that_grow(name: str, xp: Any):
+    b, a = FILTERS[name]
+    dense, wanted = to_dense(Rational(xp.asarray(b), xp.asarray(a))), scipy.signal.lfilter(b, a, U)
+    u, N = xp.asarray(U), dense.A.shape[-1]
+    for mode in ("conv", "chunk", "scan", "auto"):
+        y, state = scan(dense, u, mode=mode)
+        assert error(y, wanted) < 1e-5
+        rest, last = scan(dense, u[..., 700:], initial=scan(dense, u[..., :700], mode=mode)[1], mode=mode)
+        assert error(rest, wanted[..., 700:]) < 1e-5
+        assert error(last, np.asarray(state)) < 1e-4
+    assert error(kernel(dense, 900), scipy.signal.lfilter(b, a, np.eye(1, 900)[0])) < 1e-5
+    first = xp.asarray(np.random.default_rng(1).normal(size=(2, N)))
+    through = scan_summary(dense, u).after(first)
+    assert error(through, np.asarray(scan(dense, u, initial=first, mode="scan")[1])) < 1e-5
+
+
+def test_state_spaces_of_other_packages():
+    b, a = FILTERS["low 6"]
+    system = from_scipy(scipy.signal.TransferFunction(b, a, dt=1).to_ss())
+    assert error(scan(system, U, mode="conv")[0], scipy.signal.lfilter(b, a, U)) < 1e-5
+
+
+def test_dense_forms_beyond_double_precision_are_refused():
+    dense = to_dense(Rational(*scipy.signal.butter(9, 0.01)))
+    for call in (lambda: kernel(dense, 1000), lambda: scan(dense, U), lambda: scan_summary(dense, U)):
+        with pytest.raises(
+            ssm_core.DomainError, match=r"ill-conditioned: they magnify roundings \d\..e\+1[345]"
+        ) as info:
+            call()
+        assert "unstable" not in str(info.value)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e9])
+def test_growth_does_not_depend_on_units(unit: float):
+    legs, scale = ssm_core.discretize(ssm_core.hippo("legs", 16), 0.01), unit ** np.linspace(0, 1, 16)
+    assert not powers_grow(legs.A * scale[:, None] / scale, 4096)
+    assert powers_grow(to_dense(Rational(*FILTERS["low 4"])).A, 4096)
+
+
+def test_long_denominators_of_narrow_filters():
+    b, a = FILTERS["low 6"]
+    a = np.convolve(a, np.concatenate([[1.0], np.zeros(599), [-0.5]]))
+    assert error(kernel(Rational(b, a), 2000), scipy.signal.lfilter(b, a, np.eye(1, 2000)[0])) < 1e-5

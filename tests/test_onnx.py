@@ -1,5 +1,5 @@
-"""Steps exported to ONNX and run by onnxruntime, as on a device without PyTorch. Runs where both are installed:
-`nox -s onnx`."""
+"""Steps and sequences exported to ONNX and run by onnxruntime, as on a device without PyTorch. Runs where both are
+installed: `nox -s onnx`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nox -s 
 import onnx
 import onnxruntime
 import torch
+from small import NAMES, options_of
 
 from ssm_core import adapters
 
@@ -32,13 +33,11 @@ MODULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "Falcon": ("Mamba", (8,), {"d_state": 4, "norm_epsilon": 1e-5}),
     "Mamba2": ("Mamba2", (8,), {"d_state": 4, "head_dim": 4, "n_groups": 2, "dt_limit": (0.01, 0.5)}),
     "Mamba3": ("Mamba3", (8,), {"d_state": 4, "head_dim": 4}),
-    "RGLRU": ("RGLRU", (8,), {"heads": 2}),
-    "HGRN": ("HGRN", (8,), {"lower_bound": 0.5}),
-    "RWKV4": ("RWKV4", (8,), {}),
     "SequenceModel": ("SequenceModel", (3, 2), {"d_model": 4, "n_layers": 2, "layer_options": {"d_state": 8}}),
     "MambaLM": ("MambaLM", (11, 8, 2), {"layer_options": {"d_state": 4}}),
     "Mamba2LM": ("Mamba2LM", (11, 8, 2), {"layer_options": {"d_state": 4, "head_dim": 4}, "tied": False}),
 }
+MODULES |= {name: (name, (4,), options_of(name)) for name in NAMES if name not in MODULES}
 STEPS = 20
 
 
@@ -53,11 +52,16 @@ def made(name: str) -> Any:
     return module
 
 
-def signal(name: str, batch: int) -> Any:
-    """Inputs (batch, STEPS, ...): tokens for a language model."""
+def sequence(name: str, batch: int, length: int) -> Any:
+    """Inputs (batch, length, ...): tokens for a language model."""
     if name.endswith("LM"):
-        return torch.randint(0, 11, (batch, STEPS))
-    return torch.randn(batch, STEPS, MODULES[name][1][0])
+        return torch.randint(0, 11, (batch, length))
+    return torch.randn(batch, length, MODULES[name][1][0])
+
+
+def signal(name: str, batch: int) -> Any:
+    """For so many steps."""
+    return sequence(name, batch, STEPS)
 
 
 def exported(stepper: Any, u: Any, path: Path, **options: Any) -> onnxruntime.InferenceSession:
@@ -138,3 +142,54 @@ def test_a_language_model_writes_on(tmp_path: Path):
         ids = logits.argmax(-1)
         found.append(ids)
     np.testing.assert_array_equal(np.stack(found, axis=1), wanted)
+
+
+def whole(name: str, path: Path, **options: Any) -> Any:
+    """The program of a module for sequences of any batch and length, its file, and both run by onnxruntime."""
+    module = made(name).eval()
+    sizes = {0: torch.export.Dim("B", min=1, max=64), 1: torch.export.Dim("L", min=2, max=4096)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own parts
+        program = adapters.torch.onnx_program(module, sequence(name, 2, 70), dynamic_shapes=(sizes,), **options)
+    program.save(path)
+    onnx.checker.check_model(path)
+    session = onnxruntime.InferenceSession(path)
+    for length in (2, 64, 133):  # shorter than a chunk, and longer
+        u = sequence(name, 3, length)
+        with torch.no_grad():
+            wanted = module(u)
+        np.testing.assert_allclose(run(session, u)[0], wanted.numpy(), rtol=1e-4, atol=1e-5)
+    return program
+
+
+@pytest.mark.parametrize("name", [*NAMES, "SequenceModel", "MambaLM"])
+def test_whole_sequences(name: str, tmp_path: Path):
+    """In real arithmetic, and by operators that every runtime has."""
+    whole(name, tmp_path / "layer.onnx")
+
+
+GATED, DELTA, TAPS = "LinearAttention gated", "LinearAttention gated_delta", "CausalConvWithState"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("RetNet", [GATED]),
+        ("HGRN2", [GATED]),
+        ("MLSTM", [GATED]),
+        ("Mamba2", [TAPS, GATED]),
+        ("DeltaNet", [TAPS] * 3 + [DELTA]),
+        ("KDA", [TAPS] * 3 + [DELTA]),
+        ("GDN2", [TAPS] * 3),
+        ("RWKV6", []),
+    ],
+)
+def test_operators_of_recurrences(name: str, wanted: list[str], tmp_path: Path):
+    """From opset 27 on, where they fit: not for an erase gate, nor for a bonus."""
+    program = whole(name, tmp_path / "layer.onnx", opset_version=27)
+    found = [
+        " ".join([node.op_type, *(a.value for a in node.attributes.values() if a.name == "update_rule")])
+        for node in program.model.graph
+        if node.op_type in ("LinearAttention", "CausalConvWithState")
+    ]
+    assert found == wanted

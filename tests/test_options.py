@@ -14,7 +14,7 @@ from ssm_core import models
 from ssm_core.layers.options import settle
 
 NUMPYS = {
-    int: (np.int64, np.uint8, np.asarray),
+    int: (np.int64, np.uint16, np.asarray),
     float: (np.float32, np.float64, np.asarray),
     bool: (np.bool_, np.asarray),
 }

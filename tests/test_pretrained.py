@@ -67,7 +67,8 @@ def test_names_and_layouts_are_the_published_ones(name: str, folder: Path):
         if name.startswith("mamba2"):
             assert tensors[f"{mixer}norm.weight"].shape == (config["num_heads"] * config["head_dim"],)
         else:
-            assert tensors[f"{mixer}dt_proj.weight"].shape == (block.inner, config["time_step_rank"])
+            assert tensors[f"{mixer}dt_proj.weight"].shape == (block.inner, block.rank)
+            assert config["time_step_rank"] == ("auto" if block.dt_rank is None else block.dt_rank)
     with safetensors.safe_open(folder / "model.safetensors", framework="numpy") as file:
         assert file.metadata() == {"format": "pt"}
 
@@ -158,7 +159,7 @@ def test_every_option_of_the_blocks_survives(folder: Path):
 def test_what_the_directory_says_beyond_the_model_survives(framework: str, folder: Path, tmp_path: Path):
     """Ids of tokens, entries of other programs, generation_config.json."""
     pytest.importorskip(framework)
-    tokens = {"eos_token_id": [7, 8], "bos_token_id": 1, "pad_token_id": None, "mystery": {"of": [1, 2]}}
+    tokens = {"eos_token_id": [7, 8], "bos_token_id": 1, "pad_token_id": None, "task_specific_params": {"of": [1, 2]}}
     saved(folder, **tokens, dtype="bfloat16")
     generation = {"eos_token_id": [7, 8], "temperature": 0.7}
     (folder / "generation_config.json").write_text(json.dumps(generation))

@@ -94,6 +94,19 @@ def test_ranks_in_every_spelling(rank: Any, folder: Path):
     assert ssm_core.from_pretrained(folder)[0].block().rank == 1
 
 
+@pytest.mark.parametrize("rank", [None, 1, 3])
+def test_ranks_come_back_as_they_were_given(rank: int | None, tmp_path: Path):
+    model = MambaLM(11, 8, 1, {"d_state": 4, "dt_rank": rank})
+    ssm_core.save_pretrained(model, model.initial_parameters(), tmp_path)
+    assert ssm_core.from_pretrained(tmp_path)[0].layer_options["dt_rank"] == rank
+
+
+def test_norms_with_weights_have_no_directory(tmp_path: Path):
+    model = MambaLM(11, 8, 1, {"norm_weights": True, "norm_epsilon": 1e-5})
+    with pytest.raises(ssm_core.OptionError, match=r"no norm_weights = True.*ssm_core\.save"):
+        ssm_core.save_pretrained(model, model.initial_parameters(), tmp_path)
+
+
 @pytest.mark.parametrize("inner", [16, ...])
 @pytest.mark.parametrize("expand", [2, 16, ...])
 def test_the_inner_size_says_more_than_the_factor(expand: Any, inner: Any, folder: Path):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small import NAMES, options_of
 
 from ssm_core import adapters
 
-OPTIONS: dict[str, dict[str, Any]] = {"DSS": {"length": 8}, "Mamba2": {"head_dim": 4}, "Mamba3": {"head_dim": 4}}
-LAYERS = ("S4D", "S4", "DSS", "SSM", "LMU", "S5", "LRU", "LinOSS", "RTF", "Mamba", "Mamba2", "Mamba3")
+WIDTH = 4
+RECURRENCES = ("S4D", "LinOSS", "RTF", "Mamba", "Mamba2", "GLA", "KDA")  # the others run the same code
 
 pytestmark = [
     pytest.mark.usefixtures("quick_compilation"),
@@ -32,7 +33,7 @@ def torch() -> Any:
 
 
 def layer(name: str) -> Any:
-    return getattr(adapters.torch, name)(4, d_state=4, **OPTIONS.get(name, {}))
+    return getattr(adapters.torch, name)(WIDTH, **options_of(name))
 
 
 def export(torch: Any, module: Any, example: Any) -> Any:
@@ -40,14 +41,14 @@ def export(torch: Any, module: Any, example: Any) -> Any:
     return torch.export.export(module, (example,), dynamic_shapes=(sizes,))
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", RECURRENCES)
 def test_one_program_for_many_lengths(name: str, torch: Any):
     """Compiled once for lengths that are not known, in whole chunks and in parts of one."""
     module = layer(name)
     torch._dynamo.reset()
     run = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
     for length in (30, 31, 133):
-        u = torch.randn(2, length, 4)
+        u = torch.randn(2, length, WIDTH)
         torch.testing.assert_close(run(u), module(u), rtol=1e-4, atol=1e-5)
 
 
@@ -63,21 +64,23 @@ def test_few_programs_for_lengths_and_rates(name: str, torch: Any):
     torch._dynamo.reset()
     run = torch.compile(module, backend=counted, fullgraph=True)
     for length in range(40, 100, 2):
-        run(torch.randn(2, length, 4))
+        run(torch.randn(2, length, WIDTH))
     for rate in (2.0, 0.5, 0.25):
-        u = torch.randn(2, 50, 4)
+        u = torch.randn(2, 50, WIDTH)
         torch.testing.assert_close(run(u, rate=rate), module(u, rate=rate), rtol=1e-4, atol=1e-5)
     assert len(programs) <= 6
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"OptionError.*must be positive"):
+        run(torch.randn(2, 50, WIDTH), rate=-1.0)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_exported_for_any_batch_and_length(name: str, torch: Any):
     """In PyTorch's own operators, so that the program needs nothing of this package."""
     module = layer(name)
-    program = export(torch, module, torch.randn(2, 70, 4))
+    program = export(torch, module, torch.randn(2, 70, WIDTH))
     assert not any("ssm_core" in str(node.target) for node in program.graph.nodes)
     for length in (2, 64, 133):
-        u = torch.randn(3, length, 4)
+        u = torch.randn(3, length, WIDTH)
         torch.testing.assert_close(program.module()(u), module(u), rtol=1e-4, atol=1e-5)
 
 
@@ -103,7 +106,7 @@ torch.testing.assert_close(run(u), y, rtol=1e-4, atol=1e-5)
 @pytest.mark.parametrize("name", ["S4D", "Mamba"])
 def test_exported_files_run_without_this_package(name: str, torch: Any, tmp_path: Path):
     module, u = layer(name), torch.randn(3, 133, 4)
-    torch.export.save(export(torch, module, torch.randn(2, 70, 4)), tmp_path / "program.pt2")
+    torch.export.save(export(torch, module, torch.randn(2, 70, WIDTH)), tmp_path / "program.pt2")
     torch.save((u, module(u).detach()), tmp_path / "example.pt")
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

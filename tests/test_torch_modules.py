@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from modules import B, Framework, H, L, signal
+from small import NAMES, options_of
 
 from ssm_core import adapters
 
@@ -93,6 +94,32 @@ def test_half_precision_inputs_under_autocast(dtype: str, kind: str, torch: Any)
     assert torch.isfinite(step).all()
     y.float().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("parameters", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_in_sequences_and_steps(name: str, parameters: str, torch: Any):
+    """Of inputs under autocast, or of parameters: outputs have the input's dtype, states are kept in float32."""
+    module = getattr(adapters.torch, name)(4, **options_of(name), dtype=getattr(torch, parameters))
+    torch.manual_seed(0)
+    u = torch.randn(2, 6, 4).bfloat16()
+    wanted = copy.deepcopy(module).float()(u.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=parameters == "float32"):
+        y, last = module(u, return_state=True)
+        y.float().sum().backward()
+        for step in (module.step, module.stepper()):
+            state, steps = module.initial_state(2), []
+            for k in range(u.shape[1]):
+                y_t, state = step(u[:, k], state)
+                steps.append(y_t)
+            torch.testing.assert_close(torch.stack(steps, dim=1), y, rtol=0.02, atol=0.01)
+            torch.testing.assert_close(state, last, rtol=1e-3, atol=1e-3)
+    assert y.dtype == torch.bfloat16
+    assert {x.dtype for x in torch.utils._pytree.tree_leaves(last)} <= {torch.float32, torch.complex64}
+    torch.testing.assert_close(y.float(), wanted, rtol=0.05, atol=0.02)
+    assert all(
+        p.grad.dtype == p.dtype and torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None
+    )
 
 
 def test_gradients_flow_through_the_state(torch: Any):

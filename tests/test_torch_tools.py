@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small import NAMES, small
 
 from ssm_core import adapters
 from ssm_core._arrays.errors import OptionError
@@ -15,7 +16,8 @@ from ssm_core._arrays.errors import OptionError
 torch = pytest.importorskip("torch")
 T = adapters.torch
 
-LAYERS: dict[str, dict[str, Any]] = {"S4D": {}, "S5": {}, "Mamba": {}, "Mamba2": {"head_dim": 4}}
+LAYERS = ("S4D", "S5", "Mamba", "Mamba2")
+OTHERS = tuple(name for name in NAMES if name not in LAYERS)
 MODELS = ("SequenceModel", "MambaLM")
 
 
@@ -25,7 +27,7 @@ def made(name: str, seed: int = 0) -> Any:
         return T.SequenceModel(4, 3, d_model=4, n_layers=2, layer_options={"d_state": 4}, channel_mix="mlp").eval()
     if name == "MambaLM":
         return T.MambaLM(11, d_model=8, n_layers=2, layer_options={"d_state": 4})
-    return getattr(T, name)(4, d_state=4, **LAYERS[name])
+    return T.module(small(name))
 
 
 def signal(name: str) -> Any:
@@ -77,6 +79,27 @@ def test_low_rank_adapters(name: str, tmp_path: Path):
     whole = adapted.merge_and_unload()
     assert_same(whole, wanted, name, tmp_path / "weights")
     assert whole.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented the batching rule")
+@pytest.mark.parametrize("name", OTHERS)
+def test_tools_and_every_layer(name: str):
+    """Adapters of every map, replicas of DataParallel, and stacks of layers."""
+    peft = pytest.importorskip("peft")
+    u, others = signal(name), [made(name, seed) for seed in range(2)]
+    adapted = peft.get_peft_model(
+        made(name), peft.LoraConfig(target_modules="all-linear", r=2, init_lora_weights=False)
+    )
+    adapted(u).pow(2).sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in adapted.parameters() if p.requires_grad)
+    torch.testing.assert_close(adapted(u), merged(adapted.base_model.model)(u), rtol=1e-4, atol=1e-5)
+    replica = others[0]._replicate_for_data_parallel()
+    for parameter, p in others[0].named_parameters():
+        setattr(replica, parameter, p.view_as(p))
+    torch.testing.assert_close(replica(u), others[0](u))
+    params, _ = torch.func.stack_module_state(others)
+    stacked = torch.func.vmap(lambda p: torch.func.functional_call(others[0], p, (u,)))(params)
+    torch.testing.assert_close(stacked, torch.stack([one(u) for one in others]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -132,6 +155,21 @@ def test_quantized_models(tmp_path: Path):
     torch.testing.assert_close(y, small(u[:, :1]), rtol=0.1, atol=0.05)
     T.save(small, tmp_path / "weights")
     torch.testing.assert_close(T.load(tmp_path / "weights").eval()(u), small(u), rtol=0.1, atol=0.05)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:torch.(ao.)?quanti:DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning"
+)
+def test_quantized_heads(tmp_path: Path):
+    """Quantization looks for nn.Linear itself, and the head of language models only draws in another way."""
+    model = T.MambaLM(11, d_model=8, n_layers=1, tied=False)
+    model.lm_head.__class__ = torch.nn.Linear
+    small = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    assert "quantized" in type(small.lm_head).__module__
+    torch.testing.assert_close(small(signal("MambaLM")), model(signal("MambaLM")), rtol=0.1, atol=0.05)
+    T.save(small, tmp_path / "weights")
+    loaded = T.load(tmp_path / "weights")
+    torch.testing.assert_close(loaded(signal("MambaLM")), small(signal("MambaLM")), rtol=0.1, atol=0.05)
 
 
 def test_parts_of_ones_own(tmp_path: Path):
@@ -200,7 +238,7 @@ def of_two(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=2, store=dist.FileStore(f"{folder}/store", 2))
     fsdp, mesh = fsdp_of_torch(), dist.device_mesh.init_device_mesh("cpu", (2,))
     path = Path(folder) / f"weights {rank}"
-    for name in ("S4D", "MambaLM"):
+    for name in ("S4D", "GatedDeltaNet", "RWKV7", "MambaLM"):
         module, wanted = made(name), made(name)
         dist.fsdp.fully_shard(module, mesh=mesh)
         assert_same(module, wanted, name, path)

@@ -52,7 +52,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         run = getattr(triton_selective, name)
         return lambda *arguments: found.append(name) or run(*arguments)
 
-    assert gpu_kernels.kernels("selective", DEVICE) is triton_selective
+    for dtype in (torch.float32, torch.float64):  # the probe of each calls them too
+        assert gpu_kernels.kernels("selective", DEVICE, dtype) is triton_selective
     for name in ("forward", "backward"):
         monkeypatch.setattr(triton_selective, name, counted(name))
     return found
@@ -332,7 +333,8 @@ def test_the_first_use_may_be_anywhere(around: str, calls: list[str]):
     else:
         leaves = {n: x.requires_grad_() for n, x in v.items()}
         torch.utils.checkpoint.checkpoint(Whole(), leaves, use_reentrant=False)[0].sum().backward()
-    assert gpu_kernels.kernels("selective", DEVICE) is triton_selective
+    for dtype in (torch.float32, torch.float64):  # the probe of each calls them too
+        assert gpu_kernels.kernels("selective", DEVICE, dtype) is triton_selective
     assert len(calls) > 4
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ssm_core import layers
 from ssm_core._arrays.errors import absent
+from ssm_core.layers.parameters import Parameter
 
 try:
     import jax
@@ -31,14 +33,19 @@ class _Draws:
         return jnp.asarray(value, self._dtype)
 
 
+def register(module: nnx.Module, parameters: Iterable[Parameter], rngs: nnx.Rngs, param_dtype: Any) -> None:
+    """Set these parameters of a module to their first draws."""
+    draws = _Draws(rngs, param_dtype)
+    for p in parameters:
+        setattr(module, p.name, nnx.Param(p.draw(draws)))
+
+
 class SSMModule(nnx.Module):
     """The module of any definition of a layer."""
 
     def __init__(self, definition: layers.Layer, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
         self.definition = definition
-        draws = _Draws(rngs, param_dtype)
-        for p in definition.parameters():
-            setattr(self, p.name, nnx.Param(p.draw(draws)))
+        register(self, definition.parameters(), rngs, param_dtype)
 
     def arrays(self) -> dict[str, jax.Array]:
         """The parameters by name."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial, reduce
 from typing import Any, Self, TypeVar
 
 import jax
@@ -16,11 +17,10 @@ from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import bringing, namespace
 from ssm_core.files import pretrained
 from ssm_core.models import generation, sampling
-from ssm_core.models.blocks import BlockParts
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
-from .base import BASES, MODULES, module
+from .base import BASES, MODULES, module, register
 from .file_names import file_arrays, set_arrays
 
 
@@ -33,25 +33,29 @@ class Block(nnx.Module):
         self.norm = _norm(norms["norm"], rngs, param_dtype)
         setattr(self, definition.mixer_name, module(definition.mixer(), rngs=rngs, param_dtype=param_dtype))
         self.channel_norm = None if mix is None else _norm(norms["channel_norm"], rngs, param_dtype)
-        self.channel_mix = None if mix is None else ChannelMix(mix, rngs, param_dtype)
+        self.channel_mix = None if mix is None else _mix(mix, rngs, param_dtype)
         self.dropout = None if definition.dropout is None else nnx.Dropout(definition.dropout, rngs=rngs)
 
     def __call__(self, x: jax.Array, **options: Any) -> Any:
         """x (B, L, H) through the block; with return_state (x, state). Options as those of the layer."""
-        return self._parts(self.mixer_module, self.dropout).run(x, **options)
+        return self.definition.composed(vars(self), self.dropout).run(x, **options)
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (x (B, H), state) -> (x, state)."""
-        return self._parts(self.mixer_module.stepper(rate=rate), None).step
+        steps = {name: getattr(self, name).stepper(rate=rate) for name in self.definition.layers()}
+        return self.definition.composed(vars(self) | steps).step
 
     @property
     def mixer_module(self) -> Any:
         """The layer along time."""
         return getattr(self, self.definition.mixer_name)
 
-    def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        postnorm = self.definition.postnorm
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
+
+def _mix(definition: Any, rngs: nnx.Rngs, param_dtype: Any) -> Any:
+    """The features of every step by themselves, or a layer that looks at the step before."""
+    if isinstance(definition, models.ChannelMix):
+        return ChannelMix(definition, rngs, param_dtype)
+    return module(definition, rngs=rngs, param_dtype=param_dtype)
 
 
 class ChannelMix(nnx.Module):
@@ -60,20 +64,35 @@ class ChannelMix(nnx.Module):
     def __init__(self, definition: models.ChannelMix, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
         self.definition = definition
         for name, sizes in definition.maps().items():
-            setattr(self, name, nnx.Linear(*sizes, use_bias=definition.bias, param_dtype=param_dtype, rngs=rngs))
+            setattr(self, name, nnx.Linear(*sizes, use_bias=definition.biased, param_dtype=param_dtype, rngs=rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (..., H) mixed."""
         return self.definition.compose(x, {name: getattr(self, name) for name in self.definition.maps()})
 
 
+class Norm(nnx.Module):
+    """A norm that Flax has not: a root mean square norm with a bias, or weighted by 1 + weight."""
+
+    def __init__(self, definition: models.Norm, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
+        self.definition = definition
+        register(self, definition.parameters(), rngs, param_dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (..., H) normed."""
+        params = {p.name: getattr(self, p.name)[...] for p in self.definition.parameters()}
+        return self.definition.function(params, namespace("Norm", x=x))(x)
+
+
 def _norm(definition: models.Norm, rngs: nnx.Rngs, param_dtype: Any) -> Any:
+    options: dict[str, Any] = {"epsilon": definition.epsilon, "param_dtype": param_dtype, "rngs": rngs}
     if definition.kind is None:
         return lambda x: x
-    kind = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}[definition.kind]
-    return kind(
-        definition.d_model, epsilon=definition.epsilon, use_fast_variance=False, param_dtype=param_dtype, rngs=rngs
-    )
+    if definition.kind == "layer":
+        return nnx.LayerNorm(definition.d_model, use_bias=definition.biased, use_fast_variance=False, **options)
+    if definition.kind == "rms" and not definition.biased:
+        return nnx.RMSNorm(definition.d_model, use_fast_variance=False, **options)
+    return Norm(definition, rngs, param_dtype)
 
 
 class ModelModule(nnx.Module):
@@ -88,6 +107,11 @@ class ModelModule(nnx.Module):
     def weight(self) -> jax.Array:
         """Any parameter that inputs meet, for its device."""
         raise NotImplementedError
+
+    def parts(self, blocks: Any) -> Parts:
+        """The model around runs or steps of its blocks."""
+        enter, _, leave = self.ends()
+        return Parts(enter, blocks, leave)
 
     def __call__(
         self,
@@ -110,7 +134,7 @@ class ModelModule(nnx.Module):
         self._check(u)
         return self.definition.compose(
             u,
-            Parts(*self.ends()),
+            self.parts(self.ends()[1]),
             state=state,
             return_state=return_state,
             lengths=bring(lengths),
@@ -136,9 +160,8 @@ class ModelModule(nnx.Module):
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds what does not change between steps."""
-        enter, blocks, leave = self.ends()
-        steps = [block.stepper(rate=rate) for block in blocks]
-        return self.definition.compose_stepper(Parts(enter, steps, leave), self.weight())
+        steps = [block.stepper(rate=rate) for block in self.ends()[1]]
+        return self.definition.compose_stepper(self.parts(steps), self.weight())
 
     def _check(self, u: jax.Array) -> None:
         namespace(self.definition.name, **{self.definition.signal: u}, weight=self.weight())
@@ -166,11 +189,15 @@ _embedding_init = nnx.initializers.normal(EMBEDDING_STD)
 
 
 class _Backbone(nnx.Module):
-    """Embedding, blocks and last norm."""
+    """Embedding, blocks and norms, and what blocks share."""
 
     def __init__(self, definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
         sizes = definition.vocab_size, definition.d_model
         self.embeddings = nnx.Embed(*sizes, embedding_init=_embedding_init, param_dtype=param_dtype, rngs=rngs)
+        first = definition.first_norm()
+        self.first_norm = None if first is None else _norm(first, rngs, param_dtype)
+        shared = (replace(p, name=p.name.removeprefix("backbone.")) for p in definition.shared_parameters())
+        register(self, shared, rngs, param_dtype)
         self.layers = nnx.List([Block(block, rngs, param_dtype) for block in definition.pattern()])
         self.norm_f = _norm(definition.last_norm(), rngs, param_dtype)
 
@@ -191,14 +218,20 @@ class LanguageModule(ModelModule):
         self.lm_head = None if definition.tied else _head(definition, rngs, param_dtype)
 
     def ends(self) -> tuple[Any, Any, Any]:
-        return self.backbone.embeddings, self.backbone.layers, self._logits
+        part = self.backbone
+        enter, leave = self.definition.compose_ends(part.embeddings, part.first_norm, part.norm_f, self._logits)
+        return enter, part.layers, leave
+
+    def parts(self, blocks: Any) -> Parts:
+        shared = {p.name: reduce(getattr, p.name.split("."), self)[...] for p in self.definition.shared_parameters()}
+        return replace(super().parts(blocks), beside=self.definition.beside(shared))
 
     def weight(self) -> jax.Array:
         return self.backbone.embeddings.embedding[...]
 
     def _logits(self, x: jax.Array) -> jax.Array:
         head = self.backbone.embeddings.attend if self.lm_head is None else self.lm_head
-        return head(self.backbone.norm_f(x))
+        return head(x)
 
     def stream(
         self,

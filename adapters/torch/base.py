@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Mapping
 from typing import Any
 
 from ssm_core import layers
 from ssm_core._arrays.errors import absent
+from ssm_core.layers.parameters import Parameter
 
 try:
     import torch
     from torch import Tensor, nn
 except ImportError as error:
     raise absent("adapters.torch", error, "torch", extra="torch") from error
+
+from ssm_core.backends.torch.transforms import full_precision
 
 from .projections import Projection, held, projections, replaced_map
 
@@ -33,6 +36,14 @@ class _Draws:
         return torch.tensor(value, **self._options)
 
 
+def redraw(module: nn.Module, parameters: Mapping[str, Parameter]) -> None:
+    """Draw these parameters of a module anew."""
+    with torch.no_grad():
+        for name, p in parameters.items():
+            tensor = getattr(module, name)
+            tensor.copy_(p.draw(_Draws(tensor.device, tensor.dtype)))
+
+
 class SSMModule(nn.Module):
     """The module of any definition of a layer."""
 
@@ -49,10 +60,7 @@ class SSMModule(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw every parameter anew."""
-        with torch.no_grad():
-            for p in self.definition.parameters():
-                tensor = getattr(self, p.name)
-                tensor.copy_(p.draw(_Draws(tensor.device, tensor.dtype)))
+        redraw(self, {p.name: p for p in self.definition.parameters()})
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
@@ -202,11 +210,3 @@ def module(definition: layers.Layer, *, device: Any = None, dtype: torch.dtype |
     if definition.name in MODULES:
         return MODULES[definition.name](**definition.options(), device=device, dtype=dtype)
     return next(BASES[kind] for kind in type(definition).__mro__ if kind in BASES)(definition, device, dtype)
-
-
-def full_precision(u: Tensor) -> Any:
-    """Powers, FFTs and states lose their digits in half precision, so autocast stops here."""
-    kind = u.device.type if isinstance(u, Tensor) else "meta"  # what is no tensor is refused further on
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)

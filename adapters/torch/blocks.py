@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Self, TypeVar
@@ -15,13 +15,14 @@ from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
+from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
-from ssm_core.models.blocks import BlockParts
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
-from .base import BASES, MODULES, module
-from .projections import arrays_of, innermost, settled, sharded
+from .base import BASES, MODULES, module, redraw
+from .norms import norm_module
+from .projections import arrays_of, held, innermost, settled, sharded
 
 
 class Block(nn.Module):
@@ -31,28 +32,41 @@ class Block(nn.Module):
         super().__init__()
         self.definition = definition
         norms, mix = definition.norms(), definition.mix()
-        self.norm = _norm(norms["norm"], device, dtype)
+        self.norm = norm_module(norms["norm"], device, dtype)
         self.add_module(definition.mixer_name, module(definition.mixer(), device=device, dtype=dtype))
-        self.channel_norm = None if mix is None else _norm(norms["channel_norm"], device, dtype)
-        self.channel_mix = None if mix is None else ChannelMix(mix, device, dtype)
+        self.channel_norm = None if mix is None else norm_module(norms["channel_norm"], device, dtype)
+        self.channel_mix = None if mix is None else _mix(mix, device, dtype)
         self.dropout = None if definition.dropout is None else nn.Dropout(definition.dropout)
 
     def forward(self, x: Tensor, **options: Any) -> Any:
         """x (B, L, H) through the block; with return_state (x, state). Options as those of the layer."""
-        return self._parts(self.mixer_module, self.dropout).run(x, **options)
+        return self.definition.composed(self._modules, self.dropout).run(x, **options)
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (x (B, H), state) -> (x, state)."""
-        return self._parts(self.mixer_module.stepper(rate=rate), None).step
+        steps = {name: layer.stepper(rate=rate) for name, layer in self.layers().items()}
+        return self.definition.composed(self._modules | steps).step
+
+    def layers(self) -> dict[str, Any]:
+        """What has a state, by name."""
+        return {name: getattr(self, name) for name in self.definition.layers()}
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first step."""
+        return self.definition.start([layer.initial_state for layer in self.layers().values()])(batch)
 
     @property
     def mixer_module(self) -> Any:
         """The layer along time."""
         return getattr(self, self.definition.mixer_name)
 
-    def _parts(self, mixer: Callable[..., Any], dropout: Any) -> BlockParts:
-        postnorm = self.definition.postnorm
-        return BlockParts(self.norm, mixer, self.channel_norm, self.channel_mix, dropout, postnorm)
+
+def _mix(definition: Any, device: Any, dtype: torch.dtype | None) -> nn.Module:
+    """The features of every step by themselves, or a layer that looks at the step before."""
+    if isinstance(definition, models.ChannelMix):
+        return ChannelMix(definition, device, dtype)
+    found: nn.Module = module(definition, device=device, dtype=dtype)
+    return found
 
 
 class ChannelMix(nn.Module):
@@ -62,18 +76,11 @@ class ChannelMix(nn.Module):
         super().__init__()
         self.definition = definition
         for name, sizes in definition.maps().items():
-            self.add_module(name, nn.Linear(*sizes, bias=definition.bias, device=device, dtype=dtype))
+            self.add_module(name, nn.Linear(*sizes, bias=definition.biased, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., H) mixed."""
         return self.definition.compose(x, self._modules)
-
-
-def _norm(definition: models.Norm, device: Any, dtype: torch.dtype | None) -> nn.Module:
-    if definition.kind is None:
-        return nn.Identity()
-    kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[definition.kind]
-    return kind(definition.d_model, eps=definition.epsilon, device=device, dtype=dtype)
 
 
 class ModelModule(nn.Module):
@@ -145,7 +152,7 @@ class ModelModule(nn.Module):
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
-        starts = [mixer.initial_state for mixer in self.mixers()]
+        starts = [block.initial_state for block in self.ends()[1]]
         return self.definition.compose_initial_state(starts, self.weight(), batch)
 
     def step(self, u_t: Tensor, state: Any, *, rate: Any = 1.0) -> tuple[Tensor, Any]:
@@ -199,13 +206,31 @@ class _Head(nn.Linear):
 
 
 class _Backbone(nn.Module):
-    """Embedding, blocks and last norm."""
+    """Embedding, blocks and norms, and what blocks share."""
 
     def __init__(self, definition: models.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
+        first = definition.first_norm()
         self.embeddings = _Embedding(definition.vocab_size, definition.d_model, device=device, dtype=dtype)
+        self.first_norm = None if first is None else norm_module(first, device, dtype)
+        self.definition = definition
+        for name, p in self._shared().items():
+            self.register_parameter(name, nn.Parameter(torch.empty(p.shape, device=device, dtype=dtype)))
+        self.reset_parameters()
         self.layers = nn.ModuleList(Block(block, device, dtype) for block in definition.pattern())
-        self.norm_f = _norm(definition.last_norm(), device, dtype)
+        self.norm_f = norm_module(definition.last_norm(), device, dtype)
+
+    def _shared(self) -> dict[str, Parameter]:
+        """What blocks share, by name."""
+        return {p.name.removeprefix("backbone."): p for p in self.definition.shared_parameters()}
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The parameters that blocks share, by name."""
+        return {name: held(self, name) for name in self._shared()}
+
+    def reset_parameters(self) -> None:
+        """Draw what blocks share anew."""
+        redraw(self, self._shared())
 
 
 class LanguageModule(ModelModule):
@@ -220,10 +245,19 @@ class LanguageModule(ModelModule):
         self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, bias=False, device=device, dtype=dtype)
 
     def ends(self) -> tuple[Any, Any, Any]:
-        return self.backbone.embeddings, self.backbone.layers, self._logits
+        part = self.backbone
+        enter, leave = self.definition.compose_ends(part.embeddings, part.first_norm, part.norm_f, self._logits)
+        return enter, part.layers, leave
+
+    def weight(self) -> Tensor:
+        weight = getattr(self.backbone.embeddings, "weight", None)
+        return weight if isinstance(weight, Tensor) else self.mixers()[0].weight()
+
+    def parts(self, blocks: Any) -> Parts:
+        shared = {f"backbone.{name}": p for name, p in self.backbone.arrays().items()}
+        return replace(super().parts(blocks), beside=self.definition.beside(shared))
 
     def _logits(self, x: Tensor) -> Tensor:
-        x = self.backbone.norm_f(x)
         return nn.functional.linear(x, self._table()) if self.lm_head is None else self.lm_head(x)
 
     def _table(self) -> Tensor:

@@ -36,4 +36,5 @@ def to_numpy(x: Any) -> Any:
 
 
 def erf(x: Any) -> Any:
-    return _erf(x)
+    with x.device:
+        return _erf(x)

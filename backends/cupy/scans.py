@@ -23,15 +23,16 @@ SHORTEST = 64  # steps of a block
 
 def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> Any:
     """Fused `ssm_core.recurrences.linear._linear_scan`."""
-    if b.size == 0:
-        return b.copy()
-    out = cp.empty_like(b)
-    gates, drives, states = (cp.moveaxis(x, axis, 0) for x in (a, b, out))
-    if reverse:
-        gates, drives, states = gates[::-1], drives[::-1], states[::-1]
-    first = cp.zeros(drives.shape[1:], b.dtype) if initial is None else cp.broadcast_to(initial, drives.shape[1:])
-    with b.device:
-        kernels = _kernels(b.dtype)
+    with b.device:  # which need not be the current one, where CuPy makes arrays
+        if b.size == 0:
+            return b.copy()
+        out = cp.empty_like(b)
+        gates, drives, states = (cp.moveaxis(x, axis, 0) for x in (a, b, out))
+        if reverse:
+            gates, drives, states = gates[::-1], drives[::-1], states[::-1]
+        shape = drives.shape[1:]
+        first = cp.zeros(shape, b.dtype) if initial is None else cp.broadcast_to(initial, shape)
+        kernels = _usable_kernels(b.dtype)
         if kernels is None:
             _scan_in_blocks(gates, drives, first, states)
         else:
@@ -74,7 +75,7 @@ def _scan(kernels: Any, gates: Any, drives: Any, first: Any, states: Any) -> Non
     axes = [(1, (0, 0, 0))] * (3 - len(axes)) + axes
     strides = [(0 if len(x) == 1 else _strides(x)[0], *(s[i] for _, s in axes)) for i, x in enumerate(arrays)]
     length, width = len(drives), drives[0].size
-    blocks = min(THREADS * _multiprocessors() // width, length // SHORTEST)
+    blocks = min(THREADS * _multiprocessors(cp.cuda.Device().id) // width, length // SHORTEST)
     steps = length if blocks < 2 else -(-length // blocks)
     blocks = -(-length // steps)
     sizes = (length, steps, width, axes[1][0], axes[2][0], *(n for of_one in strides for n in of_one))
@@ -95,25 +96,59 @@ def _strides(x: Any) -> list[int]:
 
 
 @cache
-def _multiprocessors() -> int:
-    return int(cp.cuda.Device().attributes["MultiProcessorCount"])
+def _multiprocessors(device: int) -> int:
+    return int(cp.cuda.Device(device).attributes["MultiProcessorCount"])
+
+
+class _NotNow(Exception):
+    """Why kernels cannot be tried at this time; the next call may."""
+
+
+def _usable_kernels(dtype: Any) -> Any:
+    """Those of the first and of the last phase on the current device, or None where they cannot be used."""
+    try:
+        return _kernels(dtype, cp.cuda.Device().id)
+    except _NotNow as why:
+        _warn(f"cannot be tried now ({why})", dtype)
+        return None
+
+
+def _warn(problem: str, dtype: Any) -> None:
+    warnings.warn(f"linear_scan: the kernels for {dtype} {problem}. CuPy's functions are used instead.", stacklevel=4)
 
 
 @cache
-def _kernels(dtype: Any) -> Any:
-    """Those of the first and of the last phase, or None where they fail or disagree with the body: tried once."""
+def _kernels(dtype: Any, device: int) -> Any:
+    """None where they fail or disagree with the body. Tried once; what is raised is not remembered."""
+    if cp.cuda.get_current_stream().is_capturing():
+        raise _NotNow("a CUDA graph is being captured: call once before")
     number = {"f": "float", "d": "double", "F": "complex<float>", "D": "complex<double>"}[dtype.char]
     names = [f"scan<{number}, {states}>" for states in ("false", "true")]
     try:
         module = cp.RawModule(code=SCANS, options=("-std=c++17",), name_expressions=names)
         kernels = tuple(module.get_function(name) for name in names)
-        problem = None if _agree(kernels, dtype) else "disagree with CuPy's functions"
+        if _agree(kernels, dtype):
+            return kernels
+        _warn("disagree with CuPy's functions", dtype)
     except Exception as error:  # whatever a compiler of kernels raises
-        problem = f"fail ({type(error).__name__}: {error})"
-    if problem is None:
-        return kernels
-    warnings.warn(f"linear_scan: the kernels for {dtype} {problem}. CuPy's functions are used instead.", stacklevel=2)
+        problem = f"{type(error).__name__}: {error}"
+        if isinstance(error, cp.cuda.memory.OutOfMemoryError):
+            raise _NotNow(problem) from error
+        _require_working(device, problem)
+        _warn(f"fail ({problem})", dtype)
     return None
+
+
+def _require_working(device: int, problem: str) -> None:
+    """Some errors of CUDA are for ever: then nothing is used instead."""
+    try:
+        cp.cuda.Device(device).synchronize()
+    except cp.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(
+            f"linear_scan: device {device} failed before or while a kernel was tried ({problem}), and computes nothing "
+            "more in this process. Start the process again; within `ssm_core.use_backend('generic')` no kernel of this "
+            "package runs."
+        ) from error
 
 
 def _agree(kernels: Any, dtype: Any) -> bool:

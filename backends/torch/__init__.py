@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from array_api_compat import torch as compat
 
+from .attention import attention
 from .convolution import convolve, shortest_convolution
 from .decay.body import channel_decay
+from .delta.body import gated_delta
 from .duality.body import ssd
 from .folds import fold, fold_of_chunks
 from .functions import (
@@ -24,8 +26,10 @@ from .functions import (
     glu,
     is_symbol,
     is_traced,
+    matmul,
     not_dense,
     owned,
+    parted,
     readable,
     rms_norm,
     sigmoid,
@@ -38,12 +42,15 @@ from .pytrees import register
 from .scans.body import linear_scan
 from .selective.body import selective_scan
 from .shards import shards
+from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
 
 NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
 FUSED = (
     "affine",
+    "attention",
+    "causal_conv1d",
     "channel_decay",
     "chunks",
     "clip",
@@ -55,9 +62,11 @@ FUSED = (
     "expm",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "gelu",
     "glu",
     "linear_scan",
+    "parted",
     "readable",
     "rms_norm",
     "selective_scan",
@@ -73,7 +82,9 @@ __all__ = [
     "NAMESPACE",
     "affine",
     "all_finite",
+    "attention",
     "bounds",
+    "causal_conv1d",
     "channel_decay",
     "chunks",
     "clip",
@@ -86,13 +97,16 @@ __all__ = [
     "expm",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "gelu",
     "glu",
     "is_symbol",
     "is_traced",
     "linear_scan",
+    "matmul",
     "not_dense",
     "owned",
+    "parted",
     "readable",
     "rms_norm",
     "selective_scan",

@@ -47,23 +47,33 @@ def fold(
 
 
 def fold_of_chunks(
-    pieces: tuple[Tensor, ...], body: Callable[..., Any], state: Any, held: tuple[Any, ...], *, recompute: bool
+    pieces: tuple[Tensor, ...], body: Callable[..., Any], state: Any, held: tuple[Any, ...] | None, *, recompute: bool
 ) -> tuple[Tensor, Any]:
     """Fused `ssm_core.recurrences.fold._fold_of_chunks`: one program for any number of chunks."""
-    from torch._higher_order_ops.scan import scan  # after PyTorch itself
+    from torch._higher_order_ops.scan import scan, scan_op  # after PyTorch itself
 
     # The operator takes real tensors alone, none of which may be a view of another.
+    closed, held = held is None, held or ()
     kinds, fixed = ([x.is_complex() for x in xs] for xs in (pieces, held))
     held = tuple(_real(held))
     leaves, structure = tree_flatten(state)
     paired = [x.is_complex() for x in leaves]
+    n, m = len(leaves), len(leaves) + len(pieces)
+
+    def flat(*xs: Tensor) -> list[Tensor]:
+        state = tree_unflatten(_complex(xs[:n], paired), structure)
+        after, y = body(state, *_complex(xs[n:m], kinds), *_complex(xs[m:], fixed))
+        return [*_real(tree_flatten(after)[0]), *([_copy(y.real), _copy(y.imag)] if y.is_complex() else [_copy(y)])]
 
     def own(leaves: list[Tensor], pieces: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        state = tree_unflatten(_complex(leaves, paired), structure)
-        after, y = body(state, *_complex(pieces, kinds), *_complex(held, fixed))
-        return _real(tree_flatten(after)[0]), [_copy(y.real), _copy(y.imag)] if y.is_complex() else [_copy(y)]
+        found = flat(*leaves, *pieces, *held)
+        return found[:n], found[n:]
 
-    last, parts = scan(own, _real(leaves), _real(pieces))
+    if closed or torch.compiler.is_dynamo_compiling():
+        last, parts = scan(own, _real(leaves), _real(pieces))  # which finds by Dynamo what the body closes over
+    else:
+        found = scan_op(flat, _real(leaves), _real(pieces), held)
+        last, parts = found[:n], found[n:]
     y = parts[0] if len(parts) == 1 else torch.complex(*parts)
     return y, tree_unflatten(_complex(last, paired), structure)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .transforms import transformed
+from .transforms import full_precision, transformed
 
 
 def devices() -> str:
@@ -100,6 +100,11 @@ def exp(z: Tensor) -> Any:
     return torch.complex(size * angle.cos(), size * angle.sin())
 
 
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    with full_precision(x):
+        return x @ y
+
+
 def clip(x: Tensor, low: float, high: float | None = None) -> Tensor:
     return torch.clamp(x, low, high)
 
@@ -141,6 +146,11 @@ def rms_norm(x: Tensor, weight: Tensor | None, *, epsilon: float) -> Any:
     if weight is not None and weight.dtype != x.dtype:
         return NotImplemented
     return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, epsilon)
+
+
+def parted(x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Whose backward joins the gradients; that of a slice fills the rest with zeros, for every slice."""
+    return torch.split(x, sizes, dim=-1)
 
 
 def glu(x: Tensor) -> Tensor:

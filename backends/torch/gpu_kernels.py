@@ -1,8 +1,10 @@
-"""Which Triton kernels run, and the check that each of them passes before its first use.
+"""Which Triton kernels run, the precision they multiply in, and the check that each passes before its first use.
 
-The kernels of an operator are the file `<operator>/triton_kernels.py`. Its `probe(device)` yields pairs of tensors:
-what a kernel computes of a small problem, and what the generic body does. Kernels are taken on a GPU; with
-TRITON_INTERPRET=1 Triton's interpreter runs them on the CPU too, which is how they are tested where there is none.
+The kernels of an operator are the file `<operator>/triton_kernels.py`. Its `probe(device)`, with `dtype=` where it
+takes more than single precision, yields pairs: what a kernel computes of a small problem, and the same from the generic
+body, in double precision and on the CPU. There no switch of the process changes it, and its gradients take no thread
+of a backward that may be waiting for them. Kernels are taken on a GPU; with TRITON_INTERPRET=1 Triton's interpreter
+runs them on the CPU too, which is how they are tested where there is none.
 """
 
 from __future__ import annotations
@@ -11,54 +13,105 @@ import importlib
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
+class _NotNow(Exception):
+    """Why kernels cannot be tried at this time; the next call may."""
+
+
 @torch.compiler.assume_constant_result
-def kernels(operator: str, device: torch.device) -> Any:
+def kernels(operator: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
     """The module of the kernels of an operator, or None where they do not run or disagree with the generic body."""
     if torch.compiler.is_exporting():
         return None  # an exported program holds no operators of this package
     interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
     if device.type != "cuda" and not interpreted:
         return None
-    return _checked(operator, device)
+    try:
+        return _checked(operator, device, dtype)
+    except _NotNow as why:
+        _warn(operator, f"its kernels cannot be tried on {device} now ({why})")
+        return None
+
+
+def tf32_allowed() -> bool:
+    """Whether products of single precision may round their factors to ten bits, by either interface of PyTorch.
+
+    The old one raises where the new one was used; the new one, since PyTorch 2.9, knows of both.
+    """
+    switches = torch.backends.cuda.matmul
+    if hasattr(switches, "fp32_precision"):
+        return bool(switches.fp32_precision == "tf32")
+    return bool(switches.allow_tf32)
 
 
 @cache
-def _checked(operator: str, device: torch.device) -> Any:
-    """Tried once a process and device."""
+def _checked(operator: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Tried once a process, device and dtype; what is raised is not remembered."""
     try:
         module = importlib.import_module(f"{__package__}.{operator}.triton_kernels")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "triton":
             raise
         return None
+    if _capturing():
+        raise _NotNow("a CUDA graph is being captured: call once before")
+    probe = module.probe if dtype == torch.float32 else partial(module.probe, dtype=dtype)
     with ThreadPoolExecutor(1) as alone:  # out of the caller's inference mode, checkpoint or transform
-        problem = alone.submit(disagreement, module.probe, device).result()
+        problem = alone.submit(disagreement, probe, device).result()
     if problem is None:
         return module
-    warnings.warn(f"{operator}: on {device} {problem}. The generic body is used instead.", stacklevel=2)
+    _warn(operator, f"on {device} {problem}")
     return None
 
 
+def _warn(operator: str, problem: str) -> None:
+    warnings.warn(f"{operator}: {problem}. The generic body is used instead.", stacklevel=3)
+
+
+def _capturing() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def disagreement(probe: Any, device: torch.device) -> str | None:
-    """What is wrong with kernels on a device, or None."""
+    """What is wrong with kernels on a device, or None.
+
+    Raises _NotNow where memory is missing, and RuntimeError where the device computes nothing any more.
+    """
     try:
         with torch.cuda.device(device if device.type == "cuda" else -1):
             for found, wanted in probe(device):
                 if not _close(found, wanted):
                     return "the kernel disagrees with the generic body"
     except Exception as error:  # whatever a compiler of kernels raises
-        return f"the kernel fails ({type(error).__name__}: {error})"
+        problem = f"{type(error).__name__}: {error}"
+        if "out of memory" in problem:
+            raise _NotNow(problem) from error
+        _require_working(device, problem)
+        return f"the kernel fails ({problem})"
     return None
+
+
+def _require_working(device: torch.device, problem: str) -> None:
+    """Some errors of CUDA are for ever: then no body is used instead."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"{device} failed before or while a kernel was tried ({problem}), and computes nothing more in this "
+            "process. Start the process again; within `ssm_core.use_backend('generic')` no kernel of this package runs."
+        ) from error
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
     """Within a few roundings of float32, relative to the largest value."""
+    found, wanted = (x.detach().cpu().to(torch.promote_types(x.dtype, torch.float64)) for x in (found, wanted))
     scale = max(1.0, float(wanted.abs().max()))
     return bool(((found - wanted).abs().max() <= 1e-4 * scale).item())

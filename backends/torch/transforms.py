@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,3 +33,22 @@ def conjugated(x: Tensor) -> Tensor:
 def forward_mode() -> bool:
     """Whether derivatives are being taken in forward mode."""
     return torch.autograd.forward_ad._current_level >= 0
+
+
+def full_precision(x: Any) -> Any:
+    """Powers, FFTs and states lose their digits in half precision, so autocast stops here."""
+    kind = x.device.type if isinstance(x, Tensor) else "meta"  # what is no tensor is refused further on
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
+
+
+def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, outside of the autocast that its first argument is in."""
+
+    @wraps(function)
+    def call(x: Tensor, *args: Any, **options: Any) -> Any:
+        with full_precision(x):
+            return function(x, *args, **options)
+
+    return call

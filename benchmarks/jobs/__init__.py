@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from ..harness import Job
-from . import accelerated, convolutions, kernels, layers, mamba, matrix_states, memory, scans, starting, steps
+from . import (
+    accelerated,
+    convolutions,
+    frameworks,
+    gated_steps,
+    kernels,
+    layers,
+    mamba,
+    matrix_states,
+    memory,
+    scans,
+    starting,
+    steps,
+)
 
 JOBS: dict[str, Job] = {
     **kernels.JOBS,
@@ -13,6 +26,8 @@ JOBS: dict[str, Job] = {
     **mamba.JOBS,
     **accelerated.JOBS,
     **matrix_states.JOBS,
+    **gated_steps.JOBS,
+    **frameworks.JOBS,
     **memory.JOBS,
     **steps.JOBS,
     **starting.JOBS,

@@ -79,6 +79,9 @@ LANGUAGE = (
 )
 ALL = (MODEL, *LANGUAGE)
 
+SMALL = {"vocab_size": 7, "d_model": 4}
+RANKS = {"decay_rank": 2, "a_rank": 2, "v_rank": 2, "gate_rank": 2}
+GRIFFIN = {"attention_options": {"heads": 1, "window": 3}, "block_types": ("recurrent", "attention")}
 # Modules that are built in every framework, by name.
 MODULES: dict[str, tuple[str, dict[str, Any]]] = {
     "LanguageModel": (
@@ -106,5 +109,18 @@ MODULES: dict[str, tuple[str, dict[str, Any]]] = {
         "Mamba2LM",
         {"vocab_size": 7, "d_model": 4, "n_layers": 1, "tied": False, "layer_options": BLOCKS["Mamba2"]},
     ),
+    "HGRN2LM": ("HGRN2LM", {**SMALL, "n_layers": 2, "layer_options": {"heads": 2}, "mix_width": 5}),
+    "RWKV4LM": ("RWKV4LM", {**SMALL, "n_layers": 1, "mix_width": 5}),
+    "RWKV7LM": ("RWKV7LM", {**SMALL, "n_layers": 2, "layer_options": {"head_dim": 4, **RANKS}, "mix_width": 5}),
+    "RecurrentGemmaLM": (
+        "RecurrentGemmaLM",
+        {
+            **SMALL,
+            "n_layers": 2,
+            "mix_width": 5,
+            **GRIFFIN,
+        },
+    ),
+    "XLSTMLM": ("XLSTMLM", {**SMALL, "n_layers": 1, "layer_options": {"heads": 2}, "mix_width": 5}),
     "Mamba3LM": ("Mamba3LM", {"vocab_size": 7, "d_model": 4, "n_layers": 1, "layer_options": BLOCKS["Mamba3"]}),
 }

@@ -61,6 +61,22 @@ def describe(**arrays: Any) -> Described:
     return Described(arrays)
 
 
+class Stated(Described):
+    """Values by name, as `describe` writes them late: rate = 2.0."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} = {x!r}" for name, x in self.arrays.items())
+
+
+def stated(**values: Any) -> Stated:
+    """Values for a message that a compiler may trace, where they may be symbols.
+
+    >>> print(stated(rate=2.0))
+    rate = 2.0
+    """
+    return Stated(values)
+
+
 def _shape_or_value(x: Any) -> str:
     shape = getattr(x, "shape", None)
     return repr(x) if shape is None else str(tuple(shape))

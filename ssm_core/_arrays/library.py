@@ -342,11 +342,21 @@ def conjugated(x: Array, xp: Namespace) -> Array:
 
 
 def matmul(x: Array, y: Array, xp: Namespace) -> Array:
-    """x y in the dtype both promote to, which not every library's matmul does by itself."""
+    """x y in the dtype both promote to and with all of its digits, neither of which every library does by itself."""
+    return _matmul(*in_one_dtype(x, y, xp), backend="auto")  # also where generic bodies are asked for
+
+
+@dispatched
+def _matmul(x: Array, y: Array) -> Array:
+    return x @ y
+
+
+def in_one_dtype(x: Array, y: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Both in the dtype that they promote to."""
     if x.dtype == y.dtype:
-        return x @ y
+        return x, y
     dtype = xp.result_type(x.dtype, y.dtype)
-    return xp.matmul(xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False))
+    return xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False)
 
 
 def matmul_shared(x: Array, y: Array, xp: Namespace) -> Array:

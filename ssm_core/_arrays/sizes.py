@@ -32,7 +32,7 @@ def chunked(x: Array, axis: int, xp: Namespace, T: int = STEPS, *, at_end: bool 
     within = (k >= 0) & (k < length)
     x = x[(*(slice(None),) * axis, xp.where(within, k, xp.zeros_like(k)))]
     within = within[(..., *(None,) * (x.ndim - axis - 2))]
-    return xp.where(within, x, xp.zeros_like(x))
+    return within & x if x.dtype == xp.bool else xp.where(within, x, xp.zeros_like(x))  # runtimes choose numbers alone
 
 
 def unchunked(x: Array, length: Any, axis: int, xp: Namespace) -> Array:

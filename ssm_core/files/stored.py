@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.errors import DTypeError, MissingPackageError, OptionError
+from .._arrays.errors import DomainError, DTypeError, MissingPackageError, OptionError
 from .._arrays.library import Array, Namespace
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -20,16 +20,34 @@ _PIECE = 2**18  # numbers
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor where it lies in its file."""
+    """A tensor where it lies in its file; `turned` is the transpose of what lies there, put together as a whole.
+
+    Numbers that are not finite are refused where they are read by an operation with a name.
+    """
 
     path: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
+    turned: bool = False
+    operation: str = ""
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Its numbers in their order, some at a time; bfloat16, which NumPy has not, as the same float32."""
+        for x in self._lying():
+            if self.operation and not np.isfinite(x).all():
+                raise DomainError(
+                    f"{self.operation}: {self.name} of {self.path.name} holds numbers that are not finite: "
+                    f"{int((~np.isfinite(x)).sum())} of {x.size} read, the first of them {x[~np.isfinite(x)][0]}."
+                )
+            yield x
+
+    def _lying(self) -> Iterator[np.ndarray]:
+        if self.turned:
+            pieces = list(replace(self, turned=False, operation="").pieces())
+            yield np.concatenate(pieces).reshape(self.shape[::-1]).T.reshape(-1)
+            return
         kind, size = np.dtype(_DTYPES[self.dtype]), math.prod(self.shape)
         with self.path.open("rb") as file:
             file.seek(self.start)
@@ -54,6 +72,16 @@ class Stored:
         """Whether the two hold the same numbers."""
         pairs = zip(self.pieces(), other.pieces(), strict=True)
         return self.shape == other.shape and all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
+
+    @property
+    def T(self) -> Stored:
+        """The transpose of a matrix."""
+        return replace(self, shape=self.shape[::-1], turned=not self.turned)
+
+    def rows(self, first: int, count: int) -> Stored:
+        """So many rows of what lies there, from the first on."""
+        size = math.prod(self.shape[1:]) * np.dtype(_DTYPES[self.dtype]).itemsize
+        return replace(self, shape=(count, *self.shape[1:]), start=self.start + first * size)
 
     def reshaped(self, shape: tuple[int, ...]) -> Stored:
         """The same numbers in another shape."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, matmul, namespace
+from .._arrays.library import Array, in_one_dtype, namespace
 from .special import activation
 
 
 def affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    """W x + b over the last axis: x (..., n_in), weight (n_out, n_in), bias (n_out,) or None, result (..., n_out)."""
+    """W x + b over the last axis: x (..., n_in), weight (n_out, n_in), bias (n_out,) or None, result (..., n_out).
+
+    As precise as maps of the library's own modules: what recurrences and powers need, `matmul`, does not follow its
+    switches.
+    """
     y: Array = _affine(x, weight, bias)
     return y
 
@@ -22,10 +28,17 @@ def glu(x: Array) -> Array:
     return y
 
 
+def parted(x: Array, *sizes: int) -> tuple[Array, ...]:
+    """x (..., sum of the sizes) as one array (..., size) after another."""
+    found: tuple[Array, ...] = _parted(x, sizes)
+    return found
+
+
 @dispatched
 def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
     xp = namespace("affine", x=x)
-    y = matmul(x, xp.matrix_transpose(weight), xp)
+    x, weight = in_one_dtype(x, xp.matrix_transpose(weight), xp)
+    y = xp.matmul(x, weight)
     return y if bias is None else y + bias
 
 
@@ -33,3 +46,9 @@ def _affine(x: Array, weight: Array, bias: Array | None) -> Array:
 def _glu(x: Array) -> Array:
     half = x.shape[-1] // 2
     return x[..., :half] * activation("sigmoid")(x[..., half:])
+
+
+@dispatched
+def _parted(x: Array, sizes: tuple[int, ...]) -> tuple[Array, ...]:
+    ends = accumulate(sizes)
+    return tuple(x[..., end - size : end] for size, end in zip(sizes, ends, strict=True))

@@ -9,7 +9,18 @@ from array_api_compat import array_namespace
 
 from .._arrays.dispatch import dispatched, is_traced
 from .._arrays.errors import ShapeError
-from .._arrays.library import Array, Namespace, computable, device, dtype_name, floating, is_half, namespace, readable
+from .._arrays.library import (
+    Array,
+    Namespace,
+    computable,
+    device,
+    dtype_name,
+    floating,
+    is_half,
+    matmul,
+    namespace,
+    readable,
+)
 from .._arrays.values import check_finite
 
 # The Pade approximant [13/13] of exp is exact to 2^-53 for matrices of 1-norm up to this.
@@ -91,7 +102,7 @@ def squared(Y: Array, s: Array, k: Any, xp: Namespace) -> Array:
     """The k-th of s squarings: Y is E - 1 before and E during the last ones; (1 + X)^2 - 1 = X^2 + 2 X."""
     left = s - k
     root = xp.where(left > 0, Y, 0.0)  # no squares, and no overflow in derivatives, of what is finished
-    square = xp.matmul(root, root)
+    square = matmul(root, root, xp)
     last = _LAST[dtype_name(Y)]
     square = xp.where(left > last, square + 2 * root, square)
     one = xp.eye(Y.shape[-1], dtype=Y.dtype, device=device(Y))
@@ -150,10 +161,10 @@ def _pade(A: Array, xp: Namespace) -> Array:
     """(V - U)^-1 (V + U) - 1 with U the odd and V the even part of sum_k b_k A^k."""
     b = _B
     one = xp.eye(A.shape[-1], dtype=A.dtype, device=device(A))
-    A2 = xp.matmul(A, A)
-    A4 = xp.matmul(A2, A2)
-    A6 = xp.matmul(A2, A4)
-    odd = xp.matmul(A6, b[13] * A6 + b[11] * A4 + b[9] * A2) + b[7] * A6 + b[5] * A4 + b[3] * A2 + b[1] * one
-    V = xp.matmul(A6, b[12] * A6 + b[10] * A4 + b[8] * A2) + b[6] * A6 + b[4] * A4 + b[2] * A2 + b[0] * one
-    U = xp.matmul(A, odd)
+    A2 = matmul(A, A, xp)
+    A4 = matmul(A2, A2, xp)
+    A6 = matmul(A2, A4, xp)
+    odd = matmul(A6, b[13] * A6 + b[11] * A4 + b[9] * A2, xp) + b[7] * A6 + b[5] * A4 + b[3] * A2 + b[1] * one
+    V = matmul(A6, b[12] * A6 + b[10] * A4 + b[8] * A2, xp) + b[6] * A6 + b[4] * A4 + b[2] * A2 + b[0] * one
+    U = matmul(A, odd, xp)
     return 2 * xp.linalg.solve(V - U, U)

@@ -104,9 +104,10 @@ def _rms_norm(x: Array, weight: Array | None, *, epsilon: float) -> Array:
 EPSILON = 1e-5  # of the layer norm, as in PyTorch
 
 
-def layer_norm(x: Array, weight: Array, bias: Array, xp: Namespace, epsilon: float = EPSILON) -> Array:
+def layer_norm(x: Array, weight: Array, bias: Array | None, xp: Namespace, epsilon: float = EPSILON) -> Array:
     """(x - mean) / sqrt(var + epsilon) * weight + bias over the last axis."""
-    return standardized(x, epsilon, xp) * weight + bias
+    y = standardized(x, epsilon, xp) * weight
+    return y if bias is None else y + bias
 
 
 def standardized(x: Array, epsilon: float, xp: Namespace) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._arrays.dispatch import is_open
+from .._arrays.dispatch import dispatched, is_open
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
     Array,
@@ -23,7 +23,7 @@ from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..recurrences.broken import finite_part, known_finite, nan_where
 from ..recurrences.segments import Segments, Signals, checked_segments
-from ..recurrences.summaries import Matrix, through_segments
+from ..recurrences.summaries import Sliding, sliding
 
 
 def causal_conv1d(
@@ -121,33 +121,39 @@ def short_convolution(
     if reset is not None:  # inputs are seen by the steps of their own segment
         count = xp.cumulative_sum(xp.astype(reset, xp.int32), axis=1)
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
-    if is_open(u, L):
-        y = _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
-        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u)) if lengths is None else lengths
-        return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
-    # The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
-    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
-    if n < L:
-        rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
-        y = xp.concat([y, rest], axis=1) if n else rest
+    y = _causal_conv1d(u, weight, bias, before, segment)
+    if lengths is None and is_open(u, L):
+        lengths = xp.full((batch,), L, dtype=xp.int32, device=device(u))
     if lengths is None and n <= L:
         return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
     return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
 
 
-def _last_of_shard(u: Array, n: int, segments: Segments, xp: Namespace) -> Matrix:
-    """What the steps of u make of the n inputs before them, which move on by as many places as there are steps."""
-    (batch, L, H), lengths = u.shape, segments.lengths
-    k = xp.arange(n, device=device(u))
-    steps = xp.full((1,), L, dtype=k.dtype, device=device(u)) if lengths is None else xp.astype(lengths, k.dtype)
-    moves = xp.astype(k == k[:, None] + steps[:, None, None], u.dtype)[:, None, ...]
+def _last_of_shard(u: Array, n: int, segments: Segments, xp: Namespace) -> Sliding:
+    """What the steps of u make of the n inputs before them."""
+    batch, _, H = u.shape
     segment = None
     if segments.reset is not None:
         count = xp.cumulative_sum(xp.astype(segments.reset, xp.int32), axis=1)
         segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
     zeros = xp.zeros((batch, n, H), dtype=u.dtype, device=device(u))
-    last = last_inputs(xp.concat([zeros, u], axis=1), segment, n, lengths, xp)
-    return Matrix(through_segments(moves, segments, 3, xp), last)
+    return sliding(last_inputs(xp.concat([zeros, u], axis=1), segment, n, segments.lengths, xp), segments, 2, xp)
+
+
+@dispatched
+def _causal_conv1d(u: Array, weight: Array, bias: Array | None, before: Array, segment: Array | None) -> Array:
+    """y (batch, L, H) of u and the n inputs before it (batch, n, H), segment (batch, n + L) or None.
+
+    The first n steps see the inputs before u; the others take them from u itself, without a copy of it.
+    """
+    xp, n, L = namespace("causal_conv1d", u=u), before.shape[1], u.shape[1]
+    if is_open(u, L):
+        return _weighted(xp.concat([before, u], axis=1), segment, weight, bias, xp)
+    y = _weighted(xp.concat([before, u[:, : min(n, L), :]], axis=1), segment, weight, bias, xp)
+    if n == 0 or n >= L:
+        return y if n else _weighted(u, segment, weight, bias, xp)
+    rest = _weighted(u, None if segment is None else segment[:, n:], weight, bias, xp)
+    return xp.concat([y, rest], axis=1)
 
 
 def _weighted(x: Array, segment: Array | None, weight: Array, bias: Array | None, xp: Namespace) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._arrays.library import Array, Namespace
+from .._arrays.library import Array, Namespace, taken_along
 from ..recurrences.segments import Segments
 from ..recurrences.summaries import Elementwise, without_steps
 
@@ -19,11 +19,11 @@ def token_shift(u: Array, before: Array, segments: Segments, xp: Namespace) -> t
         return token_shift(u, before, alone, xp)[0], last
     if u.shape[1] == 0:
         return u, before
-    previous = xp.concat([before[:, None, :], u[:, :-1, :]], axis=1)
+    whole = xp.concat([before[:, None, :], u], axis=1)
+    previous = whole[:, :-1, :]
     if segments.reset is not None:
         previous = xp.where(segments.reset[..., None], xp.zeros_like(previous), previous)
     if segments.lengths is None:
         return previous, xp.concat([u[:, -1, :]], axis=0)  # a copy: it holds no other inputs
     last = xp.astype(segments.lengths, xp.arange(1).dtype)[:, None, None]
-    whole = xp.concat([before[:, None, :], u], axis=1)
-    return previous, xp.take_along_axis(whole, xp.broadcast_to(last, (u.shape[0], 1, u.shape[2])), axis=1)[:, 0, :]
+    return previous, taken_along(whole, xp.broadcast_to(last, (u.shape[0], 1, u.shape[2])), 1)[:, 0, :]

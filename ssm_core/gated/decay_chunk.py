@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, device
+from .._arrays.library import Array, Namespace, device, matmul
 
 
 class Walk(NamedTuple):
@@ -47,7 +47,7 @@ def walk(q: Array, k: Array, g: Array, weight: Array | None, *, exclusive: bool,
             _halves(x, xp) for x in (from_start, to_end, total, scores)
         )
         late, early = late * xp.exp(later), early * xp.exp(end)
-        across = xp.sum(late * early, axis=-1)[..., None] if h == 1 else xp.matmul(late, xp.matrix_transpose(early))
+        across = xp.sum(late * early, axis=-1)[..., None] if h == 1 else matmul(late, xp.matrix_transpose(early), xp)
         upper = xp.concat([upper, xp.zeros_like(upper)], axis=-1)
         scores = xp.concat([upper, xp.concat([across, lower], axis=-1)], axis=-2)
         from_start = xp.concat([start, later + first], axis=-2)
@@ -93,8 +93,8 @@ def channel_chunk(
         from_start = xp.where(segment == 0, from_start, -math.inf)
         to_end = xp.where(segment == last[:, None, :, None], to_end, -math.inf)
         total = xp.where(last[:, None, :, None] == 0, total, -math.inf)
-    y = xp.matmul(scores, v) + xp.matmul(q * xp.exp(from_start), state)
-    kept = xp.matmul(xp.matrix_transpose(k * xp.exp(to_end)), v)
+    y = matmul(scores, v, xp) + matmul(q * xp.exp(from_start), state, xp)
+    kept = matmul(xp.matrix_transpose(k * xp.exp(to_end)), v, xp)
     state = xp.exp(xp.matrix_transpose(total)) * state + kept
     return xp.permute_dims(y[..., :T, :], (2, 0, 1, 3)), state
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, compute_dtype, device, namespace
+from .._arrays.dispatch import dispatched, is_open
+from .._arrays.library import Array, Namespace, compute_dtype, device, matmul, namespace
+from .._arrays.sizes import STEPS
+from ..functions.affine import parted
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import through_segments
@@ -174,20 +176,32 @@ def running_maximum(g: Array, i: Array, first: Array, reset: Array | None, xp: N
         begins = reset[..., None]
         largest = xp.where(begins, xp.maximum(g, i), i)
         through = xp.where(begins, -math.inf, g)
-    width, L = 1, g.shape[1]
-    while width < L:
-        earlier = xp.maximum(through[:, width:, :] + largest[:, :-width, :], largest[:, width:, :])
-        largest = xp.concat([largest[:, :width, :], earlier], axis=1)
-        through = xp.concat([through[:, :width, :], through[:, width:, :] + through[:, :-width, :]], axis=1)
-        width *= 2
-    m = xp.maximum(through + first[:, None, :], largest)
-    before = xp.concat([first[:, None, :], m[:, :-1, :]], axis=1)
+
+    def body(first: Array, s: Signals) -> tuple[Array, Array]:
+        m = _by_doubling(s["through"], s["largest"], first, xp)
+        return m[-1, ...], m
+
+    signals, length = {"through": through, "largest": largest}, g.shape[1]
+    chunk = STEPS if is_open(g, length) else length  # loops have a number of turns
+    m, _ = in_chunks(body, first, signals, axis=1, chunk=chunk, recompute=False)
+    before = xp.concat([first[:, None, :], m], axis=1)[:, :-1, :]
     return m, before if reset is None else xp.where(reset[..., None], xp.zeros_like(before), before)
+
+
+def _by_doubling(through: Array, largest: Array, first: Array, xp: Namespace) -> Array:
+    """m_t = max(through_t + m_{t-1}, largest_t) along axis 0 from m_{-1} = first."""
+    width, T = 1, through.shape[0]
+    while width < T:
+        later = xp.maximum(through[width:, ...] + largest[:-width, ...], largest[width:, ...])
+        largest = xp.concat([largest[:width, ...], later], axis=0)
+        through = xp.concat([through[:width, ...], through[width:, ...] + through[:-width, ...]], axis=0)
+        width *= 2
+    return xp.maximum(through + first, largest)
 
 
 def divided(y: Array, m: Array | None, rule: Rule, xp: Namespace) -> Array:
     """Values by the last of them, which is the normalizer."""
-    y, n = y[..., :-1], y[..., -1:]
+    y, n = parted(y, y.shape[-1] - 1, 1)
     if m is not None:
         largest = 700.0 if m.dtype == xp.float64 else 87.0  # of an exponent: what is divided by more vanishes anyway
         n = xp.maximum(xp.abs(n), xp.exp(xp.clip(-m, max=largest))[..., None])
@@ -212,7 +226,7 @@ def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
         values = xp.concat([values, xp.ones_like(values[..., :1])], axis=-1)
         S = xp.concat([S, state[1][..., None]], axis=-1)
     S, before = k[..., None] * values[..., None, :] + decayed(S, g, xp), S
-    y = xp.matmul(q[..., None, :], before if rule.exclusive else S)[..., 0, :]
+    y = matmul(q[..., None, :], before if rule.exclusive else S, xp)[..., 0, :]
     if "bonus" in v:
         y = y + xp.sum(q * v["bonus"] * k, axis=-1, keepdims=True) * values
     if rule.normalize is None:

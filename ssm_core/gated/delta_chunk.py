@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, device
+from .._arrays.library import Array, Namespace, device, matmul
 
 TINY = 4  # rows of blocks whose products are sums, cheaper than calls of a library for products of matrices
 
@@ -115,7 +115,7 @@ def product(x: Array, y: Array, xp: Namespace) -> Array:
     if rows == 1 and n > TINY:
         return xp.sum(x * xp.matrix_transpose(y), axis=-1, keepdims=True)
     if max(rows, n) > TINY:
-        return xp.matmul(x, y)
+        return matmul(x, y, xp)
     return xp.sum(x[..., :, :, None] * y[..., None, :, :], axis=-2)
 
 
@@ -132,16 +132,16 @@ def through_chunks(walk: Walk, values: Array, state: Array, xp: Namespace) -> tu
     """y (..., chunks, T, V) and the state (..., K, V) after all chunks, one after another, of values (..., chunks,
     T, V)."""
     given = walk.given is not None
-    z = xp.matmul(walk.reads_given, values) if given else values
-    U, W = xp.matmul(walk.inverse, z), xp.matmul(walk.inverse, walk.reads)
+    z = matmul(walk.reads_given, values, xp) if given else values
+    U, W = matmul(walk.inverse, z, xp), matmul(walk.inverse, walk.reads, xp)
     into, decay = xp.matrix_transpose(walk.solved), xp.exp(xp.matrix_transpose(walk.total))
-    entering = xp.matmul(xp.matrix_transpose(walk.given), values) if given else None
+    entering = matmul(xp.matrix_transpose(walk.given), values, xp) if given else None
     before, written = [], []
     for c in range(z.shape[-3]):
-        w = U[..., c, :, :] + xp.matmul(W[..., c, :, :], state)
+        w = U[..., c, :, :] + matmul(W[..., c, :, :], state, xp)
         before.append(state)
         written.append(w)
-        state = decay[..., c, :, :] * state + xp.matmul(into[..., c, :, :], w)
+        state = decay[..., c, :, :] * state + matmul(into[..., c, :, :], w, xp)
         state = state if entering is None else state + entering[..., c, :, :]
-    y = xp.matmul(walk.outputs, xp.stack(before, axis=-3)) + xp.matmul(walk.seen, xp.stack(written, axis=-3))
-    return (y + xp.matmul(walk.seen_given, values) if given else y), state
+    y = matmul(walk.outputs, xp.stack(before, axis=-3), xp) + matmul(walk.seen, xp.stack(written, axis=-3), xp)
+    return (y + matmul(walk.seen_given, values, xp) if given else y), state

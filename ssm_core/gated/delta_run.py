@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, device, namespace
+from .._arrays.library import Array, Namespace, device, matmul, namespace
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import Columns
@@ -175,8 +175,8 @@ def step_delta(v: Signals, state: Array, *, scale: float, xp: Namespace) -> tupl
         now["g"] = xp.zeros_like(state[..., :1, 0]) if j or g is None else g
         t = rule(now | {"q": v["q"]}, 1.0, xp)
         read = t["values"] if "given" not in t else xp.zeros_like(t["values"])
-        w = read + xp.matmul(t["reads"][..., None, :], state)[..., 0, :]
+        w = read + matmul(t["reads"][..., None, :], state, xp)[..., 0, :]
         state = xp.exp(t["g"])[..., None] * state + t["solved"][..., None] * w[..., None, :]
         state = state if "given" not in t else state + t["given"][..., None] * t["values"][..., None, :]
     q = v["q"] if v["q"].shape[1] == H else xp.repeat(v["q"], H // v["q"].shape[1], axis=1)
-    return scale * xp.matmul(q[..., None, :], state)[..., 0, :], state
+    return scale * matmul(q[..., None, :], state, xp)[..., 0, :], state

@@ -17,6 +17,7 @@ from .._arrays.library import (
     floating,
     in_dtype_of,
     is_complex,
+    matmul,
     namespace,
     real_dtype,
     real_floating,
@@ -322,7 +323,7 @@ def _read(states: Array, rows: Array, xp: Namespace) -> Array:
         T, batch, G, N = rows.shape
         grouped = xp.reshape(states, (T, batch, G, -1, N))
         columns = to_complex(rows, xp) if is_complex(states) else rows
-        y = xp.matmul(grouped, columns[..., None])[..., 0]
+        y = matmul(grouped, columns[..., None], xp)[..., 0]
         y = xp.reshape(y, (T, batch, states.shape[2]))
     return 2 * xp.real(y) if is_complex(y) else y
 

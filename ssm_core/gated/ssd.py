@@ -18,6 +18,7 @@ from .._arrays.library import (
     compute_dtype,
     device,
     in_dtype_of,
+    matmul,
     namespace,
     real_floating,
     require_arrays,
@@ -300,12 +301,12 @@ def one_chunk(
     if R > 1:
         decay = xp.repeat(xp.repeat(decay, R, axis=-1), R, axis=-2)
     B, C = rows(B), rows(C)
-    scores = xp.matmul(C, xp.matrix_transpose(B))[:, :, None, ...]
-    y = xp.matmul(scores * xp.reshape(decay, (batch, G, J, M, M)), columns(x))
-    carried = xp.matmul(C, xp.matrix_transpose(xp.reshape(state, (batch, G, J * P, N))))
+    scores = matmul(C, xp.matrix_transpose(B), xp)[:, :, None, ...]
+    y = matmul(scores * xp.reshape(decay, (batch, G, J, M, M)), columns(x), xp)
+    carried = matmul(C, xp.matrix_transpose(xp.reshape(state, (batch, G, J * P, N))), xp)
     carried = xp.permute_dims(xp.reshape(carried, (batch, G, M, J, P)), (0, 1, 3, 2, 4))
     y = xp.reshape(y + per_row(through) * carried, (batch, H, T, R, P))
     kept = columns(x if entering is None else entering) * per_row(left)
     kept = xp.reshape(xp.matrix_transpose(kept), (batch, G, J * P, M))
-    state = through[..., -1][..., None, None] * state + xp.reshape(xp.matmul(kept, B), (batch, H, P, N))
+    state = through[..., -1][..., None, None] * state + xp.reshape(matmul(kept, B, xp), (batch, H, P, N))
     return xp.permute_dims(y, (2, 0, 3, 1, 4)), state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, compute_dtype, in_dtype_of, namespace, real_floating, require_arrays
+from .._arrays.library import Array, compute_dtype, in_dtype_of, matmul, namespace, real_floating, require_arrays
 from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..functions.special import silu
@@ -94,4 +94,4 @@ def rank_one_update(
     xp = namespace("rank_one_update", state=state)
     drive = x[..., None] * B[..., None, :]
     state = xp.exp(log_gate) * state + (drive if weight is None else drive * weight)
-    return state, xp.matmul(state, C[..., None])[..., 0]
+    return state, matmul(state, C[..., None], xp)[..., 0]

@@ -19,6 +19,7 @@ from .._arrays.library import (
     compute_dtype,
     device,
     in_dtype_of,
+    matmul,
     moved,
     namespace,
     real_floating,
@@ -303,8 +304,8 @@ def _one_chunk(state: Mamba3State, v: Signals, xp: Namespace) -> tuple[Mamba3Sta
     entering = x * (own + following)[:, :, None, :, None]
     S = S + late[0, ...][..., None, None] * _outer_products(x_before, K_before, xp)
     y, S = one_chunk(entering, log_gates, K, Q, S, xp=xp, reset=reset, strict=True)
-    scores = xp.matmul(moved(Q, 2, 3, xp), xp.matrix_transpose(moved(K, 2, 3, xp)))  # (T, batch, H, R, R)
-    same = xp.matmul(scores, moved(x, 2, 3, xp)) * own[..., None, None]
+    scores = matmul(moved(Q, 2, 3, xp), xp.matrix_transpose(moved(K, 2, 3, xp)), xp)  # (T, batch, H, R, R)
+    same = matmul(scores, moved(x, 2, 3, xp), xp) * own[..., None, None]
     y = y + moved(same, 3, 2, xp)
     full = 6.283185307179586  # 2 pi, as a number: torch.compile makes a symbol of the name
     turned = theta[-1, ...] - full * xp.floor(theta[-1, ...] / full)
@@ -329,7 +330,7 @@ def _rotated(rows: Array, bias: Array | None, theta: Array, H: int, xp: Namespac
 
 def _outer_products(x: Array, K: Array, xp: Namespace) -> Array:
     """sum_r x_r K_r^T for x (batch, R, H, P) and K (batch, R, H, N): (batch, H, P, N)."""
-    return xp.matmul(xp.permute_dims(x, (0, 2, 3, 1)), xp.permute_dims(K, (0, 2, 1, 3)))
+    return matmul(xp.permute_dims(x, (0, 2, 3, 1)), xp.permute_dims(K, (0, 2, 1, 3)), xp)
 
 
 def _last_valid(before: Array, values: Array, valid: Array, xp: Namespace) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from .._arrays.library import Array, Namespace, moved, namespace
+from .._arrays.library import Array, Namespace, matmul, moved, namespace
 from ..recurrences.segments import Segments
 from ..recurrences.summaries import through_segments, without_steps
 
@@ -26,7 +26,7 @@ class Turning(NamedTuple):
         own_angle, own, own_K, own_x = self.state
         xp = namespace("after", S=S)
         kept, ranked = self.kept[..., 0], K.ndim == 4
-        before = xp.matmul(xp.matrix_transpose(x), K) if ranked else x[..., :, None] * K[..., None, :]
+        before = matmul(xp.matrix_transpose(x), K, xp) if ranked else x[..., :, None] * K[..., None, :]
         angle = kept * angle
         S = self.through * (S + self.late * before) + turned(own, angle[..., None, :], xp)
         empty = self.empty if ranked else self.empty[..., 0]

@@ -15,6 +15,7 @@ from .gated.hgrn2 import HGRN2
 from .gated.kda import KDA
 from .gated.lightning import Lightning
 from .gated.linear_attention import LinearAttention
+from .gated.local_attention import LocalAttention
 from .gated.mamba import Mamba
 from .gated.mamba2 import Mamba2
 from .gated.mamba3 import Mamba3
@@ -70,6 +71,7 @@ __all__ = [
     "Lightning",
     "LinOSS",
     "LinearAttention",
+    "LocalAttention",
     "Mamba",
     "Mamba2",
     "Mamba3",

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._arrays.dispatch import is_traced
-from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
+from .._arrays.errors import DTypeError, OptionError, ShapeError, describe, stated
 from .._arrays.library import (
     Array,
     Namespace,
@@ -170,7 +170,7 @@ class Mixer(Layer):
         rate = check_rate(self.name, rate, self.rate_width)
         if not self.timed and (is_array(rate) or rate != 1):
             raise OptionError(
-                f"{self.name}: the layer is discrete and has no step that rate = {rate!r} could multiply."
+                f"{self.name}: the layer is discrete and has no step that {stated(rate=rate)} could multiply."
             )
         return rate
 
@@ -219,7 +219,7 @@ def check_rate(operation: str, rate: Any, width: int | None) -> Any:
     rate = rate.item() if isinstance(rate, (np.generic, np.ndarray)) and rate.shape == () else rate
     if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-            raise OptionError(f"{operation}: rate = {rate!r} must be positive: 2.0 means steps twice as long.")
+            raise OptionError(f"{operation}: {stated(rate=rate)} must be positive: 2.0 means steps twice as long.")
         return rate
     real_floating(operation, rate=rate)
     if tuple(rate.shape) not in ((), (width,)):

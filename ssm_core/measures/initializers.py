@@ -23,7 +23,7 @@ import numpy as np
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, unknown
 from .._arrays.library import convert, resolve
-from .._arrays.numbers import plain
+from .._arrays.numbers import flag, plain
 from ..systems.records import Diagonal
 from .matrices import Pair, state_size
 from .nplr import nplr
@@ -76,6 +76,8 @@ def diagonal_init(
     array([-0.5+0.j   , -0.5-3.142j])
     """
     _check_names(name, B_init)
+    normalize = flag("diagonal_init", normalize=normalize)
+    conj_pairs = flag("diagonal_init", conj_pairs=conj_pairs)
     pairs = conj_pairs or name != "real"
     N = state_size("diagonal_init", N, even=pairs, owner="a system of conjugate pairs")
     _check_scales(real_scale=real_scale, imag_scale=imag_scale, B_scale=B_scale, B_clip=B_clip)

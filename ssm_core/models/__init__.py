@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 from .blocks import Block, ChannelMix, Norm
+from .hgrn2_lm import HGRN2LM
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .model import Model
+from .recurrent_gemma import RecurrentGemmaLM
+from .rwkv import RWKV4LM, RWKV7LM
 from .sequence_model import SequenceModel
+from .xlstm import XLSTMLM
 
-__all__ = ["Block", "ChannelMix", "LanguageModel", "Mamba2LM", "Mamba3LM", "MambaLM", "Model", "Norm", "SequenceModel"]
+__all__ = [
+    "HGRN2LM",
+    "RWKV4LM",
+    "RWKV7LM",
+    "XLSTMLM",
+    "Block",
+    "ChannelMix",
+    "LanguageModel",
+    "Mamba2LM",
+    "Mamba3LM",
+    "MambaLM",
+    "Model",
+    "Norm",
+    "RecurrentGemmaLM",
+    "SequenceModel",
+]

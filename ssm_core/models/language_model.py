@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
-from .._arrays.errors import DomainError, DTypeError, ShapeError, describe
-from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays
+from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
+from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays, taken_along
 from .._arrays.values import bounds
+from ..functions.special import activation
 from ..layers import parametrizations as common
 from ..layers.gated.base import check_epsilon
 from ..layers.layer import Stepper
@@ -22,6 +24,7 @@ from .model import Model, Parts
 
 EMBEDDING_STD = 0.02  # of the first embedding
 TABLE, NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.weight"
+FIRST_NORM = "backbone.first_norm."
 
 
 @registered
@@ -42,6 +45,9 @@ class LanguageModel(Model):
     epsilon        of the norms
     channel_mix    "mlp" or "gated_mlp" after every layer, with a norm and a residual of its own, or None
     mix_width      hidden features of the channel mix; None takes 4 d_model, or 8 d_model / 3 of a gated one
+
+    Layers that have an option for their place (layer_idx, num_layers) are told it, and of RWKV7 the first gives its
+    values to all others (first_values).
 
     Parameters are named as in published checkpoints of Mamba, those of the blocks as in the layer.
 
@@ -85,12 +91,26 @@ class LanguageModel(Model):
             mix_width=self.mix_width,
         )
 
+    def first_norm(self) -> Norm | None:
+        """The norm of the embedding, if there is one."""
+        return None
+
     def last_norm(self) -> Norm:
         """The norm behind the blocks."""
         return Norm("rms", self.d_model, self.epsilon)
 
+    def embedding_factor(self) -> float:
+        """What rows of the embedding are multiplied by."""
+        return 1.0
+
+    def bound(self) -> float | None:
+        """What logits stay below, cap tanh(logits / cap), if anything."""
+        return None
+
     def first_parameters(self) -> tuple[Parameter, ...]:
-        return (normal(TABLE, (self.vocab_size, self.d_model), EMBEDDING_STD),)
+        norm = self.first_norm()
+        table = normal(TABLE, (self.vocab_size, self.d_model), EMBEDDING_STD)
+        return (table, *(() if norm is None else below(FIRST_NORM, norm.parameters())))
 
     def last_parameters(self) -> tuple[Parameter, ...]:
         norm = below(NORM, self.last_norm().parameters())
@@ -103,11 +123,26 @@ class LanguageModel(Model):
             index = xp.astype(xp.reshape(ids, (-1,)), xp.arange(1).dtype)  # PyTorch takes by no others
             return xp.reshape(xp.take(table, index, axis=0), (*ids.shape, self.d_model))
 
-        norm, head = (
-            self.last_norm().function(under(params, NORM), xp),
-            linear_map(table if self.tied else params[HEAD], None),
-        )
-        return embed, lambda x: head(norm(x))
+        first, head = self.first_norm(), linear_map(table if self.tied else params[HEAD], None)
+        norms = None if first is None else first.function(under(params, FIRST_NORM), xp)
+        return self.compose_ends(embed, norms, self.last_norm().function(under(params, NORM), xp), head)
+
+    def compose_ends(
+        self, embed: Function, first_norm: Function | None, norm: Function, head: Function
+    ) -> tuple[Function, Function]:
+        """`ends` of their parts, whichever framework they are of."""
+        scale, cap = self.embedding_factor(), self.bound()
+
+        def enter(ids: Array) -> Array:
+            x = embed(ids)
+            x = x if scale == 1 else scale * x
+            return x if first_norm is None else first_norm(x)
+
+        def leave(x: Array) -> Array:
+            y = head(norm(x))
+            return y if cap is None else cap * activation("tanh")(y / cap)
+
+        return enter, leave
 
     def prefill(
         self,
@@ -161,9 +196,9 @@ class LanguageModel(Model):
         x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths)
         if lengths is None:
             return broken.marked_state(parts.leave(x[:, -1, :]), xp), last
-        index = xp.clip(lengths, 1, ids.shape[1])[:, None, None] - 1
+        index = xp.astype(xp.clip(lengths, 1, ids.shape[1]), xp.arange(1).dtype)[:, None, None] - 1
         index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
-        logits = parts.leave(xp.take_along_axis(x, index, axis=1)[:, 0, :])
+        logits = parts.leave(taken_along(x, index, 1)[:, 0, :])
         return broken.marked_state(logits, xp), last
 
     def stream(
@@ -287,6 +322,12 @@ class LanguageModel(Model):
             raise DomainError(
                 f"{operation}: tokens must lie in [0, {self.vocab_size}) (smallest: {found[0]}, largest: {found[1]})."
             )
+
+
+def check_cap(operation: str, cap: Any) -> None:
+    """Raise unless it is None or a positive number."""
+    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 < cap < math.inf):
+        raise OptionError(f"{operation}: logit_cap = {cap!r} must be a positive number, or None.")
 
 
 @registered

@@ -21,7 +21,7 @@ from ..layers.parameters import Parameter, Parameters
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
 from ..recurrences.shards import shards_of_now
-from .blocks import Block, Function, under
+from .blocks import Block, Function, of_place, under
 
 StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
 
@@ -34,12 +34,14 @@ class Parts:
     blocks  of a run: `BlockParts.run` or what is called alike; of a step: `BlockParts.step`
     leave   features -> outputs
     own     enter is not the definition's: it says which inputs there are
+    beside  (n, features): what the mixer of every block takes behind its input; None: nothing
     """
 
     enter: Function
     blocks: Sequence[Callable[..., Any]]
     leave: Function
     own: bool = False
+    beside: Array | None = None
 
 
 class Model(Layer):
@@ -63,12 +65,19 @@ class Model(Layer):
         """The block that all are like."""
 
     def pattern(self) -> tuple[Block, ...]:
-        """The blocks, one after another."""
-        return (self.repeated(),) * self.n_layers
+        """The blocks, one after another; those that depend on their place know it."""
+        block, n = self.repeated(), self.n_layers
+        if not of_place(block.layer, 0, n) and not of_place(block.channel_mix, 0, n):
+            return (block,) * n
+        return tuple(block.placed(i, n) for i in range(n))
 
     @abstractmethod
     def first_parameters(self) -> tuple[Parameter, ...]:
         """Those of the entry."""
+
+    def shared_parameters(self) -> tuple[Parameter, ...]:
+        """Those that blocks share, see `beside`."""
+        return ()
 
     @abstractmethod
     def last_parameters(self) -> tuple[Parameter, ...]:
@@ -81,6 +90,10 @@ class Model(Layer):
     @abstractmethod
     def check_signal(self, u: Array, *, step: bool = False) -> None:
         """Raise unless u is an input of the model by its shape and dtype."""
+
+    def beside(self, params: Parameters) -> Array | None:
+        """What the mixers take behind their inputs, the same at every step, of the parameters that they share."""
+        return None
 
     def check_values(self, operation: str, u: Array) -> None:
         """Raise for inputs that may be read and have no meaning."""
@@ -108,7 +121,10 @@ class Model(Layer):
         common.whole(self.name, d_model=self.d_model, n_layers=self.n_layers)
         if "d_model" in self.layer_options:
             raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
-        self.repeated().check(self.name)
+        if self.layer_options.get("first_values") is not None:
+            raise OptionError(f"{self.name}: first_values is handed from block to block. Leave it out.")
+        for block in dict.fromkeys(self.pattern()):
+            block.check(self.name)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -130,7 +146,7 @@ class Model(Layer):
         return self.repeated().mixer()
 
     def parameters(self) -> tuple[Parameter, ...]:
-        found, blocks = list(self.first_parameters()), self.pattern()
+        found, blocks = [*self.first_parameters(), *self.shared_parameters()], self.pattern()
         own = {block: block.parameters() for block in set(blocks)}
         for i, block in enumerate(blocks):
             found.extend(replace(p, name=f"{self.prefix}{i}.{p.name}") for p in own[block])
@@ -140,13 +156,15 @@ class Model(Layer):
         """The parameters of the layer of block i."""
         return self.pattern()[i].mixer_parameters(under(params, f"{self.prefix}{i}."))
 
-    def _mixers(self, params: Parameters) -> Iterator[tuple[Block, Parameters, Layer, Parameters]]:
-        """(block, its parameters, its layer, the layer's parameters) of every block."""
+    def _blocks(
+        self, params: Parameters, made: Callable[[Layer, Parameters], Any]
+    ) -> Iterator[tuple[Block, Parameters, dict[str, Any]]]:
+        """(block, its parameters, what is made of its layers and theirs, by their names) of every block."""
         blocks = self.pattern()
-        own = _of_blocks(params, self.prefix, len(blocks))
-        made = {block: block.mixer() for block in set(blocks)}
-        for block, mine in zip(blocks, own, strict=True):
-            yield block, mine, made[block], block.mixer_parameters(mine)
+        layers = {block: block.layers() for block in dict.fromkeys(blocks)}
+        for block, own in zip(blocks, _of_blocks(params, self.prefix, len(blocks)), strict=True):
+            along = {name: made(layer, under(own, f"{name}.")) for name, layer in layers[block].items()}
+            yield block, own, along
 
     # Runs -------------------------------------------------------------------------------------------------------------
 
@@ -194,11 +212,10 @@ class Model(Layer):
 
     def parts(self, params: Parameters, xp: Namespace) -> Parts:
         """The model as functions, blocks those of runs."""
-        blocks = [
-            block.parts(own, partial(layer.apply, inner), xp).run for block, own, layer, inner in self._mixers(params)
-        ]
+        runs = self._blocks(params, lambda layer, own: partial(layer.apply, own))
+        blocks = [block.parts(own, along, xp).run for block, own, along in runs]
         enter, leave = self.ends(params, xp)
-        return Parts(enter, blocks, leave)
+        return Parts(enter, blocks, leave, beside=self.beside(params))
 
     def compose(self, u: Array, parts: Parts, *, state: Any = None, return_state: bool = False, **options: Any) -> Any:
         """`apply` of the model's parts, whichever framework they are of."""
@@ -235,11 +252,12 @@ class Model(Layer):
         # What is not given is not handed on: not every layer has every option.
         options = {name: option for name, option in options.items() if option is not None}
         for i, block in enumerate(parts.blocks):
+            x = self._with(x, parts.beside, i)
             x = block(x, state=None if before is None else before[i], return_state=return_state, **options)
             if return_state:
                 x, after = x
                 states.append(after)
-        return x, broken.marked_state(tuple(states), xp), broken
+        return self._features(x), broken.marked_state(tuple(states), xp), broken
 
     def marked(self, y: Array, broken: Broken, **options: Any) -> Array:
         """The outputs with NaN where they are made of what is not finite."""
@@ -271,11 +289,12 @@ class Model(Layer):
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """The states of the blocks, then what the outputs need."""
         params = self.prepared(params)
-        starts = [partial(layer.initial_state, inner) for _, _, layer, inner in self._mixers(params)]
+        found = self._blocks(params, lambda layer, own: partial(layer.initial_state, own))
+        starts = [block.start(tuple(along.values())) for block, _, along in found]
         return self.compose_initial_state(starts, next(iter(params.values())), batch)
 
     def compose_initial_state(self, starts: Sequence[Callable[[int], Any]], like: Array, batch: int) -> tuple[Any, ...]:
-        """`initial_state` from those of the blocks' layers; like is any parameter."""
+        """`initial_state` from those of the blocks; like is any parameter."""
         batch = check_batch(self.name, batch)
         return (*(start(batch) for start in starts), *self.outer_state(like, batch))
 
@@ -290,12 +309,11 @@ class Model(Layer):
         """`stepper` around the steps that a function (layer, params, rate=) makes of the blocks' layers."""
         params = self.prepared(params)
         xp = namespace(self.name, **params)
-        blocks = [
-            block.parts(own, stepper_of(layer, inner, rate=rate), xp).step
-            for block, own, layer, inner in self._mixers(params)
-        ]
+        steps = self._blocks(params, lambda layer, own: stepper_of(layer, own, rate=rate))
+        blocks = [block.parts(own, along, xp).step for block, own, along in steps]
         enter, leave = self.ends(params, xp)
-        step = self.compose_stepper(Parts(enter, blocks, leave), next(iter(params.values())))
+        parts = Parts(enter, blocks, leave, beside=self.beside(params))
+        step = self.compose_stepper(parts, next(iter(params.values())))
 
         def in_its_dtype(u_t: Array, state: Any) -> tuple[Array, Any]:
             y, state = step(u_t, state)
@@ -313,13 +331,25 @@ class Model(Layer):
             check(u_t, state)
             self.check_values(f"{self.name}.step", u_t)
             x, states = self.entered(u_t, parts.enter), []
-            for block, before in zip(parts.blocks, state[:n], strict=True):
-                x, after = block(x, before)
+            for i, block in enumerate(parts.blocks):
+                x, after = block(self._with(x, parts.beside, i), state[i])
                 states.append(after)
-            y, outer = self.step_outputs(x, parts.leave, state[n:])
+            y, outer = self.step_outputs(self._features(x), parts.leave, state[n:])
             return y, (*states, *outer)
 
         return step
+
+    def _features(self, x: Array) -> Array:
+        """The d_model features, without what stands behind them."""
+        return x[..., : self.d_model] if x.shape[-1] > self.d_model else x
+
+    def _with(self, x: Array, beside: Array | None, i: int) -> Array:
+        """x with what block i takes behind it."""
+        if beside is None:
+            return x
+        xp, x = namespace(self.name, x=x), self._features(x)
+        row = xp.astype(beside[i, ...], x.dtype, copy=False)
+        return xp.concat([x, xp.broadcast_to(row, (*x.shape[:-1], row.shape[0]))], axis=-1)
 
     def _check_step(self, like: Array, own: bool, u_t: Array, state: Any) -> None:
         operation = f"{self.name}.step"

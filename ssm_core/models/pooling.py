@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, Namespace, device, matmul, namespace, owned
+from .._arrays.library import Array, Namespace, device, matmul, namespace, owned, taken_along
 from ..recurrences.segments import steps_within
 from ..recurrences.shards import Shards
 from ..recurrences.summaries import Elementwise
@@ -121,5 +121,6 @@ def _last(x: Array, lengths: Array | None, cu_seqlens: Array | None, before: Arr
         return xp.where((ends > cu_seqlens[:-1])[:, None], found, before)
     if lengths is None:
         return x[:, -1, :]
-    index = xp.broadcast_to(xp.clip(lengths - 1, 0)[:, None, None], (x.shape[0], 1, x.shape[2]))
-    return xp.where(lengths[:, None] > 0, xp.take_along_axis(x, index, axis=1)[:, 0, :], before)
+    index = xp.clip(xp.astype(lengths, xp.arange(1).dtype) - 1, 0)[:, None, None]
+    index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
+    return xp.where(lengths[:, None] > 0, taken_along(x, index, 1)[:, 0, :], before)

@@ -338,7 +338,7 @@ def _side_by_side(
     """The steps that a process has of packed sequences, a row each: all processes have a row for every sequence."""
     L, ends = segments.length, segments.cu_seqlens
     k = xp.arange(L, device=device(ends))
-    ends = xp.astype(ends, k.dtype)  # type: ignore[arg-type]
+    ends = xp.astype(ends, k.dtype)
     steps = ends[1:] - ends[:-1]
     longest = max(1, L if is_traced(steps) else int(to_numpy(steps).max()))
     source = xp.clip(ends[:-1, None] + xp.arange(longest, device=device(ends)), 0, max(L - 1, 0))

@@ -53,7 +53,7 @@ def cauchy_kernel(system: DPLR, length: int, xp: Namespace) -> Array:
     g = moved(_cauchy_sums(system, rows, columns, length, xp), -1, -3, xp)  # (..., W, M + R, inputs + R)
     one = xp.eye(P.shape[-1], dtype=g.dtype, device=device(g))
     left = g[..., M:, inputs:] + one / _points(g.shape[-3], length, g, xp)[:, None, None]
-    G = g[..., :M, :inputs] - xp.matmul(g[..., :M, inputs:], xp.linalg.solve(left, g[..., M:, :inputs]))
+    G = g[..., :M, :inputs] - matmul(g[..., :M, inputs:], xp.linalg.solve(left, g[..., M:, :inputs]), xp)
     G = moved(G, -3, -1, xp)
     K = xp.fft.irfft(G, n=length) if system.conj_pairs else xp.fft.ifft(G, n=length)
     K = xp.real(K) if real and is_complex(K) else K

@@ -118,7 +118,7 @@ def _dplr_response(system: DPLR, B: Array, C: Array, z: Array, xp: Namespace) ->
     one = xp.eye(R, dtype=G.dtype, device=device(G))
     left = G[..., M:, P:] + (one / z[:, None, None] if system.discrete else one)
     x, singular = _solved(left, G[..., M:, :P], xp)
-    H = moved(_at_poles(G[..., :M, :P] - xp.matmul(G[..., :M, P:], x), singular, xp), -3, -1, xp)
+    H = moved(_at_poles(G[..., :M, :P] - matmul(G[..., :M, P:], x, xp), singular, xp), -3, -1, xp)
     return _with_dense(system, H, B, C, z, xp) if readable(z) and readable(system.poles) else H
 
 

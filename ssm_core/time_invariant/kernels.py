@@ -22,6 +22,7 @@ from .cauchy import cauchy_kernel
 from .conditioning import check_magnification
 from .krylov import DensePropagator
 from .rational import impulse_response
+from .transient import check_steps, kernel_by_steps, powers_grow
 from .vandermonde import DiagonalPropagator
 
 
@@ -47,7 +48,8 @@ def kernel(
     algorithm  "vandermonde": the two-level product of a Diagonal system; "krylov": by doubling, of a Dense or DPLR
                one; "cauchy": sums over the poles of a DPLR system that is discrete or becomes so by bilinear, euler,
                backward_euler or gbt, none outside the unit circle; "division": of the polynomials of a Rational one.
-               None: the cheapest that fits. All give the same numbers
+               None: the cheapest that fits. All give the same numbers. Where powers of a dense matrix grow far before
+               they decay, as those of companion forms do, all are the recurrence in double (not under a trace)
     xp         an array library or its name: converts the system to it, which detaches gradients
     returns    (..., L), with several outputs and inputs (...[, M][, P], L); real for a real system
 
@@ -79,7 +81,12 @@ def kernel(
         check_magnification("kernel", system.rational, length, check_values)
     with overflow_ignored(system.B):
         discrete, logarithms = _sampled(system, dt, method, alpha, xp)
-        K = _ALGORITHMS[algorithm](discrete, logarithms, length, xp)
+        wide = _dense_for(discrete, xp)
+        if isinstance(wide, Dense) and not isinstance(wide, CompanionForm) and powers_grow(wide.A, length):
+            check_steps("kernel", wide, length, check_values)
+            K = kernel_by_steps(wide, length, xp)
+        else:
+            K = _ALGORITHMS[algorithm](discrete, logarithms, length, xp)
     check_growth("kernel", xp, K, lambda: _dense_for(discrete, xp), length, check_values)
     return K
 

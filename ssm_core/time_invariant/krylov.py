@@ -30,10 +30,10 @@ def _one_by_one(A: Array, B: Array, count: int, xp: Namespace) -> Array:
     dtype = xp.result_type(A.dtype, B.dtype)
     x = xp.broadcast_to(xp.astype(B, dtype), (*lead, *B.shape[-2:]))
 
-    def body(x: Array, k: Array) -> tuple[Array, Array]:
+    def body(x: Array, k: Array, A: Array) -> tuple[Array, Array]:
         return matmul(A, x, xp), x[None, ...]
 
-    columns, _ = fold(body, x, (xp.arange(count, device=device(A)),), chunk=1, recompute=False)
+    columns, _ = fold(body, x, (xp.arange(count, device=device(A)),), (A,), chunk=1, recompute=False)
     return moved(columns, 0, -2, xp)
 
 
@@ -41,7 +41,7 @@ def _doubled(A: Array, B: Array, times: int, xp: Namespace) -> tuple[Array, Arra
     """A^j B, j = 0..2^times - 1, and the highest power of A that this took: A^(2^(times - 1))."""
     columns, power = B[..., None, :], A
     for i in range(times):
-        power = xp.matmul(power, power) if i else A
+        power = matmul(power, power, xp) if i else A
         flat = xp.reshape(columns, (*columns.shape[:-2], columns.shape[-2] * columns.shape[-1]))
         more = matmul(power, flat, xp)
         more = xp.reshape(more, (*more.shape[:-1], *columns.shape[-2:]))
@@ -57,9 +57,9 @@ def matrix_power(A: Array, k: int, xp: Namespace) -> Array:
     """A^k for an integer k >= 0 by repeated squaring."""
     result = xp.eye(A.shape[-1], dtype=A.dtype, device=device(A))
     while k:
-        result = xp.matmul(result, A) if k & 1 else result
+        result = matmul(result, A, xp) if k & 1 else result
         k >>= 1
-        A = xp.matmul(A, A) if k else A
+        A = matmul(A, A, xp) if k else A
     return result
 
 
@@ -87,7 +87,7 @@ class DensePropagator:
         T = 2**doublings
         A = -(-length // T)
         columns, power = _doubled(self.A, self.B, doublings, xp)  # (..., N, T, P)
-        power = xp.matmul(power, power) if doublings else power
+        power = matmul(power, power, xp) if doublings else power
         rows = krylov(xp.matrix_transpose(power), self.C, A, xp)  # (..., N, A, M)
         M, P = rows.shape[-1], columns.shape[-1]
         rows = xp.reshape(rows, (*rows.shape[:-2], A * M))
@@ -97,7 +97,7 @@ class DensePropagator:
         batch = tuple(range(K.ndim - 4))
         K = xp.permute_dims(K, (*batch, K.ndim - 3, K.ndim - 1, K.ndim - 4, K.ndim - 2))
         K = xp.reshape(K, (*K.shape[:-2], A * T))[..., :length]
-        return self._with_axes_of(K)
+        return self.with_axes_of(K)
 
     def _unknown_kernel(self, length: int) -> Array:
         """The same for a length that a trace does not know."""
@@ -106,9 +106,9 @@ class DensePropagator:
         columns = krylov(self.A, self.B, STEPS, xp)  # (..., N, T, P)
         rows, columns = moved(rows, -1, -3, xp), moved(columns, -1, -3, xp)
         K = matmul(xp.matrix_transpose(rows)[..., :, None, :, :], columns[..., None, :, :, :], xp)  # (..., M, P, A, T)
-        return self._with_axes_of(unchunked(K, length, -2, xp))
+        return self.with_axes_of(unchunked(K, length, -2, xp))
 
-    def _with_axes_of(self, K: Array) -> Array:
+    def with_axes_of(self, K: Array) -> Array:
         """K (..., M, P, L) with the axes that the system has."""
         K = K if self.several_inputs else K[..., 0, :]
         return K if self.several_outputs else K[..., 0, :, :] if self.several_inputs else K[..., 0, :]
@@ -148,7 +148,7 @@ class DensePropagator:
             if ends.shape[-2] % 2:
                 ends = xp.concat([xp.zeros_like(ends[..., :1, :]), ends], axis=-2)
             ends = self._times(power, ends[..., 0::2, :]) + ends[..., 1::2, :]
-            power = xp.matmul(power, power)
+            power = matmul(power, power, xp)
         return ends[..., 0, :]
 
     def carry(self, ends: Array, T: int, initial: Array, keep: Array | None = None) -> Array:
@@ -170,20 +170,21 @@ class DensePropagator:
                 moved = moved * keep[..., shift:, None]
                 keep = xp.concat([keep[..., :shift], keep[..., shift:] * keep[..., :-shift]], axis=-1)
             states = xp.concat([states[..., :shift, :], states[..., shift:, :] + moved], axis=-2)
-            power, shift = xp.matmul(power, power), 2 * shift
+            power, shift = matmul(power, power, xp), 2 * shift
         return states
 
     def _carried(self, ends: Array, power: Array, initial: Array, keep: Array | None) -> Array:
         """The same for a number of chunks that a trace does not know, one after another."""
 
         def body(state: Array, v: dict[str, Array]) -> tuple[Array, Array]:
-            moved = self._times(power, state[..., None, :])[..., 0, :]
+            moved = self._times(v["power"], state[..., None, :])[..., 0, :]
             state = v["ends"][0, ...] + (moved * v["keep"][0, ..., None] if "keep" in v else moved)
             return state, state[None, ...]
 
         state = initial + self.xp.zeros_like(self._times(power, ends[..., :1, :])[..., 0, :])
         signals = {"ends": moved(ends, -2, 0, self.xp), "keep": None if keep is None else moved(keep, -1, 0, self.xp)}
-        return moved(in_chunks(body, state, signals, axis=0, chunk=1, recompute=False)[0], 0, -2, self.xp)
+        states, _ = in_chunks(body, state, signals, {"power": power}, axis=0, chunk=1, recompute=False)
+        return moved(states, 0, -2, self.xp)
 
     def advance(self, state: Array, k: int | Array, largest: int) -> Array:
         """A^k x for a state x (..., N) and an integer or an array of integers (..., 1) up to largest."""
@@ -194,7 +195,7 @@ class DensePropagator:
         for bit in range(BITS if is_open(state, largest) else largest.bit_length()):
             moved = self._times(power, state[..., None, :])[..., 0, :]
             state = xp.where((k // 2**bit) % 2 == 1, moved, state)
-            power = xp.matmul(power, power)
+            power = matmul(power, power, xp)
         return state
 
     def _times(self, power: Array, x: Array) -> Array:

@@ -7,7 +7,8 @@ than 32 coefficients a quotient of power series, in longer blocks. There S taps 
     h_{S..S+T-1} = g * r,   r = (b - a * h_{0..S-1})_{S..S+T-1},   g = 1/a
 
 where r needs only the last m - 1 taps. The taps of g itself come by doubling, S = T. With more than 512 coefficients
-the quotient serves all systems, but then h <- h + g * (r - a * h) takes back what a large 1/a makes of roundings.
+the quotient serves all systems, but then h <- h + g * (r - a * h) takes back what a large 1/a makes of roundings; where
+a * h is not r then, 1/a is too large for any product with it, and h comes by the recurrence.
 
 Source: Parnichkun, Massaroli, Moro, Smith, Hasani, Lechner, An, Re, Asama, Ermon, Suzuki, Yamashita and Poli,
 State-free inference of state-space models: the transfer function approach, 2024, https://arxiv.org/abs/2405.06147.
@@ -41,6 +42,7 @@ from .recursive import recursive_filter
 
 SHORT = 32  # coefficients up to which matrix products are faster than FFTs, and more exact
 LONG = 512  # coefficients up to which the recurrence itself is affordable
+ROUNDINGS = 256  # of a division that is as good as the recurrence
 BLOCKS = 8  # of a long division: more of them save little
 BOUNDS = {"zeros": 0.0, "xavier": -0.5, "montel": -1.0}  # initializations: powers of the number of coefficients
 
@@ -93,7 +95,9 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
 
     def by_recurrence() -> Array:
         if a.shape[-1] > LONG + 1:
-            return xp.broadcast_to(_divide(b, a, length, True, xp), r.shape)
+            h = xp.broadcast_to(_divide(b, a, length, True, xp), r.shape)
+            if not readable(h) or bool(_solves(h, a, r, xp)):
+                return h
         return recursive_filter(r[..., None, :], a, None, before, xp)[0][..., 0, :]
 
     # Then no power of the companion matrix has an inf-norm above 1, and its products leave only roundings.
@@ -122,6 +126,13 @@ def _divide(b: Array, a: Array, length: int, refine: bool, xp: Namespace) -> Arr
             numerator = _sum(numerator, _first(b[..., start:], T), xp)
         blocks.append(_solved(g, a, numerator, T, refine, xp))
     return xp.concat(blocks, axis=-1)[..., :length]
+
+
+def _solves(h: Array, a: Array, r: Array, xp: Namespace) -> Array:
+    """Whether a * h = r but for roundings, as of the recurrence: of |a| |h|. Of what overflows nothing is asked."""
+    rest = xp.max(xp.abs(r - _product(h, a, h.shape[-1], xp)), axis=-1)
+    scale = xp.linalg.vector_norm(a, axis=-1) * xp.max(xp.abs(h), axis=-1)
+    return xp.all((rest <= ROUNDINGS * xp.finfo(h.dtype).eps * scale) | ~xp.isfinite(rest))
 
 
 def _reciprocal(a: Array, length: int, refine: bool, xp: Namespace) -> Array:

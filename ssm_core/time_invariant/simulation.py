@@ -27,6 +27,7 @@ from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.pairs import halved, joined
 from ..recurrences.segments import Segments, Signals, checked_segments
+from ..recurrences.shards import Shards
 from ..systems import records
 from ..systems.discretization import (
     carried,
@@ -47,6 +48,7 @@ from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run, with_direct_term
 from .through import through_steps
+from .transient import run_in_double, takes_no_powers
 
 
 def scan(
@@ -79,7 +81,8 @@ def scan(
     cu_seqlens  integer (n + 1,) with u (1, ..., L): n sequences packed one after another; states (n, ..., N)
     step_scale  (..., L): step k lasts step_scale_k dt (Diagonal, continuous; modes scan and chunk)
     mode        "conv" (FFT), "chunk" (Toeplitz chunks), "scan" (the recurrence), "auto": the fastest; all the same
-                function
+                function. Where powers of a dense matrix grow far before they decay, as those of companion forms do, all
+                are the recurrence in double precision (not under a trace)
     returns     y (..., L) or (..., M, L), and the last state (..., N)
 
     Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
@@ -101,7 +104,7 @@ def scan(
         if cu_seqlens is not None:
             segments = segments.for_rows(_batch_axes(system, u) - 1)
         options = {"initial": initial, "step_scale": signals["step_scale"], "mode": mode, **call.sampling}
-        return simulated("scan", system, signals["u"], xp, segments=segments, **options)
+        return simulated("scan", system, signals["u"], xp, segments=segments, watched=True, **options)
 
     if isinstance(system, CompanionForm):
         check_magnification("scan", system.rational, u.shape[-1], check_values)
@@ -197,10 +200,21 @@ def finite_signals(
     return signals, initial, broken
 
 
-def simulated(operation: str, system: Any, u: Array, xp: Namespace, **options: Any) -> tuple[Array, Array | None]:
-    """`scan` of a validated system, without checks of values; options as of `prepared`."""
+def simulated(
+    operation: str, system: Any, u: Array, xp: Namespace, *, watched: bool = False, **options: Any
+) -> tuple[Array, Array | None]:
+    """`scan` of a validated system, without checks of values; options as of `prepared`.
+
+    Watched: a matrix whose powers grow takes none of them, which costs squarings to find out.
+    """
     run, mode = prepared(operation, system, u, xp, **options)
-    y, state = (_executed if run.segments.shards is None else _executed_in_shards)(run, mode)
+    shards = run.segments.shards
+    if shards is not None:
+        y, state = _executed_in_shards(run, mode, shards)
+    elif watched and takes_no_powers(operation, run):
+        y, state = run_in_double(run)
+    else:
+        y, state = _executed(run, mode)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 
@@ -272,9 +286,9 @@ def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
     return _MODES[mode](run)
 
 
-def _executed_in_shards(run: Run, mode: str) -> tuple[Array, Array | None]:
+def _executed_in_shards(run: Run, mode: str, shards: Shards) -> tuple[Array, Array | None]:
     """The same for the steps of one process, and the state after those of all."""
-    alone, shards = replace(run, segments=run.segments.alone()), run.segments.shards
+    alone = replace(run, segments=run.segments.alone())
     first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial)
     return _executed(replace(alone, initial=first, want_state=False), mode)[0], last
 

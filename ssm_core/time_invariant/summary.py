@@ -10,6 +10,7 @@ from ..recurrences.summaries import Elementwise, Matrix
 from ..systems.records import DPLR
 from .simulation import checked_call, finite_signals, prepared
 from .through import last_from_zero, through
+from .transient import takes_no_powers
 
 
 def scan_summary(
@@ -45,7 +46,8 @@ def scan_summary(
     signals, _, broken = finite_signals(call, u, None, step_scale, check_values, "scan_summary")
     options = {"segments": call.segments, "step_scale": signals["step_scale"], "mode": "scan", **call.sampling}
     run, _ = prepared("scan_summary", call.system, signals["u"], call.xp, **options)
-    summary = through(run, broken.marked_state(last_from_zero(run), run.xp))
+    by_steps = takes_no_powers("scan_summary", run)
+    summary = through(run, broken.marked_state(last_from_zero(run, by_steps), run.xp), by_steps)
     if isinstance(summary, Matrix) and isinstance(call.system, DPLR) and call.system.conj_pairs:
         return Matrix(summary.through, halved(summary.state, run.xp), halves=True)
     return summary

@@ -13,6 +13,7 @@ from .kernels import CompanionForm
 from .modes.filter import run_filter
 from .modes.scan import run_steps
 from .run import Run, last_state
+from .transient import run_in_double
 
 
 def through_steps(run: Run) -> Elementwise | Matrix:
@@ -24,19 +25,21 @@ def through_steps(run: Run) -> Elementwise | Matrix:
     return through(run, last_from_zero(run))
 
 
-def through(run: Run, state: Array) -> Elementwise | Matrix:
-    """P of a run, and the state that it leads to from zero."""
+def through(run: Run, state: Array, by_steps: bool = False) -> Elementwise | Matrix:
+    """P of a run, and the state that it leads to from zero; by steps: without powers of a matrix."""
     if isinstance(run.system, Diagonal):
         return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), state)
-    return Matrix(through_segments(_matrices(run), run.segments, 2, run.xp), state)
+    return Matrix(through_segments(_matrices(run, by_steps), run.segments, 2, run.xp), state)
 
 
-def last_from_zero(run: Run) -> Array:
+def last_from_zero(run: Run, by_steps: bool = False) -> Any:
     """The last state from zero."""
     if run.length == 0:
         return run.zero_state()
     if isinstance(run.system, CompanionForm):
         return run_filter(run, "chunk")[1]
+    if by_steps:
+        return run_in_double(run)[1]
     return last_state(run) if run.gates is None else run_steps(run)[1]
 
 
@@ -54,24 +57,25 @@ def _powers(run: Run) -> Array:
     return run_steps(free)[1]
 
 
-def _matrices(run: Run) -> Array:
+def _matrices(run: Run, by_steps: bool) -> Array:
     """A^n, by its columns: what becomes of every unit vector."""
     xp, zero = run.xp, run.zero_state()
     N = zero.shape[-1]
     unit = xp.eye(N, dtype=zero.dtype, device=device(zero))
     rows = xp.reshape(unit, (N, *(1,) * (zero.ndim - 1), N)) + zero  # one unit vector first, then the batch
-    if isinstance(run.system, CompanionForm):
+    if by_steps or isinstance(run.system, CompanionForm):
         return moved(_free(run, rows), 0, -1, xp)
     columns = run.propagator.advance(rows, _steps(run), run.length)
     return moved(columns, 0, -1, xp)
 
 
-def _free(run: Run, states: Array) -> Array:
-    """What a rational system makes of states (N, ..., N) without input."""
+def _free(run: Run, states: Array) -> Any:
+    """What the recurrence makes of states (N, ..., N) without input."""
     if run.length == 0:
         return states
     segments = replace(run.segments, reset=None)
     batch = tuple(states.shape[:-1])
-    u = run.xp.zeros((run.length,), dtype=run.u.dtype, device=device(run.u))
-    state = run_filter(replace(run, u=u, initial=states, batch=batch, segments=segments), "chunk")[1]
-    return state
+    one = run.u.shape[-2:] if run.propagator.several_inputs else run.u.shape[-1:]
+    u = run.xp.zeros(one, dtype=run.u.dtype, device=device(run.u))
+    free = replace(run, u=u, initial=states, batch=batch, segments=segments)
+    return (run_filter(free, "chunk") if isinstance(run.system, CompanionForm) else run_in_double(free))[1]

@@ -18,8 +18,9 @@ class HGRN2(InputDependentModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> layer = HGRN2(d_model=4, heads=2, rngs=nnx.Rngs(0))
-    >>> layer(jnp.zeros((2, 10, 4))).shape
+    >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape
     (2, 10, 4)
     """
 
@@ -31,7 +32,7 @@ class HGRN2(InputDependentModule):
         *,
         heads: int = 8,
         expand_k: float = 1.0,
-        lower_bound: float | None = 0.0,
+        lower_bound: float | str | None = 0.0,
         epsilon: float = 1e-05,
         chunk: int = 64,
         rngs: nnx.Rngs,

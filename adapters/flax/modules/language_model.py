@@ -20,8 +20,9 @@ class LanguageModel(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> model = LanguageModel(vocab_size=10, d_model=8, n_layers=2, layer="S4D", channel_mix="mlp", rngs=nnx.Rngs(0))
-    >>> model(jnp.asarray([[1, 2, 3]])).shape
+    >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """
 
@@ -63,8 +64,9 @@ class MambaLM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> model = MambaLM(vocab_size=10, d_model=8, n_layers=2, rngs=nnx.Rngs(0))
-    >>> model(jnp.asarray([[1, 2, 3]])).shape
+    >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """
 
@@ -104,8 +106,9 @@ class Mamba2LM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> model = Mamba2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, rngs=nnx.Rngs(0))
-    >>> model(jnp.asarray([[1, 2, 3]])).shape
+    >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """
 
@@ -145,8 +148,9 @@ class Mamba3LM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> model = Mamba3LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, rngs=nnx.Rngs(0))
-    >>> model(jnp.asarray([[1, 2, 3]])).shape
+    >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
     (1, 3, 10)
     """
 

@@ -18,8 +18,9 @@ class Mamba3(InputDependentModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> layer = Mamba3(d_model=4, d_state=8, head_dim=4, rngs=nnx.Rngs(0))
-    >>> layer(jnp.zeros((2, 10, 4))).shape
+    >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape
     (2, 10, 4)
     """
 

@@ -18,8 +18,9 @@ class MLSTM(InputDependentModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> layer = MLSTM(d_model=4, heads=2, rngs=nnx.Rngs(0))
-    >>> layer(jnp.zeros((2, 10, 4))).shape
+    >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape
     (2, 10, 4)
     """
 
@@ -34,6 +35,7 @@ class MLSTM(InputDependentModule):
         v_dim_factor: float = 1.0,
         gate_soft_cap: float = 15.0,
         bias: bool = False,
+        norm_bias: bool = False,
         epsilon: float = 1e-06,
         norm_epsilon: float = 1e-06,
         chunk: int = 64,
@@ -47,6 +49,7 @@ class MLSTM(InputDependentModule):
             v_dim_factor=v_dim_factor,
             gate_soft_cap=gate_soft_cap,
             bias=bias,
+            norm_bias=norm_bias,
             epsilon=epsilon,
             norm_epsilon=norm_epsilon,
             chunk=chunk,

@@ -18,8 +18,9 @@ class RWKV6(InputDependentModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> layer = RWKV6(d_model=4, head_dim=2, rngs=nnx.Rngs(0))
-    >>> layer(jnp.zeros((2, 10, 4))).shape
+    >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape
     (2, 10, 4)
     """
 

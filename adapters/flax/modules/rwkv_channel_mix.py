@@ -18,8 +18,9 @@ class RWKVChannelMix(InputDependentModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> import jax
     >>> layer = RWKVChannelMix(d_model=4, rngs=nnx.Rngs(0))
-    >>> layer(jnp.zeros((2, 10, 4))).shape
+    >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape
     (2, 10, 4)
     """
 
@@ -33,6 +34,7 @@ class RWKVChannelMix(InputDependentModule):
         gated: bool = True,
         layer_idx: int = 0,
         num_layers: int = 1,
+        time_mix: bool = False,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:
@@ -42,6 +44,7 @@ class RWKVChannelMix(InputDependentModule):
             gated=gated,
             layer_idx=layer_idx,
             num_layers=num_layers,
+            time_mix=time_mix,
         )
         super().__init__(definition, rngs, param_dtype)
 

@@ -8,20 +8,24 @@ from .gdn2 import GDN2
 from .gla import GLA
 from .hgrn import HGRN
 from .hgrn2 import HGRN2
+from .hgrn2_lm import HGRN2LM
 from .kda import KDA
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .lightning import Lightning
 from .linear_attention import LinearAttention
 from .linoss import LinOSS
 from .lmu import LMU
+from .local_attention import LocalAttention
 from .lru import LRU
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .mamba3 import Mamba3
 from .mlstm import MLSTM
+from .recurrent_gemma import RecurrentGemmaLM
 from .retnet import RetNet
 from .rg_lru import RGLRU
 from .rtf import RTF
+from .rwkv import RWKV4LM, RWKV7LM
 from .rwkv4 import RWKV4
 from .rwkv5 import RWKV5
 from .rwkv6 import RWKV6
@@ -32,6 +36,7 @@ from .s4d import S4D
 from .s5 import S5
 from .sequence_model import SequenceModel
 from .ssm import SSM
+from .xlstm import XLSTMLM
 
 __all__ = [
     "DSS",
@@ -39,6 +44,7 @@ __all__ = [
     "GLA",
     "HGRN",
     "HGRN2",
+    "HGRN2LM",
     "KDA",
     "LMU",
     "LRU",
@@ -46,13 +52,16 @@ __all__ = [
     "RGLRU",
     "RTF",
     "RWKV4",
+    "RWKV4LM",
     "RWKV5",
     "RWKV6",
     "RWKV7",
+    "RWKV7LM",
     "S4",
     "S4D",
     "S5",
     "SSM",
+    "XLSTMLM",
     "DeltaNet",
     "GatedDeltaNet",
     "GatedDeltaProduct",
@@ -60,6 +69,7 @@ __all__ = [
     "Lightning",
     "LinOSS",
     "LinearAttention",
+    "LocalAttention",
     "Mamba",
     "Mamba2",
     "Mamba2LM",
@@ -67,6 +77,7 @@ __all__ = [
     "Mamba3LM",
     "MambaLM",
     "RWKVChannelMix",
+    "RecurrentGemmaLM",
     "RetNet",
     "SequenceModel",
 ]

@@ -29,7 +29,7 @@ class HGRN2(InputDependentModule):
         *,
         heads: int = 8,
         expand_k: float = 1.0,
-        lower_bound: float | None = 0.0,
+        lower_bound: float | str | None = 0.0,
         epsilon: float = 1e-05,
         chunk: int = 64,
         device: Any = None,

@@ -31,6 +31,7 @@ class RWKVChannelMix(InputDependentModule):
         gated: bool = True,
         layer_idx: int = 0,
         num_layers: int = 1,
+        time_mix: bool = False,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -40,6 +41,7 @@ class RWKVChannelMix(InputDependentModule):
             gated=gated,
             layer_idx=layer_idx,
             num_layers=num_layers,
+            time_mix=time_mix,
         )
         super().__init__(definition, device, dtype)
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from ssm_core.gated.decay_run import _channel_decay
 from ssm_core.recurrences.segments import Segments
 
-from ..transforms import forward_mode, transformed
+from ..transforms import forward_mode, in_full_precision, transformed
 from . import chunks
 
 
+@in_full_precision
 def channel_decay(
     q: Tensor,
     k: Tensor,
@@ -54,7 +55,7 @@ def _(
     exclusive: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     n = -(-v.shape[1] // T)
-    states = state.new_empty((*state.shape[:2], n, *state.shape[2:]))
+    states = state.new_empty((n, *state.shape))
     return v.new_empty(v.shape), state.new_empty(state.shape), states
 
 

@@ -12,10 +12,13 @@ after it, and <e^total S, dS>. Nothing is added that is taken away again: its ro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .sums import INF, ChannelSums, across, decays, rows_after, rows_before
 
 PIECE = 512  # steps
 
@@ -39,38 +42,21 @@ class Piece:
         self.T = q.shape[3]
 
     def levels(self) -> Iterator[Levels]:
-        """From single steps to halves of the chunk. Afterwards there are `from_start`, `to_end`, `total`."""
-        q, k = self.q, self.k
-        *lead, T, K = q.shape
-        to_end = torch.zeros_like(self.g)
-        from_start = torch.zeros_like(self.g) if self.exclusive else self.g.clone()
-        total, h = self.g, 1
-        while h < T:
+        """From single steps to halves of the chunk. Afterwards there are `reading`, `writing` and `through`."""
+        *lead, T, K = self.q.shape
+        sums = ChannelSums(self.g, self.exclusive)
+        for h, after, before in sums.halves():
             halves = (*lead, T // (2 * h), 2, h, K)
-            later, end = from_start.view(halves)[..., 1, :, :], to_end.view(halves)[..., 0, :, :]
-            after, before = later.exp(), end.exp()
-            late, early = q.view(halves)[..., 1, :, :] * after, k.view(halves)[..., 0, :, :] * before
+            late, early = self.q.view(halves)[..., 1, :, :] * after, self.k.view(halves)[..., 0, :, :] * before
             yield Levels(h, late, early, after, before)
-            pairs = total.view(*lead, T // (2 * h), 2, K)
-            left, right = pairs[..., 0, :], pairs[..., 1, :]
-            later += left[..., None, :]
-            end += right[..., None, :]
-            total, h = left + right, 2 * h
-        total = total.view(*lead, 1, K)
-        self.total = total
+        from_start, to_end, total = sums.from_start, sums.to_end, sums.total
         if self.segment is not None:  # (batch, 1, chunks, T)
-            s, inf = self.segment[..., None], float("-inf")
-            from_start = from_start.masked_fill(s != 0, inf)
-            to_end = to_end.masked_fill(s != s[..., -1:, :], inf)
-            self.total = total.masked_fill(s[..., -1:, :] != 0, inf)
-        self.reading, self.writing = from_start.exp_(), to_end.exp_()
-        self.through = self.total.exp()[..., 0, :, None]  # (batch, H, chunks, K, 1)
-
-    def across(self, scores: Tensor, h: int) -> Tensor:
-        """The blocks of scores (..., T, T) between the halves of a level: (..., h, h, pairs)."""
-        *lead, T, _ = scores.shape
-        blocks = scores.view(*lead, T // (2 * h), 2, h, T // (2 * h), 2, h)[..., :, 1, :, :, 0, :]
-        return blocks.diagonal(dim1=-4, dim2=-2)
+            s = self.segment[..., None]
+            from_start = from_start.masked_fill(s != 0, -INF)
+            to_end = to_end.masked_fill(s != s[..., -1:, :], -INF)
+            total = total.masked_fill(s[..., -1:, :] != 0, -INF)
+        self.reading, self.writing = decays(from_start), decays(to_end)
+        self.through = decays(total.clone())[..., 0, :, None]  # (batch, H, chunks, K, 1)
 
     def masked(self, scores: Tensor) -> Tensor:
         """Scores of steps of the same sequence."""
@@ -84,7 +70,7 @@ class Piece:
         scores.diagonal(dim1=-2, dim2=-1).copy_(same.sum(-1))
         for level in self.levels():
             found = (level.late * level.early).sum(-1, keepdim=True) if level.h == 1 else level.late @ level.early.mT
-            self.across(scores, level.h).copy_(found.movedim(-3, -1))
+            across(scores, level.h, level.h).copy_(found.movedim(-3, -1))
         return self.masked(scores)
 
 
@@ -130,23 +116,38 @@ def piece_of(
     return Piece(q, k, v, g, exclusive, segment)
 
 
+def of_piece(states: Tensor, start: int, chunks: int) -> Tensor:
+    """Those before some chunks, (batch, H, chunks, ...) of memory (all chunks, batch, H, ...): a piece lies together,
+    so that products of matrices take it as it is."""
+    return states[start : start + chunks].view(*states.shape[1:3], chunks, *states.shape[3:])
+
+
+def walked(first: Tensor, through: Tensor, driven: Tensor, states: Tensor, backward: bool = False) -> Tensor:
+    """The state after S <- through S + driven over all chunks, (batch, H, chunks, ...) each, and into `states` the one
+    before every chunk; or from the last chunk to the first."""
+    steps = [(through[:, :, c], driven[:, :, c], states[:, :, c]) for c in range(driven.shape[2])]
+    steps = steps[::-1] if backward else steps
+    steps[0][2].copy_(first)
+    for (gate, drive, state), (_, _, after) in pairwise(steps):
+        torch.addcmul(drive, gate, state, out=after)
+    gate, drive, state = steps[-1]
+    return torch.addcmul(drive, gate, state)
+
+
 def forward(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, first: Tensor, weight: Tensor | None, reset: Tensor | None,
     exclusive: bool, T: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """y, the last state, and the states before all chunks (batch, H, chunks, K, V)."""
-    batch, L, H, _ = v.shape
-    y, state = v.new_empty(v.shape), first
-    states = first.new_empty((batch, H, -(-L // T), *first.shape[2:]))
+    """y, the last state, and the states before all chunks, as `of_piece` finds them."""
+    L, y, state = v.shape[1], v.new_empty(v.shape), first
+    states = first.new_empty((-(-L // T), *first.shape))
     rows = None if weight is None else weight[:, None, None, :]
     for start, stop in pieces_of(T, L):
         piece = piece_of((q, k, v, g), reset, start, stop, T, exclusive)
         found = piece.scores(rows) @ piece.v
         driven = (piece.k * piece.writing).mT @ piece.v
-        before = states[:, :, start // T : start // T + driven.shape[2]]
-        for c in range(driven.shape[2]):
-            before[:, :, c] = state
-            state = torch.addcmul(driven[:, :, c], piece.through[:, :, c], state)
+        before = of_piece(states, start // T, driven.shape[2])
+        state = walked(state, piece.through, driven, before)
         found += (piece.q * piece.reading) @ before
         y[:, start:stop] = in_time(found, stop - start)
     return y, state, states
@@ -164,7 +165,7 @@ def backward(
     for start, stop in reversed(list(pieces_of(T, L))):
         piece = piece_of((q, k, v, g), reset, start, stop, T, exclusive)
         dout = in_chunks(dy[:, start:stop], T)
-        before = states[:, :, start // T : start // T + dout.shape[2]]
+        before = of_piece(states, start // T, dout.shape[2])
         found, dstate, own = _adjoint(piece, dout, before, dstate, rows)
         dweight += own.sum((0, 2, 3))
         for grad, x in zip(grads, found, strict=True):
@@ -181,44 +182,30 @@ def _adjoint(
     scores, dq, dk, dg = torch.zeros_like(dscores), torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(q)
     for h, late, early, after, before in piece.levels():
         found = (late * early).sum(-1, keepdim=True) if h == 1 else late @ early.mT
-        piece.across(scores, h).copy_(found.movedim(-3, -1))
-        slopes = piece.across(dscores, h).movedim(-1, -3)
+        across(scores, h, h).copy_(found.movedim(-3, -1))
+        slopes = across(dscores, h, h).movedim(-1, -3)
         halves = (*q.shape[:3], piece.T // (2 * h), 2, h, q.shape[-1])
         dlate, dearly = (slopes * early, slopes * late) if h == 1 else (slopes @ early, slopes.mT @ late)
         dq.view(halves)[..., 1, :, :].addcmul_(dlate, after)
         dk.view(halves)[..., 0, :, :].addcmul_(dearly, before)
         first, second = dg.view(halves).unbind(-3)
-        second += _after(dlate.mul_(late), piece.exclusive)
-        first += _before(dearly.mul_(early))
+        second += rows_after(dlate.mul_(late), piece.exclusive)
+        first += rows_before(dearly.mul_(early))
     same = q * k if weight is None else q * k * weight
     scores.diagonal(dim1=-2, dim2=-1).copy_(same.sum(-1))
     scores = piece.masked(scores)
 
     driven = (q * piece.reading).mT @ dy
     dafter = torch.empty_like(states)
-    for c in reversed(range(states.shape[2])):
-        dafter[:, :, c] = dlast
-        dlast = torch.addcmul(driven[:, :, c], piece.through[:, :, c], dlast)
+    dlast = walked(dlast, piece.through, driven, dafter, backward=True)
     dv = torch.matmul(scores.mT, dy).add_((k * piece.writing) @ dafter)
     read, written = (dy @ states.mT).mul_(piece.reading), (v @ dafter.mT).mul_(piece.writing)
-    dg += _after(q * read, piece.exclusive)
-    dg += _before(k * written)
-    dg += (piece.through * states * dafter).sum(-1)[..., None, :]
+    dg += rows_after(q * read, piece.exclusive)
+    dg += rows_before(k * written)
+    dg += (piece.through[..., 0] * (states * dafter).sum(-1))[..., None, :]
     own = dscores.diagonal(dim1=-2, dim2=-1)[..., None]
     dq += read
     dk += written
     dq += own * (k if weight is None else k * weight)
     dk += own * (q if weight is None else q * weight)
     return (dq, dk, dv, dg), dlast, own * q * k
-
-
-def _after(x: Tensor, strictly: bool) -> Tensor:
-    """The sum of the rows of x from every step on, or of those after it."""
-    n = x.shape[-2]
-    return x.new_ones((n, n)).triu(1 if strictly else 0) @ x
-
-
-def _before(x: Tensor) -> Tensor:
-    """The sum of the rows of x before every step."""
-    n = x.shape[-2]
-    return x.new_ones((n, n)).tril(-1) @ x

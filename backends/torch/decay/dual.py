@@ -13,9 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .chunks import in_chunks, pieces_of
-
-INF = float("inf")
+from .chunks import in_chunks, of_piece, pieces_of, walked
+from .sums import INF, decays, head_sums, passing
 
 
 class DualPiece:
@@ -46,28 +45,15 @@ class DualPiece:
 
     def _decays(self, g: Tensor, segment: Tensor | None) -> None:
         """Of log decays g (batch, H, chunks, T): between all steps, and of the state before and the one after."""
-        *lead, T = g.shape
-        between = g.new_full((*lead, T, T), -INF)
-        between.diagonal(dim1=-2, dim2=-1).zero_()
-        from_start, to_end, total, h = g.clone(), torch.zeros_like(g), g, 1
-        while h < T:
-            halves = (*lead, T // (2 * h), 2, h)
-            later, end = from_start.view(halves)[..., 1, :], to_end.view(halves)[..., 0, :]
-            blocks = between.view(*lead, T // (2 * h), 2, h, T // (2 * h), 2, h)[..., :, 1, :, :, 0, :]
-            blocks.diagonal(dim1=-4, dim2=-2).copy_((later[..., :, None] + end[..., None, :]).movedim(-3, -1))
-            left, right = total.view(*lead, T // (2 * h), 2).unbind(-1)
-            later += left[..., None]
-            end += right[..., None]
-            total, h = left + right, 2 * h
-        total = total.view(*lead, 1)
+        between, from_start, to_end, total = head_sums(g, exclusive=False)
         if segment is not None:  # (batch, 1, chunks, T)
             between = between.masked_fill_(segment[..., :, None] != segment[..., None, :], -INF)
             from_start = from_start.masked_fill(segment != 0, -INF)
             to_end = to_end.masked_fill(segment != segment[..., -1:], -INF)
             total = total.masked_fill(segment[..., -1:] != 0, -INF)
-        self.decay = between.exp_()
-        self.reading, self.writing = (self.in_groups(x.exp_()) for x in (from_start, to_end))
-        through = self.in_groups(total.exp())[..., 0, :, :]  # (batch, G, chunks, J, 1)
+        self.decay = decays(between)
+        self.reading, self.writing = (self.in_groups(decays(x)) for x in (from_start, to_end))
+        through = self.in_groups(decays(total.clone()))[..., 0, :, :]  # (batch, G, chunks, J, 1)
         self.through = through.expand(*through.shape[:-1], self.sizes[1]).flatten(-2)[..., None]
 
     def matrix(self) -> Tensor:
@@ -81,10 +67,11 @@ class DualPiece:
         return (self.features(x) * weight).flatten(-2)
 
     def in_time(self, of_heads: Tensor, of_groups: Tensor, t: int) -> Tensor:
-        """The sum of both as (batch, t, H, P)."""
-        H, P, _ = self.sizes
-        found = of_heads.permute(0, 2, 3, 1, 4) + self.features(of_groups).permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
-        return found.reshape(len(found), -1, H, P)[:, :t]
+        """The sum of both as (batch, t, H, P), in the memory of the second."""
+        H, _, G = self.sizes
+        found = self.features(of_groups)  # (batch, G, chunks, T, J, P)
+        found += of_heads.unflatten(1, (G, H // G)).permute(0, 1, 3, 4, 2, 5)
+        return found.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)[:, :t].flatten(2, 3)
 
 
 def in_time(x: Tensor, t: int) -> Tensor:
@@ -100,18 +87,17 @@ def joined(state: Tensor, G: int) -> Tensor:
 def forward(
     x: Tensor, g: Tensor, k: Tensor, q: Tensor, first: Tensor, reset: Tensor | None, T: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the last state, and the states before all chunks (batch, G, chunks, J P, N)."""
+    """y, the last state, and the states (batch, G, J P, N) before all chunks, as `of_piece` finds them."""
     L, G, y = x.shape[1], k.shape[2], torch.empty_like(x, memory_format=torch.contiguous_format)
     state = joined(first, G)
-    states = state.new_empty((*state.shape[:2], -(-L // T), *state.shape[2:]))
+    states = state.new_empty((-(-L // T), *state.shape))
     for start, stop in pieces_of(T, L):
         piece = _piece(x, g, k, q, reset, start, stop, T)
         driven = piece.weighted(piece.groups, piece.writing).mT @ piece.k
-        before = states[:, :, start // T : start // T + driven.shape[2]]
-        for c in range(driven.shape[2]):
-            before[:, :, c] = state
-            state = torch.addcmul(driven[:, :, c], piece.through[:, :, c], state)
-        carried = piece.weighted(piece.q @ before.mT, piece.reading)
+        before = of_piece(states, start // T, driven.shape[2])
+        state = walked(state, piece.through, driven, before)
+        carried = piece.q @ before.mT
+        piece.features(carried).mul_(piece.reading)
         y[:, start:stop] = piece.in_time(piece.matrix() @ piece.heads, carried, stop - start)
     return y, state.reshape(first.shape).clone(), states
 
@@ -131,7 +117,7 @@ def backward(
     dstate = joined(dlast, k.shape[2])
     for start, stop in reversed(list(pieces_of(T, x.shape[1]))):
         piece = _piece(x, g, k, q, reset, start, stop, T)
-        before = states[:, :, start // T : start // T + piece.k.shape[2]]
+        before = of_piece(states, start // T, piece.k.shape[2])
         found, dstate = _adjoint(piece, dy[:, start:stop], before, dstate)
         for grad, m in zip(grads, found, strict=True):
             grad[:, start:stop] = m
@@ -144,31 +130,24 @@ def _adjoint(piece: DualPiece, dy: Tensor, states: Tensor, dlast: Tensor) -> tup
     dheads, dgroups = piece.by_heads(dy), piece.by_groups(dy)
     A = piece.matrix()
     dA = dheads @ piece.heads.mT
-    passing = _across(dA * A)
+    across = passing(dA * A, strictly=False)
     dscores = (dA.mul_(piece.decay)).unflatten(1, (G, H // G)).sum(2)
     dx = A.mT @ dheads
 
     dread = piece.weighted(dgroups, piece.reading)
     driven = dread.mT @ q
     dafter = torch.empty_like(states)
-    for c in reversed(range(states.shape[2])):
-        dafter[:, :, c] = dlast
-        dlast = torch.addcmul(driven[:, :, c], piece.through[:, :, c], dlast)
+    dlast = walked(dlast, piece.through, driven, dafter, backward=True)
     written = piece.weighted(piece.groups, piece.writing)
     dwritten = k @ dafter.mT
-    read, wrote = (piece.features(m).sum(-1) for m in (dread * (q @ states.mT), written * dwritten))
+    read, wrote = (piece.features(m).sum(-1) for m in ((q @ states.mT).mul_(dread), written * dwritten))
     dq = (dscores @ k).add_(dread @ states)
     dk = (dscores.mT @ q).add_(written @ dafter)
-    kept = piece.features((piece.through * states * dafter).sum(-1)).sum(-1)  # (batch, G, chunks, J)
+    kept = piece.through[..., 0] * (states * dafter).sum(-1)
+    kept = kept.unflatten(-1, (H // G, -1)).sum(-1)  # (batch, G, chunks, J)
     ones = read.new_ones((piece.T, piece.T))
     carried = ones.triu() @ read + ones.tril(-1) @ wrote + kept[..., None, :]  # (batch, G, chunks, T, J)
-    dg = passing.permute(0, 2, 3, 1) + carried.permute(0, 2, 3, 1, 4).flatten(3, 4)
-    dx_time = piece.in_time(dx, piece.weighted(dwritten, piece.writing), t)
+    dg = across.permute(0, 2, 3, 1) + carried.permute(0, 2, 3, 1, 4).flatten(3, 4)
+    piece.features(dwritten).mul_(piece.writing)
+    dx_time = piece.in_time(dx, dwritten, t)
     return (dx_time, dg.flatten(1, 2)[:, :t], in_time(dk, t), in_time(dq, t)), dlast
-
-
-def _across(W: Tensor) -> Tensor:
-    """The sum over i >= t > j of W (..., T, T) at every t."""
-    T = W.shape[-1]
-    before = W @ W.new_ones((T, T)).triu(1)
-    return before.tril_().sum(-2)

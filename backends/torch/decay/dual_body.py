@@ -37,7 +37,7 @@ def _(
     x: Tensor, g: Tensor, k: Tensor, q: Tensor, state: Tensor, reset: Tensor | None, T: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     (batch, H, P, N), G = state.shape, k.shape[2]
-    states = state.new_empty((batch, G, -(-x.shape[1] // T), H // G * P, N))
+    states = state.new_empty((-(-x.shape[1] // T), batch, G, H // G * P, N))
     return x.new_empty(x.shape), state.new_empty(state.shape), states
 
 

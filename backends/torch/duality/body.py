@@ -11,12 +11,13 @@ from ssm_core.gated.ssd import CHUNK, _ssd
 from ssm_core.recurrences.segments import Segments
 
 from ..decay.dual_body import chunked_dual
-from ..gpu_kernels import kernels
-from ..transforms import forward_mode, transformed
+from ..gpu_kernels import kernels, tf32_allowed
+from ..transforms import forward_mode, in_full_precision, transformed
 
 LARGEST = 256  # P and N
 
 
+@in_full_precision
 def ssd(
     drive: Tensor,
     log_gates: Tensor,
@@ -40,7 +41,7 @@ def ssd(
 def _kernels(x: Tensor) -> tuple[Any, str]:
     """The module, and how it multiplies: as torch.matmul does with single precision."""
     module = kernels("duality", x.device)
-    return module, module.PRECISE if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return module, "tf32" if tf32_allowed() else module.PRECISE
 
 
 @torch.library.custom_op("ssm_core::ssd", mutates_args=())

@@ -243,7 +243,7 @@ def _given(
     options = {
         "heads": H, "share": H // G, "P": P, "N": N, "resets": reset is not None, "ragged": lengths is not None,
         "steps": STEPS, "p_block": _block(P, P_BLOCK), "n_block": _block(N, N_BLOCK), "num_stages": 1,
-        "precision": precision,
+        "precision": precision, "enable_fp_fusion": True,
     }  # fmt: skip
     return (g, *masks), (x.shape[1], triton.cdiv(x.shape[1], STEPS)), options
 
@@ -316,15 +316,16 @@ def backward(
 
 
 def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of what the kernels and the generic body give, with two chunks, heads of a group, and blocks of states."""
-    with torch.inference_mode(False), torch.enable_grad():
-        generator = torch.Generator().manual_seed(0)
-        shapes = (1, 70, 2, 20), (1, 70, 2), (1, 70, 1, 70), (1, 70, 1, 70), (1, 2, 20, 70)
-        x, g, B, C, first = (torch.randn(shape, generator=generator).to(device) for shape in shapes)
-        arrays, grads = (x, -g.abs(), B, C, first), (x + 1, first + 1)
-        reset = torch.arange(70, device=device)[None] == 40
-        leaves = [v.double().requires_grad_() for v in arrays]
-        wanted = _ssd(*leaves, segments=Segments(leaves[0].shape[1], reset), chunk=STEPS, backend="generic")
-        slopes = torch.autograd.grad(wanted, leaves, [v.double() for v in grads])
-    yield from zip(forward(*arrays, reset, None), (v.detach() for v in wanted), strict=True)
-    yield from zip(backward(*arrays, reset, None, *grads), slopes, strict=True)
+    """Pairs of what the kernels and the generic body give: with heads of a group and resets, and with full tiles."""
+    generator = torch.Generator().manual_seed(0)
+    for L, P, N, resets in ((STEPS + 6, 20, 70, True), (STEPS, P_BLOCK, N_BLOCK, False)):
+        shapes = (1, L, 2, P), (1, L, 2), (1, L, 1, N), (1, L, 1, N), (1, 2, P, N)
+        x, g, B, C, first = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+        leaves, grads = [v.requires_grad_() for v in (x, -g.abs(), B, C, first)], (x.detach() + 1, first.detach() + 1)
+        reset = torch.arange(L, device="cpu")[None] == 40 if resets else None
+        wanted = _ssd(*leaves, segments=Segments(L, reset), chunk=STEPS, backend="generic")
+        slopes = torch.autograd.grad(wanted, leaves, grads)
+        arrays: Any = [v.detach().to(device, torch.float32) for v in (*leaves, *grads)]
+        mask = reset if reset is None else reset.to(device)
+        yield from zip(forward(*[*arrays[:5], mask, None]), wanted, strict=True)
+        yield from zip(backward(*[*arrays[:5], mask, None, *arrays[5:]]), slopes, strict=True)

@@ -60,7 +60,7 @@ def _exported(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
     if not is_symbol(b.shape[0]):
         x = _by_doubling(a, b, first, times)
     elif is_symbol(a.shape[0]):
-        x, _ = fold(body, first, (b, a), chunk=STEPS)
+        x, _ = fold(body, first, (b, a), (), chunk=STEPS)
     else:
         x, _ = fold(body, first, (b,), (a,), chunk=STEPS)
     return x if times is torch.mul else torch.complex(x[..., 0], x[..., 1])
@@ -90,7 +90,7 @@ def _apply(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) ->
 
 @torch.library.custom_op("ssm_core::linear_scan", mutates_args=())
 def _operator(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
-    triton = kernels("scans", b.device)
+    triton = kernels("scans", b.device, b.dtype)
     if triton is not None:
         states: Tensor = triton.scan(a, b, first, reverse, delayed)
         return states
@@ -171,7 +171,7 @@ def _(info: Any, in_dims: Any, a: Tensor, b: Tensor, first: Tensor, reverse: boo
 @torch.library.custom_op("ssm_core::linear_scan_adjoint", mutates_args=())
 def _adjoint_operator(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
     """The kernel's, as `adjoint_steps`."""
-    return kernels("scans", x.device).adjoint(a, first, x, g, reverse)
+    return kernels("scans", x.device, x.dtype).adjoint(a, first, x, g, reverse)
 
 
 @_adjoint_operator.register_fake
@@ -237,7 +237,7 @@ def _fused_adjoint(a: Tensor, first: Tensor, x: Tensor, g: Tensor, reverse: bool
     """
     if torch.is_grad_enabled() or transformed(g):
         return None
-    if kernels("scans", x.device) is not None:
+    if kernels("scans", x.device, x.dtype) is not None:
         return _adjoint_operator(a, first, x, g, reverse)
     if torch.compiler.is_compiling() or _blocked(x):
         return None

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import triton
@@ -30,8 +31,8 @@ from ssm_core._arrays.shapes import merged
 from .body import adjoint_steps, like, steps
 
 # Bytes of a tile: 16 registers a thread, of which at most 8 tiles live at once. The interpreter goes number by number.
-TILE = 512 if os.environ.get("TRITON_INTERPRET") == "1" else 8192
-PROGRAMS = 512  # that are on a GPU at once: four on each of 132 multiprocessors, each with two tiles under way
+# Programs that are on a GPU at once: four on each of 132 multiprocessors, each with two tiles under way.
+TILE, PROGRAMS = (512, 2) if os.environ.get("TRITON_INTERPRET") == "1" else (8192, 512)
 
 
 @triton.jit
@@ -190,7 +191,7 @@ def _launch(
             length, width, axes[1][0], axes[2][0], *(n for of_one in strides for n in of_one),
             constant=a.shape[0] == 1, reverse=reverse, delayed=delayed, adjoint=adjoint,
             form="word" if out.dtype == torch.complex64 else "pair" if out.is_complex() else "real",
-            steps=TILE // out.element_size() // columns, columns=columns,
+            steps=TILE // out.element_size() // columns, columns=columns, enable_fp_fusion=True,
         )  # fmt: skip
 
 
@@ -199,15 +200,19 @@ def _words(x: Tensor) -> Tensor:
     return x.view(torch.int64) if x.dtype == torch.complex64 else torch.view_as_real(x) if x.is_complex() else x
 
 
-def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of what the kernel and the steps one by one give."""
-    generator = torch.Generator().manual_seed(0)
-    for dtype in (torch.float32, torch.complex64):
-        shape = (TILE // 32 + 6, 9)  # more than a tile
-        a, b, g = (torch.randn(shape, dtype=dtype, generator=generator).to(device) for _ in range(3))
-        a, first = a / (1 + a.abs()), b[0] + 1
-        for reverse, delayed in ((False, False), (True, True)):
-            x = steps(a, b, first, reverse, delayed)
-            yield scan(a, b, first, reverse, delayed), x
-        for gate in (a, a[:1]):
-            yield from zip(adjoint(gate, first, x, g, True), adjoint_steps(gate, first, x, g, True), strict=True)
+def probe(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of what the kernel and the steps one by one give: of full tiles, of others, and with time last."""
+    generator, wide = torch.Generator().manual_seed(0), torch.promote_types(dtype, torch.float64)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=wide, generator=generator, device="cpu")
+
+    odd, full, turned = (TILE // 32 + 6, 9), (TILE // 64, 32 * PROGRAMS), (2, TILE // 4)
+    for shape, reverse, constant in ((full, False, False), (odd, True, True), (turned, True, False)):
+        a, b, g = (x.mT if shape is turned else x for x in (draw(*shape) for _ in range(3)))
+        a, first = (a / (1 + a.abs()))[: 1 if constant else len(a)], b[0] + 1
+        x = steps(a, b, first, reverse, reverse)
+        on_device: Any = [v.to(device, dtype) for v in (a, b, first, x, g)]
+        yield scan(*[*on_device[:3], reverse, reverse]), x
+        found = adjoint(*[on_device[0], *on_device[2:], reverse])
+        yield from zip(found, adjoint_steps(a, first, x, g, reverse), strict=True)

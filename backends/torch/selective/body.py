@@ -11,12 +11,13 @@ from torch import Tensor
 from ssm_core.recurrences.segments import Segments
 
 from ..gpu_kernels import kernels
-from ..transforms import forward_mode, transformed
+from ..transforms import forward_mode, in_full_precision, transformed
 from . import steps
 
 STATES = 64  # beyond, the states that a program keeps between tiles outgrow what the kernel saves
 
 
+@in_full_precision
 def selective_scan(
     u: Tensor,
     dt: Tensor,
@@ -51,7 +52,7 @@ def selective_scan(
 
 def _module(u: Tensor) -> Any:
     """What computes the scan: the kernels, or steps on a CPU; None for a compiler, which fuses the generic body."""
-    found = kernels("selective", u.device)
+    found = kernels("selective", u.device, u.dtype)
     on_host = found is None and u.device.type == "cpu" and not torch.compiler.is_compiling()
     return steps if on_host else found
 

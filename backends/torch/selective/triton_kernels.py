@@ -211,7 +211,7 @@ class _Launch:
         self.numbers = (H, inner, self.groups, length, states, *(self.groups // count for count in self.of))
         self.options: dict[str, Any] = {
             "B_constant": B.ndim == 2, "C_constant": C.ndim == 2, "resets": reset is not None,
-            "bounded": lengths is not None, "T": T, "D": D, "N": N, "num_warps": warps,
+            "bounded": lengths is not None, "T": T, "D": D, "N": N, "num_warps": warps, "enable_fp_fusion": True,
         }  # fmt: skip
         self.masks = (
             None if reset is None else reset.contiguous().view(torch.uint8),
@@ -265,29 +265,31 @@ def backward(
     return grad_u, grad_dt, grad_A.sum(0), grad_B, grad_C, grad_first
 
 
-def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of what the kernels and the recurrence as written, in double precision, give."""
+def probe(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of what the kernels and the recurrence as written give: of full tiles, and with everything."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     slow = os.environ.get("TRITON_INTERPRET") == "1"
-    batch, H, N, L = (2, 2, 2, 17) if slow else (2, 48, 13, 37)
-    T = tile(N, H)[0]
-    reset, lengths = draw(batch, L) > 1.5, torch.tensor([L, L - 5], device=device)
-    for rows in ((H, N), (batch, 2, N, L)):
+    odd, full = ((2, 2, 2, 17), (1, 16, 1, 16)) if slow else ((2, 48, 13, 37), (1, 64, 16, 64))
+    for (batch, H, N, L), count in ((full, 1), (odd, 0), (odd, 2)):
+        T, rows = tile(N, H // max(1, count))[0], (batch, count, N, L) if count else (H, N)
         exact = [draw(batch, H, L), draw(batch, H, L).sigmoid(), -draw(H, N).exp(), draw(*rows), draw(*rows)]
         exact = [x.requires_grad_() for x in (*exact, draw(batch, H, N))]
         grads = [draw(batch, H, L), draw(batch, H, N)]
+        reset, lengths = draw(batch, L) > 1.5, torch.tensor([L, L - 5], device="cpu")
+        masks = [reset.to(device), lengths.to(device)]
+        if count == 1:
+            reset, lengths, masks = reset[:, :1].expand(-1, L) & False, lengths[:1], [None, None]
         outputs = _steps(*exact, reset, lengths)
         wanted = torch.autograd.grad(outputs, exact, grads)
-        single: list[Any] = [*(x.detach().float() for x in exact), reset, lengths, True, T]
-        y, last, starts = forward(*single)
-        single = [*(x.float() for x in grads), *single[:5], starts, reset, lengths, True, True, T]
-        found = backward(*single)
+        given: Any = [x.detach().to(device, dtype) for x in (*exact, *grads)]
+        y, last, starts = forward(*[*given[:6], *masks, True, T])
+        found = backward(*[*given[6:], *given[:5], starts, *masks, True, True, T])
         for x, right in zip((y, last, *found), (*outputs, *wanted), strict=True):
-            yield x.mT if x.ndim == 4 else x, right.detach()
+            yield x.mT if x.ndim == 4 else x, right
 
 
 def _steps(*arguments: Any) -> tuple[Tensor, Tensor]:

@@ -11,10 +11,11 @@ from ssm_core.time_invariant.modes.state_passing import Maps, run_state_passing,
 from ssm_core.time_invariant.run import Run
 from ssm_core.time_invariant.vandermonde import DiagonalPropagator
 
-from ..gpu_kernels import kernels
-from ..transforms import forward_mode, transformed
+from ..gpu_kernels import kernels, tf32_allowed
+from ..transforms import forward_mode, in_full_precision, transformed
 
 
+@in_full_precision
 def chunks(u: Tensor, run: Run) -> Any:
     """Fused `time_invariant.modes.chunk._chunks`, for real signals, diagonal systems and single precision."""
     if run.reset is not None or not _is_real_and_diagonal(u, run) or transformed(u) or forward_mode():
@@ -41,12 +42,18 @@ def _is_real_and_diagonal(u: Tensor, run: Run) -> bool:
     return real and u.dtype == torch.float32 and all(x.dtype in (torch.float32, torch.complex64) for x in given)
 
 
+def _kernels(u: Tensor) -> tuple[Any, str]:
+    """The module, and how it multiplies: as torch.matmul does with single precision."""
+    module = kernels("state_passing", u.device)
+    return module, "tf32" if tf32_allowed() else module.PRECISE
+
+
 @torch.library.custom_op("ssm_core::state_passing", mutates_args=())
 def _forward(
     u: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
-    triton = kernels("state_passing", u.device)
-    return triton.forward(u, taps, respond, drive, decay, head, first)
+    triton, precision = _kernels(u)
+    return triton.forward(u, taps, respond, drive, decay, head, first, precision)
 
 
 @_forward.register_fake
@@ -61,8 +68,8 @@ def _adjoint(
     u: Tensor, dy: Tensor, taps: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor,
     dlast: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    triton = kernels("state_passing", u.device)
-    return triton.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast)
+    triton, precision = _kernels(u)
+    return triton.adjoint(u, dy, taps, respond, drive, decay, head, first, dlast, precision)
 
 
 @_adjoint.register_fake
@@ -78,8 +85,8 @@ def _(
 def _slopes(
     u: Tensor, dy: Tensor, respond: Tensor, drive: Tensor, decay: Tensor, head: Tensor, first: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    triton = kernels("state_passing", u.device)
-    return triton.slopes(u, dy, respond, drive, decay, head, first, dlast)
+    triton, precision = _kernels(u)
+    return triton.slopes(u, dy, respond, drive, decay, head, first, dlast, precision)
 
 
 @_slopes.register_fake

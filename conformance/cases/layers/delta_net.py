@@ -50,7 +50,7 @@ CASES = GatedCases(
     parameters="q_proj_weight k_proj_weight v_proj_weight q_conv1d_weight k_conv1d_weight v_conv1d_weight "
     "b_proj_weight o_norm_weight o_proj_weight",
     no_weight_decay="",
-    rests_on=("fold", *GATES),
+    rests_on=("fold", "gated_delta", *GATES),
     small={"chunk": ({"d_model": 2, "heads": 1, "d_conv": 2, "epsilon": 1e-2, "chunk": 4}, "auto")},
     modules={"DeltaNet": {"d_model": 4, "heads": 2, "chunk": 16}},
     timed=False,

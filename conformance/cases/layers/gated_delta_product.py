@@ -66,7 +66,7 @@ CASES = GatedCases(
     parameters="q_proj_weight k_proj_weight v_proj_weight q_conv1d_weight k_conv1d_weight v_conv1d_weight "
     "b_proj_weight a_proj_weight A_log dt_bias g_proj_weight o_norm_weight o_proj_weight",
     no_weight_decay="A_log dt_bias",
-    rests_on=("fold", *GATES),
+    rests_on=("fold", "gated_delta", *GATES),
     small={
         "chunk": (
             {

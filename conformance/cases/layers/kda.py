@@ -70,7 +70,7 @@ CASES = GatedCases(
     "f_a_proj_weight f_b_proj_weight b_proj_weight A_log dt_bias g_a_proj_weight g_b_proj_weight o_norm_weight "
     "o_proj_weight",
     no_weight_decay="A_log dt_bias",
-    rests_on=("fold", *GATES),
+    rests_on=("fold", "gated_delta", *GATES),
     small={
         "chunk": (
             {"d_model": 2, "heads": 1, "head_dim": 2, "d_conv": 2, "epsilon": 1e-2, "chunk": 4, **STEPS},

@@ -26,7 +26,8 @@ def steps(options: Options, params: Params) -> Steps:
         h = silu(h)
         parts = np.split(params["x_proj_weight"] @ h, [rank, rank + N])
         if options["norm_epsilon"] is not None:
-            parts = [normed(part, options["norm_epsilon"]) for part in parts]
+            weights = (params.get(f"{part}_norm_weight", 1.0) for part in ("dt", "B", "C"))
+            parts = [normed(part, options["norm_epsilon"]) * w for part, w in zip(parts, weights, strict=True)]
         r, B, C = parts
         dt = scale * softplus(params["dt_proj_weight"] @ r + params["dt_proj_bias"])
         y, x = selective_step(x, h, dt, A, B, C, options["discretization"])
@@ -50,6 +51,7 @@ CASES = GatedCases(
             "discretization": "zoh",
             **STEPS,
         },
+        "Mamba_norm_weights": {"d_state": 3, "dt_rank": 2, "norm_epsilon": 1e-2, "norm_weights": True, **STEPS},
         "Mamba_one_tap": {"d_state": 2, "d_conv": 1, "expand": 3, "conv_bias": False, **STEPS},
     },
     parameters="in_proj_weight conv_weight conv_bias x_proj_weight dt_proj_weight dt_proj_bias A_log D out_proj_weight",

@@ -23,6 +23,7 @@ def steps(options: Options, params: Params) -> Steps:
         rule = {"normalize": "max", "epsilon": options["epsilon"]}
         y, memory = remembered((q, k, v, -softplus(-f), i), memory, (heads, K, V), **rule)
         y = standardized(y, options["norm_epsilon"]).reshape(-1) * params["multihead_norm_weight"]
+        y = y + params.get("multihead_norm_bias", 0.0)
         return linear(params, "out_proj_", sigmoid(linear(params, "ogate_preact_", u)) * y), memory
 
     return Steps(advance, ((heads, K, V), (heads, K), (heads,)), d_model)
@@ -41,8 +42,8 @@ CASES = GatedCases(
     instances={
         "MLSTM": {"heads": 2, "chunk": 8, "norm_epsilon": 1e-2},
         "MLSTM_biases": {
-            "heads": 1, "qk_dim_factor": 1.0, "v_dim_factor": 0.5, "gate_soft_cap": 2.0, "bias": True, "epsilon": 1e-2,
-            "norm_epsilon": 1e-2, "chunk": 5,
+            "heads": 1, "qk_dim_factor": 1.0, "v_dim_factor": 0.5, "gate_soft_cap": 2.0, "bias": True,
+            "norm_bias": True, "epsilon": 1e-2, "norm_epsilon": 1e-2, "chunk": 5,
         },
     },
     edits={"MLSTM": open_gates, "MLSTM_biases": open_gates, "chunk": open_gates},

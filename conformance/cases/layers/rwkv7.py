@@ -52,7 +52,7 @@ CASES = GatedCases(
     parameters="x_r x_w x_k x_v x_a x_g w0 w1 w2 a0 a1 a2 g1 g2 k_k k_a r_k receptance_weight key_weight value_weight "
     "output_weight ln_x_weight ln_x_bias",
     no_weight_decay="w0",
-    rests_on=("fold", *GATES),
+    rests_on=("fold", "gated_delta", *GATES),
     small={"chunk": ({"d_model": 2, "head_dim": 2, "chunk": 4, **SMALL}, "auto")},
     modules={"RWKV7": {"d_model": 4, "head_dim": 2, "chunk": 16, **SMALL}},
     timed=False,

@@ -16,6 +16,8 @@ from .rwkv5 import PLACE
 def steps(options: Options, params: Params) -> Steps:
     def advance(u: Array, state: States, scale: float) -> tuple[Array, States]:
         d = state[0] - u
+        if options["time_mix"]:
+            params.update({f"x_{n}": 1 - params[f"time_mix_{name}"] for n, name in (("k", "key"), ("r", "receptance"))})
         y = linear(params, "value_", np.maximum(linear(params, "key_", u + d * params["x_k"]), 0) ** 2)
         gate = sigmoid(linear(params, "receptance_", u + d * params["x_r"])) if options["gated"] else 1.0
         return gate * y, (u,)
@@ -28,6 +30,7 @@ CASES = GatedCases(
     truth=steps,
     instances={
         "RWKVChannelMix": {},
+        "RWKVChannelMix_time_mix": {"time_mix": True, "layer_idx": 1, "num_layers": 3},
         "RWKVChannelMix_no_gate": {"width": 3, "gated": False, "layer_idx": 1, "num_layers": 2},
     },
     parameters="x_k x_r key_weight receptance_weight value_weight",

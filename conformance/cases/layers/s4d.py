@@ -20,10 +20,13 @@ def system(options: Options, params: Params) -> System:
     if options["trainable_B"]:
         B = copies(params["B_re"] + i * params.get("B_im", 0.0), options)
     C = params["C_re"] + i * params.get("C_im", 0.0)
+    dt = np.exp(params["log_dt"]).reshape(options["d_model"], -1)  # of every channel, or of every state
+    if options["bandlimit"] is not None:
+        C = np.where(dt * np.abs(A.imag) < np.pi * options["bandlimit"], C, 0.0)
 
     def advance(x: Array, u: Array, scale: float | Array) -> Array:
-        steps = np.exp(params["log_dt"]) * scale
-        Ab, gain = discretize_poles(A, steps[:, None], options["discretization"])
+        steps = dt * np.broadcast_to(scale, u.shape)[:, None]
+        Ab, gain = discretize_poles(A, steps, options["discretization"])
         if options["discretization"] == "dirac":  # impulses weigh the time that they stand for
             gain = gain * np.broadcast_to(scale, u.shape)[:, None]
         return Ab * x + gain * B * u[:, None]
@@ -54,6 +57,7 @@ CASES = TimeInvariantCases(
         "S4D_bilinear_tanh": BASIS | {"discretization": "bilinear", "activation": "tanh", "init": "inv"},
         "S4D_euler_relu": BASIS | {"discretization": "euler", "activation": "relu", "output": None},
         "S4D_backward_euler": BASIS | {"discretization": "backward_euler", "activation": "gelu_tanh", "init": "quad"},
+        "S4D_own_steps_limited": BASIS | {"dt_tie": False, "bandlimit": 0.25},
         "S4D_dirac": BASIS | {"discretization": "dirac", "init": "inv2"},
     },
     ones=("S4D", "S4D_copies_channels", "S4D_real"),

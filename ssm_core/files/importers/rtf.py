@@ -6,6 +6,7 @@ import numpy as np
 
 from ... import layers
 from ..._arrays.errors import ShapeError
+from ..._arrays.numbers import flag
 from .tensors import Imported, Original, Tensors
 
 
@@ -21,6 +22,7 @@ def from_rtf(tensors: Tensors, *, bidirectional: bool = False, rtf2: bool = Fals
     (`ssm_core.time_invariant.rational.aliased_response`); this layer has the true impulse response, from which it
     differs by what is left of the response after trunc_len. Raises as `from_s4`.
     """
+    bidirectional, rtf2 = flag("from_rtf", bidirectional=bidirectional), flag("from_rtf", rtf2=rtf2)
     t = Original("from_rtf", tensors, {"ab": (2,), "h_0": (1,), "scalar": (1,)})
     t.check_names(["ab", "h_0"], ["scalar"])
     rows = 2 if bidirectional else 1

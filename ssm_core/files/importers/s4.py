@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import layers
 from ..._arrays.errors import OptionError
+from ..._arrays.numbers import flag, whole
 from ...recurrences.pairs import real_rows
 from ...systems.conversions import dense_form
 from ...systems.discretization import discretized
@@ -52,6 +53,9 @@ def from_s4(
     >>> layer.d_state, layer.output
     (6, None)
     """
+    bidirectional = flag("from_s4", bidirectional=bidirectional)
+    softplus_dt = flag("from_s4", softplus_dt=softplus_dt)
+    length = None if length is None else whole("from_s4", 0, length=length)
     t = Original("from_s4", tensors, _AXES, inner="layer.", outer=_MIXED, added=("kernel.l_kernel",))
     kind = next((found for found in (_MINIMAL, _LOW_RANK, _REAL) if found.marks(t)), _DIAGONAL)
     t.check_names(kind.required, ["D", *_MIXED, *kind.optional])
@@ -76,7 +80,7 @@ def from_s4(
         "bidirectional": bidirectional,
         "skip": "D" in t,
         "output": None,
-        "discretization": discretization or ("bilinear" if kind is _LOW_RANK else "zoh"),
+        "discretization": _DEFAULT[kind is _LOW_RANK] if discretization is None else discretization,
     }
     if "D" in t:
         params["D"] = t["D"].reshape(channels, H) if t["D"].size == channels * H else t["D"]
@@ -129,6 +133,7 @@ _MINIMAL = _Kind("log_dt", True, ("log_dt", "log_A_real", "A_imag", "C"), "kerne
 _LOW_RANK = _Kind("P", True, (*_NAMES, "P"), optional=("kernel.l_kernel",))
 _REAL = _Kind("A_imag", False, ("inv_dt", "A_real", "B", "C"))
 _DIAGONAL = _Kind("A_imag", True, _NAMES, optional=("kernel.l_kernel",))
+_DEFAULT = {False: "zoh", True: "bilinear"}  # by whether the system has a low-rank part
 _MIXED = ("output_linear.0.weight", "output_linear.0.bias")
 _AXES = {
     "kernel.log_dt": (1,),

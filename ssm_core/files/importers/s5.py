@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import layers
+from ..._arrays.numbers import flag
 from .tensors import Imported, Original, Tensors
 
 
@@ -26,6 +27,8 @@ def from_s5(
 
     Raises OptionError, ShapeError and DTypeError.
     """
+    conj_sym, bidirectional = flag("from_s5", conj_sym=conj_sym), flag("from_s5", bidirectional=bidirectional)
+    clip_eigs = flag("from_s5", clip_eigs=clip_eigs)
     t = Original("from_s5", tensors, _S5_AXES)
     poles = ("Lambda",) if "Lambda" in t else ("Lambda_re", "Lambda_im")
     outputs = ("C1", "C2") if "C1" in t or "C2" in t else ("C",)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..._arrays.errors import OptionError
 from ...models import LanguageModel
+from ..stored import Stored
 
 Config = dict[str, Any]
 
@@ -22,16 +23,23 @@ class Architecture:
     """Both ways between a directory and a definition.
 
     model_type    in config.json
+    model         what it is here, for the table of the documentation
     definition    (config, whether the head is the embedding) -> the model; raises KeyError for an entry that lacks
     describes     whether a model is one of this architecture
     config        model -> its own entries of config.json; raises OptionError for what they cannot say
     their_name    our name of a parameter -> that of the tensor
     their_shape   (name of the tensor, our shape) -> its shape there, of as many numbers in the same order
     sizes         entries that are whole numbers of at least 1, where they are given
+    optional      entries of this kind that may be null
     numbers       entries that are positive numbers
     flags         entries that are true or false
     unsaid        options of the blocks that the format has no entry for; an entry of our own holds them
     other_names   tensors that have had another name: that name, and the one of today
+    transposed    whether the tensor of that name is the transpose of our parameter
+    prepared      (config, tensors by name) -> the same as this architecture has them, where there are other layouts
+    entries       all other entries that the definition reads; with them, what is unknown is refused
+    fixed         entries that models here have in some ways only
+    passed        entries that do not change what a model computes
     """
 
     model_type: str
@@ -41,14 +49,45 @@ class Architecture:
     their_name: Callable[[str], str]
     their_shape: Callable[[str, tuple[int, ...]], tuple[int, ...]] = lambda name, shape: shape
     sizes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
+    transposed: Callable[[str], bool] = lambda name: False
+    prepared: Callable[[Config, dict[str, Stored]], tuple[Config, dict[str, Stored]]] = lambda config, tensors: (
+        config,
+        tensors,
+    )
+    entries: tuple[str, ...] | None = None
+    fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    passed: tuple[str, ...] = ()
+    model: str = "`LanguageModel`"
 
     def check(self, config: Config) -> None:
-        """Raise for entries that are of the wrong type, or that no model can have."""
-        for name in (*_SIZES, *self.sizes):
+        """Raise for entries that are of the wrong type, unknown, or that no model can have."""
+        if self.entries is not None:
+            read = {
+                *_SIZES,
+                *_FLAGS,
+                *self.sizes,
+                *self.optional,
+                *self.numbers,
+                *self.flags,
+                *self.entries,
+                *self.fixed,
+            }
+            unknown = sorted(config.keys() - read - {*self.passed} - PASSED)
+            if unknown:
+                raise OptionError(
+                    f"entries without meaning here: {', '.join(unknown)}. Known: {', '.join(sorted(read))}."
+                )
+        for name, known in self.fixed.items():
+            if name in config and not any(config[name] is x or config[name] == x for x in known):
+                raise OptionError(f"{name} = {config[name]!r} must be {' or '.join(map(repr, known))}.")
+        for name in (*_SIZES, *self.sizes, *self.optional):
+            if config.get(name) is None and name in self.optional:
+                continue
             if name in config and not is_size(config[name]):
                 raise OptionError(f"{name} = {config[name]!r} must be a whole number of at least 1.")
         for name in self.numbers:
@@ -61,6 +100,25 @@ class Architecture:
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")  # of all architectures
 _FLAGS = ("tie_word_embeddings",)
+# Entries that transformers writes for every model, none of which changes what is computed of tokens.
+PASSED = frozenset(
+    {
+        *("ssm_core", "model_type", "architectures", "transformers_version", "torch_dtype", "dtype"),
+        *("auto_map", "_name_or_path", "name_or_path", "_attn_implementation_autoset", "_commit_hash"),
+        *("use_cache", "use_return_dict", "initializer_range", "max_position_embeddings", "bos_token_id"),
+        *("eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id", "mask_token_id"),
+        *("decoder_start_token_id", "tokenizer_class", "prefix", "return_dict", "output_hidden_states"),
+        *("output_attentions", "output_scores", "return_dict_in_generate", "problem_type", "id2label"),
+        *("label2id", "num_labels", "task_specific_params", "finetuning_task", "is_decoder"),
+        *("is_encoder_decoder", "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder"),
+        *("pruned_heads", "chunk_size_feed_forward", "torchscript", "use_bfloat16", "tf_legacy_loss"),
+        *("max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups"),
+        *("diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty"),
+        *("length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
+        *("num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
+        *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens"),
+    }
+)
 
 _ARCHITECTURES: dict[str, Architecture] = {}
 

@@ -23,6 +23,7 @@ from ...models import LanguageModel
 from ...models.language_model import HEAD, TABLE
 from ..stored import Stored, load_safetensors, stored
 from ..weights import check_parameters
+from . import rwkv_original
 from .architecture import Architecture, Config, architectures
 from .state_spaces import is_original, translated
 
@@ -39,16 +40,19 @@ def from_pretrained(
     """The language model of a Hugging Face directory and its parameters, as arrays of xp.
 
     directory  config.json and weights in one safetensors file or in several. Model types are those that have a file
-               here: mamba, mamba2, falcon_mamba. Directories of state-spaces, whose config.json is their own, are read
-               too
+               here: mamba, mamba2, falcon_mamba, rwkv, xlstm and recurrent_gemma as transformers has them, and retnet,
+               gla, delta_net, gated_deltanet, hgrn2, kda and rwkv7 as flash-linear-attention has them. Directories of
+               state-spaces, whose config.json is their own, are read too, and RWKV-4 and RWKV-7 by their first names
+               (blocks.0.att...), which need no config.json
     xp         namespace of the parameters or its name; numpy if None
     dtype      of the parameters, float32 if None. They are read one at a time: loading takes the memory of the result
     returns    the definition and its parameters. What config.json says beyond it, such as the ids of tokens, and
                generation_config.json are kept in `definition.origin`, and `save_pretrained` writes them again
 
     A head of its own counts, whatever tie_word_embeddings says. Raises OptionError for a directory of another kind or
-    a file that is broken, missing or surplus tensors; ShapeError where a shape contradicts config.json; DTypeError for
-    tensors that are not floating; MissingPackageError without safetensors.
+    a file that is broken, missing or surplus tensors, entries of config.json that are unknown; ShapeError where a shape
+    contradicts config.json; DTypeError for tensors that are not floating; DomainError for numbers that are not finite;
+    MissingPackageError without safetensors.
 
     >>> import numpy, ssm_core, tempfile
     >>> model = ssm_core.models.MambaLM(vocab_size=10, d_model=8, n_layers=1)
@@ -79,7 +83,7 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
         config = _config_of(definition) | architecture.config(definition) | {"model_type": architecture.model_type}
     except SSMError as error:
         raise OptionError(f"save_pretrained: {error}") from error
-    unsaid = _unsaid(architecture, definition)
+    unsaid = _unsaid(architecture, definition, config)
     config |= {OURS: unsaid} if unsaid else {}
     config |= {name: x for name, x in definition.origin.get(CONFIG, {}).items() if name not in config}
     check_parameters("save_pretrained", definition, params)
@@ -88,7 +92,8 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
     for name, p in params.items():
         x = np.ascontiguousarray(to_numpy(computable(p, xp)), dtype=np.float32)
         theirs = architecture.their_name(name)
-        tensors[theirs] = x.reshape(architecture.their_shape(theirs, x.shape))
+        x = x.T if architecture.transposed(theirs) else x
+        tensors[theirs] = np.ascontiguousarray(x.reshape(architecture.their_shape(theirs, x.shape)))
     folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"save_pretrained: {os.fspath(folder)!r} is no directory.")
@@ -106,8 +111,12 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
     folder = Path(directory)
     if not folder.is_dir():
         raise OptionError(f"from_pretrained: {os.fspath(folder)!r} is no directory.{_of_the_hub(folder)}")
-    config, given = _json(folder / CONFIG), _stored(folder)
-    if is_original(config):
+    given = _stored(folder)
+    of_rwkv = rwkv_original.version(given)
+    config = {} if of_rwkv and not (folder / CONFIG).exists() else _json(folder / CONFIG)
+    if of_rwkv:
+        config, given = _of_config(folder, lambda: rwkv_original.translated(config, given))
+    elif is_original(config):
         config = _of_config(folder, lambda: translated(config))
     kind, known = config.get("model_type"), architectures()
     if not isinstance(kind, str) or kind not in known:
@@ -116,6 +125,8 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
             f"{', '.join(map(repr, known))}, and those of state-spaces, which have d_model and n_layer."
         )
     architecture = known[kind]
+    _of_config(folder, lambda: architecture.check(config))
+    config, given = _of_config(folder, lambda: architecture.prepared(config, given))
     for old, new in architecture.other_names.items():
         if old in given and new not in given:
             given[new] = given.pop(old)
@@ -131,13 +142,15 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
     _check_names(folder, {theirs for theirs, _ in wanted.values()}, given)
     tensors = {}
     for name, (theirs, shape) in wanted.items():
-        x, there = given[theirs], architecture.their_shape(theirs, shape)
+        turned = architecture.transposed(theirs)
+        x, there = given[theirs], architecture.their_shape(theirs, shape[::-1] if turned else shape)
         if x.shape != there:
             raise ShapeError(
                 f"from_pretrained: {theirs} is {x.shape}, but config.json makes it {there} "
                 f"(vocab_size: {definition.vocab_size}, hidden_size: {definition.d_model})."
             )
-        tensors[name] = x.reshaped(shape)
+        x = x.T if turned else x.reshaped(shape)
+        tensors[name] = replace(x, operation="from_pretrained")
     object.__setattr__(definition, "origin", _origin(folder, architecture, config, definition))
     return definition, tensors
 
@@ -165,7 +178,6 @@ def _of_config(folder: Path, made: Callable[[], Made]) -> Made:
 
 def _definition(architecture: Architecture, config: Config, given: dict[str, Stored]) -> LanguageModel:
     """The model that config.json describes."""
-    architecture.check(config)
     definition = architecture.definition(config, _is_tied(architecture, config, given))
     ours = config.get(OURS, {})
     if not isinstance(ours, dict) or not ours.keys() <= set(architecture.unsaid):
@@ -173,11 +185,11 @@ def _definition(architecture: Architecture, config: Config, given: dict[str, Sto
     return replace(definition, layer_options={**definition.layer_options, **ours}) if ours else definition
 
 
-def _unsaid(architecture: Architecture, model: LanguageModel) -> Config:
-    """Options of the blocks that the format has no entry for, where they are not the first choice."""
-    block: Any = model.block()
+def _unsaid(architecture: Architecture, model: LanguageModel, config: Config) -> Config:
+    """Options of the blocks that the format has no entry for, where its entries alone would make others."""
+    block, read = model.block(), architecture.definition(config, model.tied).block()
     found = {name: getattr(block, name) for name in architecture.unsaid}
-    return {name: x for name, x in found.items() if x != getattr(type(block), name)}
+    return {name: x for name, x in found.items() if x != getattr(read, name)}
 
 
 def _origin(folder: Path, architecture: Architecture, config: Config, model: LanguageModel) -> Mapping[str, Config]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..._arrays.errors import OptionError
@@ -23,6 +22,12 @@ _BLOCK = ".mixer."
 SIZES = ("state_size", "conv_kernel", "expand", "intermediate_size")
 NUMBERS = ("layer_norm_epsilon", "time_step_min", "time_step_max", "time_step_floor")
 FLAGS = ("use_bias", "use_conv_bias")
+ENTRIES = ("time_step_rank", "hidden_act")
+PASSED = (  # of first draws, of how it is computed, and what the program that trained it called the same
+    *("time_step_scale", "time_step_init_scheme", "rescale_prenorm_residual", "residual_in_fp32", "use_mambapy"),
+    *("use_associative_scan", "use_falcon_mambapy", "ssm_cfg", "d_model", "d_inner", "n_layer", "fused_add_norm"),
+    *("rms_norm", "pad_vocab_size_multiple", "norm_before_gate", "A_initializer_range", "tie_embeddings"),
+)
 OTHER_NAMES = {"backbone.embedding.weight": "backbone.embeddings.weight"}  # in the first published checkpoints
 
 
@@ -51,7 +56,7 @@ def definition(c: Config, tied: bool) -> MambaLM:
     if rank != "auto" and not is_size(rank):
         raise OptionError(f"time_step_rank = {rank!r} must be 'auto' or a whole number of at least 1.")
     hidden = c["hidden_size"]
-    options = layer_options(c) | {"dt_rank": None if rank in ("auto", math.ceil(hidden / 16)) else rank}
+    options = layer_options(c) | {"dt_rank": None if rank == "auto" else rank}
     inner = c.get("intermediate_size", options["expand"] * hidden)
     options["expand"], rest = divmod(inner, hidden)  # published files contradict themselves: this is what they mean
     if rest:
@@ -101,10 +106,13 @@ def config(model: LanguageModel) -> Config:
     if block.discretization != "mamba":
         raise OptionError(f"the format knows no discretization {block.discretization!r}.")
     if block.norm_weights:
-        raise OptionError("the format knows no norm_weights.")
+        raise OptionError(
+            "the format knows no norm_weights = True, weights of the norms of the step, B and C. "
+            "Keep the model in one file: adapters.torch.save(model, path), or ssm_core.save."
+        )
     return {
         "architectures": ["MambaForCausalLM"],
-        "time_step_rank": block.rank,
+        "time_step_rank": "auto" if block.dt_rank is None else block.dt_rank,
         "intermediate_size": block.inner,
     } | layer_entries(model)
 
@@ -112,6 +120,7 @@ def config(model: LanguageModel) -> Config:
 MAMBA = registered(
     Architecture(
         model_type="mamba",
+        model="`MambaLM`",
         definition=definition,
         describes=lambda model: model.layer == "Mamba" and model.layer_options.get("norm_epsilon") is None,
         config=config,
@@ -121,5 +130,7 @@ MAMBA = registered(
         numbers=NUMBERS,
         flags=FLAGS,
         other_names=OTHER_NAMES,
+        entries=ENTRIES,
+        passed=PASSED,
     )
 )

@@ -57,6 +57,7 @@ def _number(x: Any) -> Any:
 MAMBA2 = registered(
     Architecture(
         model_type="mamba2",
+        model="`Mamba2LM`",
         definition=definition,
         describes=lambda model: model.layer == "Mamba2",
         config=config,
@@ -67,5 +68,7 @@ MAMBA2 = registered(
         flags=mamba.FLAGS,
         unsaid=("A_min", "A_max"),
         other_names=mamba.OTHER_NAMES,
+        entries=(*mamba.ENTRIES, "time_step_limit"),
+        passed=mamba.PASSED,
     )
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
@@ -176,7 +177,7 @@ class GroupedValues(DeltaMemory):
     def key_dim(self) -> int:
         return self.head_dim
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return int(self.expand_v * self.head_dim)
 

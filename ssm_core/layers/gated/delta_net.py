@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..._arrays.library import Array, Namespace
 from ...functions.affine import affine
@@ -64,11 +65,11 @@ class DeltaNet(DeltaMemory):
         self.check_delta()
         _ = self.key_dim, self.value_dim
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("DeltaNet", "expand_k", self.expand_k, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("DeltaNet", "expand_v", self.expand_v, self.d_model, self.heads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..._arrays.errors import OptionError
@@ -70,11 +71,11 @@ class GLA(MatrixMemory):
         check_epsilon("GLA", epsilon=self.epsilon)
         _ = self.key_dim, self.value_dim
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("GLA", "expand_k", self.expand_k, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("GLA", "expand_v", self.expand_v, self.d_model, self.heads)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from ..._arrays.errors import OptionError
 from ..._arrays.library import Array, Namespace
@@ -30,13 +32,14 @@ class HGRN2(MatrixMemory):
     d_model      H, the number of channels
     heads        heads with a memory each
     expand_k     gates for each of the H: K = expand_k H / heads
-    lower_bound  of the gates, in [0, 1): in the paper it grows with the depth; None: one a gate, a parameter
+    lower_bound  of the gates, in [0, 1): in the paper it grows with the depth; None: one a gate, a parameter; or
+                 "given": u (B, L, H + expand_k H) has those of the gates behind it
     epsilon      of the norm
     chunk        steps of a chunk; the result does not depend on it
 
     Parameters, all real float32: q_proj_weight, f_proj_weight (expand_k H, H), i_proj_weight, o_proj_weight (H, H),
     g_norm_weight (H,), and lower_bound (expand_k H,) where it is a parameter. In flash-linear-attention that is
-    cumsum(s) - s_0 over the layers, with s the softmax over the layers of its lower_bounds.
+    cumsum(s) - s_0 over the layers, with s the softmax over the layers of its lower_bounds, as in HGRN2LM.
 
     Qin et al., HGRN2: Gated linear RNNs with state expansion, COLM 2024, https://arxiv.org/abs/2404.07904.
 
@@ -49,7 +52,7 @@ class HGRN2(MatrixMemory):
     d_model: int
     heads: int = 8
     expand_k: float = 1.0
-    lower_bound: float | None = 0.0
+    lower_bound: float | str | None = 0.0
     epsilon: float = 1e-5
     chunk: int = CHUNK
 
@@ -57,18 +60,23 @@ class HGRN2(MatrixMemory):
         check_sizes(self)
         bound = self.lower_bound
         given = isinstance(bound, int | float) and not isinstance(bound, bool) and 0 <= bound < 1
-        if bound is not None and not given:
-            raise OptionError(f"HGRN2: lower_bound = {bound!r} must lie in [0, 1), or be None.")
+        if bound not in (None, "given") and not given:
+            raise OptionError(f"HGRN2: lower_bound = {bound!r} must lie in [0, 1), or be None or 'given'.")
         check_epsilon("HGRN2", epsilon=self.epsilon)
         _ = self.key_dim, self.value_dim
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("HGRN2", "expand_k", self.expand_k, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("HGRN2", "1", 1, self.d_model, self.heads)
+
+    @property
+    def input_width(self) -> int:
+        """H, and the gates' bounds where they are behind the input."""
+        return self.d_model + (self.heads * self.key_dim if self.lower_bound == "given" else 0)
 
     def parameters(self) -> tuple[Parameter, ...]:
         H, keys = self.d_model, self.heads * self.key_dim
@@ -82,8 +90,10 @@ class HGRN2(MatrixMemory):
         )
 
     def _signals(self, params: Parameters, u: Array, beside: None, xp: Namespace) -> tuple[dict[str, Array], None]:
+        low: Any = params["lower_bound"] if self.lower_bound is None else self.lower_bound
+        if self.lower_bound == "given":
+            u, low = u[..., : self.d_model], u[..., self.d_model :]
         q, f, v = (affine_map(params, f"{name}_proj", u) for name in "qfi")
-        low = params["lower_bound"] if self.lower_bound is None else self.lower_bound
         kept = (1 - low) * activation("sigmoid")(-f)  # 1 - a, without the cancellation
         g = -activation("softplus")(-f) if self.lower_bound == 0 else xp.log1p(-kept)
         signals = {"q": activation("silu")(q), "k": kept, "v": v, "log_decay": g}

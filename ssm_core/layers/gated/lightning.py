@@ -8,7 +8,7 @@ import numpy as np
 
 from ..._arrays.errors import OptionError, unknown
 from ..._arrays.library import Array, Namespace, device
-from ...functions.affine import affine
+from ...functions.affine import affine, parted
 from ...functions.norms import normed
 from ...functions.special import activation
 from ...gated.decay_run import CHUNK, Rule
@@ -109,7 +109,8 @@ class Lightning(MatrixMemory):
     def _signals(self, params: Parameters, u: Array, beside: None, xp: Namespace) -> tuple[dict[str, Array], Array]:
         p, D = activation("silu")(self.projected(params, "qkv_proj", u, xp)), self.key_dim
         g = xp.asarray(self.decays(), dtype=p.dtype, device=device(p))
-        signals = {"q": p[..., :D], "k": p[..., D : 2 * D], "v": p[..., 2 * D :], "log_decay": g}
+        q, k, v = parted(p, D, D, D)
+        signals = {"q": q, "k": k, "v": v, "log_decay": g}
         return signals, affine_map(params, "output_gate", u)
 
     def _output(self, params: Parameters, y: Array, waiting: Array, xp: Namespace) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..._arrays.errors import unknown
@@ -67,11 +68,11 @@ class LinearAttention(MatrixMemory):
         check_epsilon("LinearAttention", epsilon=self.epsilon)
         _ = self.key_dim, self.value_dim
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("LinearAttention", "expand_k", self.expand_k, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("LinearAttention", "expand_v", self.expand_v, self.d_model, self.heads)
 
@@ -101,7 +102,7 @@ class LinearAttention(MatrixMemory):
 
 def _elu(x: Array, xp: Namespace) -> Array:
     """elu(x) + 1, which is positive: e^x below 0."""
-    return xp.where(x > 0, x + 1, xp.exp(xp.where(x > 0, xp.zeros_like(x), x)))
+    return xp.exp(xp.clip(x, max=0.0)) + activation("relu")(x)
 
 
 def _softmax(x: Array, xp: Namespace) -> Array:

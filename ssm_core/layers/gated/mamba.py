@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._arrays.errors import OptionError, unknown
 from ..._arrays.library import Array, Namespace, namespace
-from ...functions.affine import affine
+from ...functions.affine import affine, parted
 from ...functions.norms import normed
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation, phi1
@@ -137,16 +137,16 @@ class Mamba(InputDependent):
         y = (xp.matrix_transpose(y) + params["D"] * h) * silu(gate)
         return affine(y, params["out_proj_weight"], params.get("out_proj_bias")), (inputs, x)
 
-    def _halves(self, params: Parameters, u: Array) -> tuple[Array, Array]:
+    def _halves(self, params: Parameters, u: Array) -> tuple[Array, ...]:
         """What goes through the state space model, and its gate."""
         p = affine(u, params["in_proj_weight"], params.get("in_proj_bias"))
-        return p[..., : self.inner], p[..., self.inner :]
+        return parted(p, self.inner, self.inner)
 
     def _selected(self, params: Parameters, h: Array, xp: Namespace) -> tuple[Array, Array, Array]:
         """dt (..., I), B and C (..., N)."""
         R, N = self.rank, self.d_state
         p = affine(h, params["x_proj_weight"], None)
-        parts = (p[..., :R], p[..., R : R + N], p[..., R + N :])
+        parts = parted(p, R, N, N)
         if self.norm_epsilon is not None:
             weights = map(params.get, self._norm_sizes())
             parts = tuple(normed(v, w, epsilon=self.norm_epsilon) for v, w in zip(parts, weights, strict=True))

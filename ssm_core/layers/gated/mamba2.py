@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
 from ..._arrays.library import Array, Namespace, clip, namespace
-from ...functions.affine import affine
+from ...functions.affine import affine, parted
 from ...functions.norms import normed
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation
@@ -145,19 +145,18 @@ class Mamba2(InputDependent):
     def _split(self, params: Parameters, u: Array, xp: Namespace) -> tuple[Array, Array, Array]:
         """The gate (..., I), what is convolved, and dt (..., heads)."""
         p = affine(u, params["in_proj_weight"], params.get("in_proj_bias"))
-        ends = self.inner, self.inner + self.convolved
-        dt = activation("softplus")(p[..., ends[1] :] + params["dt_bias"])
+        z, v, dt = parted(p, self.inner, self.convolved, self.heads)
+        dt = activation("softplus")(dt + params["dt_bias"])
         if self.dt_limit != (0.0, math.inf):
             dt = clip(dt, *self.dt_limit)
-        return p[..., : ends[0]], p[..., ends[0] : ends[1]], dt
+        return z, v, dt
 
     def _parts(self, v: Array, xp: Namespace) -> tuple[Array, Array, Array]:
         """x (..., heads, P), B and C (..., G, N)."""
         lead, size = tuple(v.shape[:-1]), self.n_groups * self.d_state
-        x = xp.reshape(v[..., : self.inner], (*lead, self.heads, self.head_dim))
-        rows = (v[..., self.inner : self.inner + size], v[..., self.inner + size :])
+        x, *rows = parted(v, self.inner, size, size)
         B, C = (xp.reshape(row, (*lead, self.n_groups, self.d_state)) for row in rows)
-        return x, B, C
+        return xp.reshape(x, (*lead, self.heads, self.head_dim)), B, C
 
     def _out(self, params: Parameters, y: Array, x: Array, z: Array, xp: Namespace) -> Array:
         y = xp.reshape(y + params["D"][:, None] * x, z.shape)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
 from ..._arrays.library import Array, Namespace, clip, namespace
-from ...functions.affine import affine
+from ...functions.affine import affine, parted
 from ...functions.norms import normed
 from ...functions.special import activation
 from ...gated.ssd import CHUNK
@@ -126,11 +126,8 @@ class Mamba3(InputDependent):
         xp = namespace(self.name, u=u)
         batch, L = u.shape[:2]
         heads, R, G, N = self.heads, self.rank, self.n_groups, self.d_state
-        p, parts = affine(u, params["in_proj_weight"], None), []
-        for size in (self.inner, self.inner, R * G * N, R * G * N, heads, heads, heads, self.turning):
-            parts.append(p[..., :size])
-            p = p[..., size:]
-        z, x, B, C, r, a, trap, angles = parts
+        sizes = (self.inner, self.inner, R * G * N, R * G * N, heads, heads, heads, self.turning)
+        z, x, B, C, r, a, trap, angles = parted(affine(u, params["in_proj_weight"], None), *sizes)
         dt = activation("softplus")(r + params["dt_bias"]) * per_step(scale)
         v = {"dt": dt, "log_gates": dt * self._rates(a, xp), "trap": trap, "angles": angles[:, :, None, :]}
         for name, features in (("x", x), ("z", z)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,14 +38,15 @@ class MLSTM(MatrixMemory):
     v_dim_factor    features of all values for each of the H
     gate_soft_cap   cap, what the gates stay below
     bias            whether the maps have a bias; those of the gates always have
+    norm_bias       whether the norm o has one
     epsilon         of the quotient
     norm_epsilon    of the norm
     chunk           steps of a chunk; the result does not depend on it
 
     The gates do not see the input at first: b_i = -10, and b_f from 3 to 6 over the heads.
     Parameters, all real float32: q_weight, k_weight (heads K, H), v_weight, ogate_preact_weight (heads V, H),
-    igate_preact_weight, fgate_preact_weight (heads, H), their biases (heads,), multihead_norm_weight (heads V,),
-    out_proj_weight (H, heads V).
+    igate_preact_weight, fgate_preact_weight (heads, H), their biases (heads,), multihead_norm_weight (heads V,) and
+    its bias where there is one, out_proj_weight (H, heads V).
 
     Beck et al., xLSTM: Extended long short-term memory, NeurIPS 2024, https://arxiv.org/abs/2405.04517; xLSTM 7B, 2025,
     https://arxiv.org/abs/2503.13427.
@@ -61,6 +63,7 @@ class MLSTM(MatrixMemory):
     v_dim_factor: float = 1.0
     gate_soft_cap: float = 15.0
     bias: bool = False
+    norm_bias: bool = False
     epsilon: float = 1e-6
     norm_epsilon: float = 1e-6
     chunk: int = CHUNK
@@ -73,11 +76,11 @@ class MLSTM(MatrixMemory):
         check_epsilon("MLSTM", epsilon=self.epsilon, norm_epsilon=self.norm_epsilon)
         _ = self.key_dim, self.value_dim
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("MLSTM", "qk_dim_factor", self.qk_dim_factor, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("MLSTM", "v_dim_factor", self.v_dim_factor, self.d_model, self.heads)
 
@@ -98,6 +101,7 @@ class MLSTM(MatrixMemory):
             as_map(constant("fgate_preact_weight", (heads, H), lambda: 0.0)),
             constant("fgate_preact_bias", (heads,), lambda: np.linspace(3.0, 6.0, heads), no_weight_decay=True),
             constant("multihead_norm_weight", (values,), lambda: 1.0),
+            *((constant("multihead_norm_bias", (values,), lambda: 0.0),) if self.norm_bias else ()),
             *projection("out_proj_", values, H, bias),
         )
 
@@ -110,4 +114,5 @@ class MLSTM(MatrixMemory):
 
     def _output(self, params: Parameters, y: Array, waiting: Array, xp: Namespace) -> Array:
         y = joined_heads(standardized(y, self.norm_epsilon, xp), xp) * params["multihead_norm_weight"]
+        y = y + params["multihead_norm_bias"] if self.norm_bias else y
         return affine(activation("sigmoid")(waiting) * y, params["out_proj_weight"], params.get("out_proj_bias"))

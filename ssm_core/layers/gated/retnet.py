@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,10 @@ from ..._arrays.errors import OptionError, unknown
 from ..._arrays.library import Array, Namespace, device
 from ...functions.affine import affine
 from ...functions.norms import normed
+from ...functions.rotation import positions, rotation, turned_halves
 from ...functions.special import activation
 from ...gated.decay_run import CHUNK
-from ...recurrences.linear import linear_scan
 from ...recurrences.segments import Segments
-from ...recurrences.summaries import Elementwise, through_segments
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .base import State, check_epsilon, joined_heads
@@ -24,7 +23,6 @@ from .matrix_memory import MatrixMemory, affine_map, check_sizes, head_width, xa
 
 ROTATIONS = ("half", "interleaved")
 GAIN = 2**-2.5  # of the first weights
-TURNS = 256  # positions are split by it, so that angles of long sequences keep their digits
 
 
 @registered
@@ -81,11 +79,11 @@ class RetNet(MatrixMemory):
                 f"RetNet: {self.key_dim} features of a key do not turn in pairs. Change expand_k or heads."
             )
 
-    @property
+    @cached_property
     def key_dim(self) -> int:
         return head_width("RetNet", "expand_k", self.expand_k, self.d_model, self.heads)
 
-    @property
+    @cached_property
     def value_dim(self) -> int:
         return head_width("RetNet", "expand_v", self.expand_v, self.d_model, self.heads)
 
@@ -114,44 +112,25 @@ class RetNet(MatrixMemory):
         return {"position": (batch,)}
 
     def _before(self, u: Array, carried: State, segments: Segments, xp: Namespace) -> tuple[Array, State]:
-        """The position of every step, from 0 where its sequence begins."""
-        first, (batch, L, _) = carried[0], u.shape
-        if segments.shards is not None:
-            alone = segments.alone()
-            _, (own,) = self._before(u, (xp.zeros_like(first),), alone, xp)
-            through = through_segments(xp.ones_like(first), alone, 0, xp)
-            first, last = segments.shards.enter(Elementwise(through, own), first)
-            return self._before(u, (first,), alone, xp)[0], (last,)
-        if segments.reset is None and segments.lengths is None:
-            k = xp.astype(xp.arange(L, device=device(u)), u.dtype)
-            return first[:, None] + k, (first + L,)
-        counts = xp.ones((batch, L), dtype=u.dtype, device=device(u))
-        kept = counts if segments.reset is None else xp.astype(~segments.reset, u.dtype)
-        counts = linear_scan(kept, segments.masked(counts, 1, xp), axis=1, initial=first)
-        before = xp.maximum(counts, xp.ones_like(counts)) - 1  # in a sequence of no steps all lie beyond its length
-        return before, (counts[:, -1] if L else first,)
+        """The position of every step."""
+        before, last = positions(carried[0], u, segments, xp)
+        return before, (last,)
 
     def _before_step(self, u: Array, carried: State, xp: Namespace) -> tuple[Array, State]:
         return carried[0], (carried[0] + 1,)
 
     def _signals(self, params: Parameters, u: Array, beside: Array, xp: Namespace) -> tuple[dict[str, Array], Any]:
         q, k, v = (self.projected(params, f"{name}_proj", u, xp) for name in "qkv")
-        like: dict[str, Any] = {"dtype": u.dtype, "device": device(u)}
-        w, many = (xp.asarray(s, **like) for s in (self.speeds(), np.mod(TURNS * self.speeds(), 2 * math.pi)))
-        turns = xp.floor(beside / TURNS)
-        angles = turns[..., None] * many + (beside - TURNS * turns)[..., None] * w
-        cos, sin = xp.cos(angles)[..., None, :], xp.sin(angles)[..., None, :]
+        cos, sin = rotation(beside, self.speeds(), xp)
         q, k = (self._turned(x, cos, sin, xp) for x in (q, k))
-        signals = {"q": q, "k": k, "v": v, "log_decay": xp.asarray(self.decays(), **like)}
+        signals = {"q": q, "k": k, "v": v, "log_decay": xp.asarray(self.decays(), dtype=u.dtype, device=device(u))}
         return signals, (affine_map(params, "g_proj", u), beside)
 
     def _turned(self, x: Array, cos: Array, sin: Array, xp: Namespace) -> Array:
         """Pairs of features of x (..., heads, K) turned by angles (..., 1, K/2)."""
-        half = self.key_dim // 2
         if self.rotation == "half":
-            a, b = x[..., :half], x[..., half:]
-            return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)
-        pairs = xp.reshape(x, (*x.shape[:-1], half, 2))
+            return turned_halves(x, cos, sin, xp)
+        pairs = xp.reshape(x, (*x.shape[:-1], self.key_dim // 2, 2))
         a, b = pairs[..., 0], pairs[..., 1]
         return xp.reshape(xp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1), x.shape)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError, unknown
 from ..._arrays.library import Array, Namespace, namespace
-from ...functions.affine import affine
+from ...functions.affine import affine, parted
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation
 from ...gated.real_gated import kept_and_entering, run_rg_lru, strongest
@@ -131,16 +131,16 @@ class RGLRU(InputDependent):
         )
         return weight, bias[:, None, :]
 
-    def _gates(self, maps: tuple[Array, Array], x: Array, xp: Namespace) -> tuple[Array, Array]:
+    def _gates(self, maps: tuple[Array, Array], x: Array, xp: Namespace) -> tuple[Array, ...]:
         """Both gates of x (..., W), before their sigmoids, as one product."""
         weight, bias = maps
         block = self.width // self.heads
         if self.heads == 1:
             gates = xp.matmul(x, weight[0, ...]) + bias[0, ...]
-            return gates[..., :block], gates[..., block:]
+            return parted(gates, block, block)
         rows = xp.permute_dims(xp.reshape(x, (-1, self.heads, block)), (1, 0, 2))
         gates = xp.permute_dims(xp.matmul(rows, weight) + bias, (1, 0, 2))
-        return xp.reshape(gates[..., :block], x.shape), xp.reshape(gates[..., block:], x.shape)
+        return tuple(xp.reshape(gate, x.shape) for gate in parted(gates, block, block))
 
     def _output(self, params: Parameters, u: Array, h: Array) -> Array:
         gate = activation(self.activation)(affine(u, params["linear_y_weight"], params["linear_y_bias"]))

@@ -17,6 +17,8 @@ from ..registry import registered
 from .base import Advance, InputDependent, State, projection
 from .rwkv_time_mix import check_place, shares
 
+SHARES = {"k": "key", "r": "receptance"}
+
 
 @registered
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class RWKVChannelMix(InputDependent):
     gated       whether there is the gate: RWKV-7 has none
     layer_idx   the place among the layers, from 0: the first draws depend on it
     num_layers  of the whole model
+    time_mix    whether the parameters are 1 - x_k and 1 - x_r, as RWKV-4 and RWKV-5 store them
 
-    RWKV-4 and RWKV-5 store 1 - x_k and 1 - x_r, as time_mix_k and time_mix_r; RWKV-6 calls them time_maa_k and
-    time_maa_r. Parameters, all real float32: x_k and x_r (H,), key_weight (width, H), receptance_weight (H, H),
-    value_weight (H, width).
+    RWKV-6 calls x_k and x_r time_maa_k and time_maa_r. Parameters, all real float32: x_k and x_r (H,), or with time_mix
+    time_mix_key and time_mix_receptance, key_weight (width, H), receptance_weight (H, H), value_weight (H, width).
 
     Peng et al., RWKV: Reinventing RNNs for the Transformer era, 2023, https://arxiv.org/abs/2305.13048.
 
@@ -50,6 +52,7 @@ class RWKVChannelMix(InputDependent):
     gated: bool = True
     layer_idx: int = 0
     num_layers: int = 1
+    time_mix: bool = False
 
     timed: ClassVar[bool] = False
 
@@ -64,11 +67,17 @@ class RWKVChannelMix(InputDependent):
         H = self.d_model
         width, names = self.width or 4 * H, ("k", "r") if self.gated else ("k",)
         return (
-            *(constant(f"x_{n}", (H,), lambda: 1 - shares(self)) for n in names),
+            *(self._share(n) for n in names),
             *projection("key_", H, width, False),
             *(projection("receptance_", H, H, False) if self.gated else ()),
             *projection("value_", width, H, False),
         )
+
+    def _share(self, n: str) -> Parameter:
+        H = self.d_model
+        if self.time_mix:
+            return constant(f"time_mix_{SHARES[n]}", (H,), lambda: shares(self))
+        return constant(f"x_{n}", (H,), lambda: 1 - shares(self))
 
     def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         return {"before": (batch, self.d_model)}
@@ -81,11 +90,16 @@ class RWKVChannelMix(InputDependent):
 
     def _mixed(self, params: Parameters, u: Array, previous: Array) -> Array:
         d = previous - u
-        hidden = activation("relu")(affine(u + d * params["x_k"], params["key_weight"], None))
+
+        def mixed(n: str) -> Array:
+            """The input and the one before it, in shares."""
+            return previous - d * params[f"time_mix_{SHARES[n]}"] if self.time_mix else u + d * params[f"x_{n}"]
+
+        hidden = activation("relu")(affine(mixed("k"), params["key_weight"], None))
         y = affine(hidden * hidden, params["value_weight"], None)
         if not self.gated:
             return y
-        return activation("sigmoid")(affine(u + d * params["x_r"], params["receptance_weight"], None)) * y
+        return activation("sigmoid")(affine(mixed("r"), params["receptance_weight"], None)) * y
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         def advance(u: Array, state: State) -> tuple[Array, State]:

@@ -212,8 +212,8 @@ class TimeInvariant(Mixer):
         system, dt = self._sampled_system(params, rate, xp)
 
         def half(C: Array, signal: Array, segments: Segments) -> Array:
-            one, options = replace(system, C=C), {"segments": segments, "want_state": False}
-            return simulated(self.name, one, signal, xp, dt=dt, method=self.discretization, **options)[0]
+            options: dict[str, Any] = {"dt": dt, "method": self.discretization, "segments": segments}
+            return simulated(self.name, replace(system, C=C), signal, xp, want_state=False, **options)[0]
 
         C = system.C
         future = half(C[1, ...], segments.flipped(x, xp), segments.reversed())
@@ -224,8 +224,8 @@ class TimeInvariant(Mixer):
 
         def half(backwards: bool, signal: Array, segments: Segments) -> Array:
             system, dt = self._one_way(params, rate, xp, backwards)
-            options = {"dt": dt, "method": self.discretization, "segments": segments.for_rows(), "want_state": False}
-            return simulated(self.name, system, signal, xp, **options)[0]
+            options: dict[str, Any] = {"dt": dt, "method": self.discretization, "segments": segments.for_rows()}
+            return simulated(self.name, system, signal, xp, want_state=False, **options)[0]
 
         back = segments.reversed()
         late = moved(half(True, segments.flipped(x, xp), back), -1, 1, xp)

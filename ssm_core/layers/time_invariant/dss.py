@@ -26,7 +26,11 @@ class DSS(TimeInvariant):
     v = K * u + D u, y = glu(W gelu(v) + b). The normalization bounds the kernel within the length even for poles with
     a positive real part, unless e^(dt Re(poles) length) overflows. It belongs to the layer and not to the input:
     sequences of any length meet the same system. u (B, L, H), y (B, L, H), states (B, H, N) complex, with
-    H = d_model and N = d_state / 2.
+    H = d_model and N = d_state / 2. `rate` and `step_scale` take other samples of the same system: what a sample adds
+    weighs the time that it stands for, and s stays that of the layer's own steps.
+
+    `kernel` is (channels, H, L); bidirectional (2 channels, H, L), where the rows of the future follow and begin with
+    the next sample.
 
     d_model         H, the number of channels
     length          steps that the softmax runs over, such as the length of the training sequences

@@ -36,6 +36,8 @@ class LinOSS(TimeInvariant):
 
     u (B, L, H), y (B, L, H), with H = d_model. B u is complex: states (B, 2P, 2) hold (z, x) of its real parts, then
     of its imaginary parts. The steps are part of the scheme: there is no rate and no step_scale.
+    `kernel` is (H, H, L) from all channels to all; bidirectional (2 H, H, L), where the rows of the future follow and
+    begin with the current sample.
 
     d_model  H, the number of channels
     d_state  P, the number of oscillators

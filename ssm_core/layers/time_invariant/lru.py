@@ -27,6 +27,8 @@ class LRU(TimeInvariant):
     poles = exp(-exp(nu_log) + i exp(theta_log)) lie within the unit circle whatever the parameters are, and gamma =
     exp(gamma_log) keeps the states of size one. u (B, L, H), y (B, L, H), states (B, N) complex, with H = d_model and
     N = d_state / 2. There is no step in time, hence no rate and no step_scale.
+    `kernel` is (H, H, L) from all channels to all; bidirectional (2 H, H, L), where the rows of the future follow and
+    begin with the current sample.
 
     d_model       H, the number of channels
     d_state       real states; two to a complex pole

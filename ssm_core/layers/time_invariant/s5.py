@@ -36,6 +36,10 @@ class S5(TimeInvariant):
     poles = A_re + i A_im, each for itself and its conjugate, discretized with a step of its own, dt = exp(log_dt).
     u (B, L, H), y (B, L, H), states (B, N), with H = d_model and N = d_state / 2 (d_state without conj_sym).
 
+    `kernel` is (H, H, L) from all channels to all; bidirectional (2 H, H, L), where the rows of the future follow and
+    begin with the current sample.
+    With "dirac", `rate` and `step_scale` weigh an impulse by the time that it stands for.
+
     d_model         H, the number of channels
     d_state         real states of the system; two to a complex pole
     blocks          J: the poles start as J copies of the normal part of LegS with d_state / J states

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..._arrays.library import Array, Namespace, is_complex, namespace, to_complex
+from ..._arrays.library import Array, Namespace, is_complex, matmul, namespace, to_complex
 from ...recurrences.fold import fold
 from ...systems import records
 from ..run import Run
@@ -84,8 +84,8 @@ def state_passing(u: Array, maps: Maps, first: Array) -> tuple[Array, Array]:
     def chunk(x: Array, u: Array, gate: Array) -> tuple[Array, Array]:
         """From the state before, (H, B, halves, N), and u (H, B, steps) to the state after, and y."""
         steps = u.shape[-1]
-        y = u @ toeplitz[:, :steps, :steps] + xp.reshape(x, (H, B, -1)) @ respond[..., :steps]
-        gathered = u @ xp.matrix_transpose(drive[..., T - steps :])
+        y = matmul(u, toeplitz[:, :steps, :steps], xp) + matmul(xp.reshape(x, (H, B, -1)), respond[..., :steps], xp)
+        gathered = matmul(u, xp.matrix_transpose(drive[..., T - steps :]), xp)
         return _turned(gate[:, None, ...], x, xp) + xp.reshape(gathered, x.shape), y
 
     x, y = chunk(xp.permute_dims(first, (1, 0, 2, 3)), xp.permute_dims(u[..., :r], (1, 0, 2)), maps.head)

@@ -1,0 +1,102 @@
+"""Log decays of the steps of a chunk, added up by halves and never subtracted, and the decays that they make.
+
+Steps of the first half of a block meet those of its second half over the boundary between them: what is read decays up
+to it, and what reads since it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+INF = float("inf")
+
+
+def least(x: Tensor) -> float:
+    """What counts as zero: the product of two such numbers is no normal one, with which processors are slow."""
+    return math.sqrt(torch.finfo(x.dtype).tiny)
+
+
+def decays(sums: Tensor) -> Tensor:
+    """e^sums, in place, zero from `least` down."""
+    low = least(sums)
+    return torch.nn.functional.threshold_(sums.clamp_(min=math.log(low) - 1).exp_(), low, 0.0)
+
+
+class ChannelSums:
+    """Those of log decays g (..., T, K) with one a channel, from single steps to the chunk.
+
+    After all `halves`: those up to a step, or before it if exclusive, `from_start`; those after it, `to_end`; and
+    `total` (..., 1, K).
+    """
+
+    def __init__(self, g: Tensor, exclusive: bool) -> None:
+        self.from_start = torch.zeros_like(g) if exclusive else g.clone()
+        self.to_end = torch.zeros_like(g)
+        self.total = g
+
+    def halves(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Levels: the size h of a half, decays (..., pairs, h, K) since the middle, and those up to it."""
+        *lead, T, K = self.from_start.shape
+        h = 1
+        while h < T:
+            shape = (*lead, T // (2 * h), 2, h, K)
+            late, early = self.from_start.view(shape)[..., 1, :, :], self.to_end.view(shape)[..., 0, :, :]
+            yield h, *(decays(x.clone(memory_format=torch.contiguous_format)) for x in (late, early))
+            left, right = self.total.view(*lead, T // (2 * h), 2, K).unbind(-2)
+            late += left[..., None, :]
+            early += right[..., None, :]
+            self.total, h = left + right, 2 * h
+        self.total = self.total.view(*lead, 1, K)
+
+
+def head_sums(g: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Those of log decays g (..., T) with one a head: between the steps, from the start, to the end, and all.
+
+    Between step i and an earlier j (..., T, T): those after j up to i, or before i if exclusive; else -inf, and on the
+    diagonal 0, or -inf if exclusive.
+    """
+    *lead, T = g.shape
+    between = g.new_full((*lead, T, T), -INF)
+    if not exclusive:
+        between.diagonal(dim1=-2, dim2=-1).zero_()
+    from_start = torch.zeros_like(g) if exclusive else g.clone()
+    to_end, total, h = torch.zeros_like(g), g, 1
+    while h < T:
+        halves = (*lead, T // (2 * h), 2, h)
+        late, early = from_start.view(halves)[..., 1, :], to_end.view(halves)[..., 0, :]
+        across(between, h, h).copy_((late[..., :, None] + early[..., None, :]).movedim(-3, -1))
+        left, right = total.view(*lead, T // (2 * h), 2).unbind(-1)
+        late += left[..., None]
+        early += right[..., None]
+        total, h = left + right, 2 * h
+    return between, from_start, to_end, total.view(*lead, 1)
+
+
+def across(scores: Tensor, rows: int, columns: int) -> Tensor:
+    """The blocks of scores between halves of so many rows and columns: (..., rows, columns, pairs)."""
+    *lead, n, m = scores.shape
+    blocks = scores.view(*lead, n // (2 * rows), 2, rows, m // (2 * columns), 2, columns)[..., :, 1, :, :, 0, :]
+    return blocks.diagonal(dim1=-4, dim2=-2)
+
+
+def rows_after(x: Tensor, strictly: bool) -> Tensor:
+    """The sum of the rows of x from every step on, or of those after it."""
+    n = x.shape[-2]
+    return x.new_ones((n, n)).triu(1 if strictly else 0) @ x
+
+
+def rows_before(x: Tensor) -> Tensor:
+    """The sum of the rows of x before every step."""
+    n = x.shape[-2]
+    return x.new_ones((n, n)).tril(-1) @ x
+
+
+def passing(W: Tensor, strictly: bool) -> Tensor:
+    """The sum over i >= t > j, or i > t > j, of W (..., T, T) at every t."""
+    T = W.shape[-1]
+    before = W @ W.new_ones((T, T)).triu(1)
+    return before.tril_(-1 if strictly else 0).sum(-2)

@@ -1,0 +1,1 @@
+"""The gated delta rule: the walk over chunks and its adjoint."""

@@ -1,0 +1,29 @@
+"""RetNet, as fla-hub/retnet-1.3B-100B and its siblings are published."""
+
+from __future__ import annotations
+
+from . import fla
+from .architecture import registered
+
+RETNET = registered(
+    fla.architecture(
+        "retnet",
+        "RetNet",
+        "RetNet",
+        {
+            "num_heads": ("heads", 8),
+            "expand_k": ("expand_k", 1.0),
+            "expand_v": ("expand_v", 2.0),
+            "elementwise_affine": ("norm_weight", True),
+        },
+        ratio=2,
+        only={"rotation": "half", "row_norm": False},
+        fixed={
+            "use_output_gate": (True,),
+            "use_short_conv": (False,),
+            "num_kv_heads": (None,),
+            "feature_map": (None,),
+        },
+        entries=("conv_size",),
+    )
+)

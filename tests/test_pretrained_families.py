@@ -1,0 +1,298 @@
+"""Directories of RWKV, xLSTM, RecurrentGemma and flash-linear-attention's models: round trips through all frameworks,
+other layouts, and what is wrong in them. Numbers of the original code are in `conformance/test_golden_models.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ssm_core
+from ssm_core import DomainError, OptionError, ShapeError, adapters, models
+from ssm_core.files import pretrained
+
+pytest.importorskip("safetensors")
+
+from directories import FAMILIES, refused, same, saved, sharded, weights, write_config, write_tensors
+from safetensors.numpy import load_file, save_file
+
+MAMBAS = ("mamba", "falcon", "mamba2")
+ONE_EACH = [name for name in FAMILIES if " " not in name]
+each_family = pytest.mark.parametrize("name", FAMILIES)
+IDS = np.asarray([[1, 2, 3, 4, 5, 6], [10, 0, 10, 3, 3, 7]])
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return found
+
+
+def test_every_architecture_is_tried():
+    tried = {name.partition(" ")[0] for name in FAMILIES} | {"mamba", "mamba2", "falcon_mamba"}
+    assert tried == pretrained.architectures().keys()
+
+
+@each_family
+def test_what_is_saved_is_loaded(name: str, folder: Path):
+    model, params = saved(folder, name)
+    assert config_of(folder)["model_type"] == name.partition(" ")[0]
+    loaded, found = ssm_core.from_pretrained(folder)
+    assert loaded.apply(found, IDS).shape == (2, 6, 11)
+    same(found, params)
+    np.testing.assert_array_equal(loaded.apply(found, IDS), model.apply(params, IDS))
+    first, second = config_of(folder), load_file(folder / "model.safetensors")
+    ssm_core.save_pretrained(loaded, found, folder)
+    assert config_of(folder) == first
+    same(load_file(folder / "model.safetensors"), second)
+
+
+@each_family
+def test_modules_of_torch(name: str, folder: Path, tmp_path: Path):
+    """Logits, steps and gradients of every parameter, and what they save."""
+    torch = pytest.importorskip("torch")
+    model, params = saved(folder, name)
+    module = adapters.torch.from_pretrained(folder, dtype=torch.float64)
+    wide = {n: p.astype(np.float64) for n, p in params.items()}
+    logits, ids = model.apply(wide, IDS), torch.from_numpy(IDS)
+    y = module(ids)
+    np.testing.assert_allclose(y.detach().numpy(), logits, rtol=1e-9, atol=1e-9)
+    y.square().sum().backward()
+    unused = {n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert not unused
+    step, state = module.stepper(), module.initial_state(2)
+    for k in range(6):
+        y, state = step(ids[:, k], state)
+    np.testing.assert_allclose(y.detach().numpy(), logits[:, -1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(module.generate(ids, 3).numpy(), model.generate(wide, IDS, 3))
+    module.save_pretrained(tmp_path / "again")
+    same(ssm_core.from_pretrained(tmp_path / "again")[1], params)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("name", ["hgrn2", "rwkv7", "rwkv", "xlstm biases", "recurrent_gemma groups", "kda"])
+def test_modules_of_flax(name: str, folder: Path, tmp_path: Path):
+    nnx = pytest.importorskip("flax.nnx")
+    model, params = saved(folder, name)
+    module = adapters.flax.from_pretrained(folder)
+    logits = nnx.jit(lambda m, ids: m(ids))(module, IDS)
+    wanted = model.apply(params, IDS)
+    np.testing.assert_allclose(np.asarray(logits), wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+    module.save_pretrained(tmp_path / "again")
+    same(ssm_core.from_pretrained(tmp_path / "again")[1], params)
+
+
+@pytest.mark.parametrize("name", ["rwkv7", "rwkv", "hgrn2", "xlstm", "recurrent_gemma"])
+def test_sequences_of_several_lengths(name: str):
+    """Padded, packed and reset sequences are those alone, in outputs and states."""
+    model = FAMILIES[name]
+    params = {n: p.astype(np.float64) for n, p in weights(model).items()}
+    alone, after = model.apply(params, IDS[1:, :4], return_state=True)
+    y, state = model.apply(params, IDS, lengths=np.asarray([6, 4]), return_state=True)
+    np.testing.assert_allclose(y[1:, :4], alone, atol=1e-9)
+    packed, states = model.apply(
+        params, np.concatenate([IDS[:1], IDS[1:, :4]], axis=1), cu_seqlens=np.asarray([0, 6, 10]), return_state=True
+    )
+    np.testing.assert_allclose(packed[:, 6:], alone, atol=1e-9)
+    for found in (state, states):
+        for x, z in zip(leaves(found), leaves(after), strict=True):
+            np.testing.assert_allclose(x[1:], z, atol=1e-9)
+    reset = np.zeros((1, 10), bool)
+    reset[0, 6] = True
+    joined = np.concatenate([IDS[:1], IDS[1:, :4]], axis=1)
+    np.testing.assert_allclose(model.apply(params, joined, reset=reset)[:, 6:], alone, atol=1e-9)
+
+
+def leaves(state: Any) -> list[Any]:
+    return [x for part in state for x in leaves(part)] if isinstance(state, tuple) else [state]
+
+
+# Other layouts -------------------------------------------------------------------------------------------------------
+
+
+def test_fused_maps_of_xlstm(folder: Path):
+    """weight_mode "fused": q, k, v and the output gate in one map, both gates in one, and both of the channel mix."""
+    model, params = saved(folder, "xlstm biases", weight_mode="fused")
+
+    def fused(t: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for i in range(model.n_layers):
+            for place, whole, parts in (
+                ("mlstm_layer", "qkv_opreact", ("q", "k", "v", "ogate_preact")),
+                ("mlstm_layer", "ifgate_preact", ("igate_preact", "fgate_preact")),
+                ("ffn", "proj_up_gate_z", ("proj_up_gate", "proj_up")),
+            ):
+                for leaf in ("weight", "bias"):
+                    prefix = f"backbone.blocks.{i}.{place}."
+                    t[f"{prefix}{whole}.{leaf}"] = np.concatenate([t.pop(f"{prefix}{p}.{leaf}") for p in parts])
+        return t
+
+    write_tensors(folder, fused)
+    loaded, found = ssm_core.from_pretrained(folder)
+    same(found, params)
+    assert loaded == ssm_core.from_pretrained(folder)[0]
+    write_config(folder, config_of(folder) | {"qk_dim_factor": 1.0})
+    refused(folder, OptionError, "qkv_opreact has 24 rows, but config.json makes them 32")
+
+
+FIRST_NAMES = {
+    "rwkv7": (
+        ("model.embeddings", "emb"), ("model.norm", "ln_out"), ("lm_head", "head"), ("model.layers", "blocks"),
+        (".attn_norm", ".ln1"), (".ffn_norm", ".ln2"), (".pre_norm", ".ln0"), (".attn.", ".att."),
+        ("r_proj", "receptance"),
+        ("k_proj", "key"), ("v_proj", "value"), ("o_proj", "output"), ("g_norm", "ln_x"), ("_lora.lora.0.weight", "1"),
+        ("_lora.lora.2.weight", "2"), ("_lora.lora.2.bias", "0"),
+    ),
+    "rwkv": (
+        ("rwkv.embeddings", "emb"), ("rwkv.ln_out", "ln_out"), ("rwkv.blocks", "blocks"), (".pre_ln", ".ln0"),
+        (".attention.", ".att."), (".feed_forward.", ".ffn."), ("time_mix_key", "time_mix_k"),
+        ("time_mix_value", "time_mix_v"), ("time_mix_receptance", "time_mix_r"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIRST_NAMES)
+def test_first_names_of_rwkv_without_a_config(name: str, folder: Path):
+    """As BlinkDL's files have them: all sizes are those of the tensors; vectors may be (1, 1, H)."""
+    model, params = saved(folder, name)
+    renamed: dict[str, np.ndarray] = {}
+    for key, x in load_file(folder / "model.safetensors").items():
+        first = key
+        for theirs, ours in FIRST_NAMES[name]:
+            first = first.replace(theirs, ours)
+        x = x.T if "lora" in key and x.ndim == 2 else x
+        renamed[first] = np.ascontiguousarray(x if x.ndim != 1 or "ln" in first else x[None, None])
+    unused = {f"blocks.0.att.v{i}": np.ones(3, np.float32) for i in range(3)} if name == "rwkv7" else {}
+    save_file(renamed | unused, folder / "model.safetensors")
+    (folder / "config.json").unlink()
+    loaded, found = ssm_core.from_pretrained(folder)
+    assert type(loaded) is type(model)
+    same(found, params)
+    save_file({n: x for n, x in renamed.items() if n != "blocks.1.ffn.value.weight"}, folder / "model.safetensors")
+    refused(folder, OptionError, r"missing \[.*\.1\.f.*value\.weight\] \(1\), surplus \[\]")
+    write_config(folder, {"model_type": "mamba"})
+    refused(folder, OptionError, f"model_type = 'mamba', but the tensors are those of '{name}'")
+
+
+def test_widths_that_follow_from_a_ratio(folder: Path):
+    """As flash-linear-attention rounds them: up to multiples of 256, of RWKV-7 to those of 32."""
+    _, _ = saved(folder, "gla", intermediate_size=None, hidden_ratio=None)
+    refused(folder, ShapeError, r"gate_proj\.weight is \(5, 8\), but config\.json makes it \(256, 8\)")
+    saved(folder, "rwkv7", intermediate_size=..., hidden_ratio=9)
+    refused(folder, ShapeError, r"key\.weight is \(6, 8\), but config\.json makes it \(96, 8\)")
+
+
+# What is wrong -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "message"),
+    [
+        *((name, {"invented": 1}, "entries without meaning here: invented. Known: ") for name in (*ONE_EACH, *MAMBAS)),
+        *((name, {"attn": {"layers": [0]}}, "attn = .* must be None") for name in ("gla", "kda", "hgrn2", "rwkv7")),
+        ("retnet", {"use_output_gate": False}, "use_output_gate = False must be True"),
+        ("retnet", {"num_kv_heads": 1}, "num_kv_heads = 1 must be None"),
+        ("gla", {"clamp_min": -1.0}, "clamp_min = -1.0 must be None"),
+        ("gla", {"use_short_conv": True}, "use_short_conv = True must be False"),
+        ("gla", {"hidden_act": "powlu"}, "hidden_act = 'powlu' must be 'swish' or 'silu'"),
+        ("delta_net", {"qk_norm": "sum"}, "qk_norm = 'sum' must be 'l2'"),
+        ("delta_net", {"use_beta": False}, "use_beta = False must be True"),
+        ("kda", {"lower_bound": 1.0}, "lower_bound = 1.0 must be None or a negative number"),
+        ("hgrn2", {"expand_ratio": 3}, "expand_ratio = 3 must divide hidden_size = 8"),
+        ("rwkv7", {"num_heads": 4}, r"num_heads \* head_dim = 4 \* 4 is not hidden_size = 8"),
+        ("rwkv7", {"value_dim": [8, 8, 16]}, "value_dim = .* must be hidden_size = 8"),
+        ("rwkv", {"rescale_every": "6"}, "rescale_every = '6' must be a whole number"),
+        ("xlstm", {"embedding_dim": 16}, "hidden_size = 8 and embedding_dim = 16 must be alike"),
+        ("xlstm", {"add_out_norm": False}, "add_out_norm = False must be True"),
+        ("recurrent_gemma", {"block_types": ["mamba"]}, "unknown block_type 'mamba'"),
+        ("recurrent_gemma", {"rope_parameters": {"rope_type": "yarn"}}, "must be of rope_type 'default'"),
+        ("recurrent_gemma", {"hidden_activation": "relu"}, "hidden_activation = 'relu' must be one of"),
+        ("recurrent_gemma", {"num_key_value_heads": 3}, "kv_heads = 3 must divide heads = 2"),
+        ("recurrent_gemma", {"head_dim": 5}, "head_dim = 5 must be hidden_size / num_attention_heads = 4"),
+    ],
+)  # fmt: skip
+def test_entries_that_no_model_can_have(name: str, entries: Any, message: str, folder: Path):
+    saved(folder, name, **entries)
+    refused(folder, OptionError, rf"config\.json of '.*': .*{message}")
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_entries_of_the_wrong_type(name: str, folder: Path):
+    """Every entry, one by one: refused as what it is, or without meaning."""
+    saved(folder, name)
+    config = config_of(folder)
+    for entry in sorted(config):
+        for value in ("8", None, -1, 1.5, [], {}, float("nan")):
+            write_config(folder, config | {entry: value})
+            with contextlib.suppress(ssm_core.SSMError):
+                ssm_core.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(("bad", "many"), [(np.nan, 1), (np.inf, 3)])
+@pytest.mark.parametrize("framework", ["numpy", "torch", "flax"])
+def test_numbers_that_are_not_finite(bad: float, many: int, framework: str, folder: Path):
+    saved(folder, "rwkv7")
+    key = "model.layers.1.attn.w_lora.lora.0.weight"
+
+    def broken(t: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        x = t[key].copy()
+        x.reshape(-1)[:many] = bad
+        return t | {key: x}
+
+    write_tensors(folder, broken)
+    if framework != "numpy":
+        pytest.importorskip(framework)
+    load = ssm_core.from_pretrained if framework == "numpy" else getattr(adapters, framework).from_pretrained
+    refused(folder, DomainError, rf"{key} of model\.safetensors holds numbers that are not finite: {many} of", load)
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_tensors_that_are_missing_or_too_many(name: str, folder: Path):
+    saved(folder, name)
+    tensors = load_file(folder / "model.safetensors")
+    last = max(tensors, key=lambda n: ("layers.1" in n or "blocks.1" in n, n))
+    write_tensors(folder, lambda t: {n: x for n, x in t.items() if n != last})
+    refused(folder, OptionError, rf"missing \[{last}\] \(1\), surplus \[\] \(0\)")
+    save_file(tensors | {"more.weight": np.ones(2, np.float32)}, folder / "model.safetensors")
+    refused(folder, OptionError, r"missing \[\] \(0\), surplus \[more\.weight\] \(1\)")
+    save_file(tensors, folder / "model.safetensors")
+    sharded(folder)
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    refused(folder, OptionError, "model-00002-of-00003.safetensors' is no readable safetensors file .*No such file")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (models.LanguageModel(11, 8, 1, "GLA", {"heads": 2}, epsilon=1e-5), "no channel_mix None: it has 'gated_mlp'"),
+        (
+            models.LanguageModel(11, 8, 1, "GLA", {"heads": 2, "gate_rank": 3}, channel_mix="gated_mlp"),
+            "the format knows no gate_rank 3: it has 16",
+        ),
+        (
+            models.LanguageModel(11, 8, 1, "RetNet", {"heads": 2, "epsilon": 0.1}, channel_mix="gated_mlp"),
+            "one epsilon for all norms, but the model has 1e-05 and its blocks have 0.1",
+        ),
+        (models.RWKV4LM(11, 8, 1, entry_norm=False), "no model without entry_norm or norm_bias"),
+        (models.XLSTMLM(11, 8, 1, {"heads": 2}, out_norm=False), "no model without gated_mlp, logit_cap or out_norm"),
+        (models.RecurrentGemmaLM(11, 8, 1, logit_cap=None), "knows no logit_cap None|one number of heads"),
+    ],
+)
+def test_what_the_format_cannot_say(model: Any, message: str, folder: Path):
+    with pytest.raises(OptionError, match=rf"^save_pretrained: .*{message}"):
+        ssm_core.save_pretrained(model, model.initial_parameters(), folder)
+    assert not folder.exists()
+
+
+def test_options_that_models_set_themselves():
+    with pytest.raises(OptionError, match=r"first_values is handed from block to block\. Leave it out"):
+        models.LanguageModel(11, 8, 2, "RWKV7", {"head_dim": 4, "first_values": "given"})
+    with pytest.raises(OptionError, match=r"lower_bound is what the blocks share\. Leave it out"):
+        models.HGRN2LM(11, 8, 2, {"heads": 2, "lower_bound": 0.1})
+    with pytest.raises(OptionError, match="logit_cap = 0 must be a positive number"):
+        models.XLSTMLM(11, 8, 2, {"heads": 2}, logit_cap=0)
+    options = [b.layer_options for b in models.SequenceModel(1, 1, 8, 3, "RWKV7", {"head_dim": 4}).pattern()]
+    assert [o["first_values"] for o in options] == ["given", "taken", "taken"]
+    assert [o["layer_idx"] for o in options] == [0, 1, 2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +26,6 @@ from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.pairs import halved, joined
 from ..recurrences.segments import Segments, Signals, checked_segments
-from ..recurrences.shards import Shards
 from ..systems import records
 from ..systems.discretization import (
     carried,
@@ -47,7 +45,7 @@ from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run, with_direct_term
-from .through import through_steps
+from .through import begun
 from .transient import run_in_double, takes_no_powers
 
 
@@ -208,13 +206,9 @@ def simulated(
     Watched: a matrix whose powers grow takes none of them, which costs squarings to find out.
     """
     run, mode = prepared(operation, system, u, xp, **options)
-    shards = run.segments.shards
-    if shards is not None:
-        y, state = _executed_in_shards(run, mode, shards)
-    elif watched and takes_no_powers(operation, run):
-        y, state = run_in_double(run)
-    else:
-        y, state = _executed(run, mode)
+    run, last = begun(run)
+    y, state = run_in_double(run) if watched and takes_no_powers(operation, run) else _executed(run, mode)
+    state = state if last is None else last
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 
@@ -284,13 +278,6 @@ def _executed(run: Run, mode: str) -> tuple[Array, Array | None]:
     if isinstance(run.system, Diagonal) and run.propagator.several_inputs and mode != "scan":
         return run_modal(run, _MODES[mode])
     return _MODES[mode](run)
-
-
-def _executed_in_shards(run: Run, mode: str, shards: Shards) -> tuple[Array, Array | None]:
-    """The same for the steps of one process, and the state after those of all."""
-    alone = replace(run, segments=run.segments.alone())
-    first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial)
-    return _executed(replace(alone, initial=first, want_state=False), mode)[0], last
 
 
 _MODES = {"conv": run_convolution, "chunk": run_chunks, "scan": run_steps}

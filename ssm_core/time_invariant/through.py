@@ -16,6 +16,18 @@ from .run import Run, last_state
 from .transient import run_in_double
 
 
+def begun(run: Run) -> tuple[Run, Array | None]:
+    """The run of the steps of one process from the state before them, and the state after those of all; else as it is.
+
+    There is no such state where there are no other processes.
+    """
+    alone, shards = replace(run, segments=run.segments.alone()), run.segments.shards
+    if shards is None:
+        return run, None
+    first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial)
+    return replace(alone, initial=first, want_state=False), last
+
+
 def through_steps(run: Run) -> Elementwise | Matrix:
     """P of a run, one for all rows of the batch where they do not differ, and the last state from zero."""
     if run.segments.reset is None and run.segments.lengths is None and run.gates is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import adapters, backends, layers, models
+from . import adapters, backends, distributed, layers, models
 from ._arrays.dispatch import use_backend
 from ._arrays.errors import (
     DomainError,
@@ -74,6 +74,7 @@ __all__ = [
     "diagonal_scan",
     "diagonal_summary",
     "discretize",
+    "distributed",
     "eigenvector_condition",
     "expm",
     "frequency_response",

@@ -17,8 +17,9 @@ from ssm_core.systems import records
 from .folds import fold, fold_of_chunks
 from .scans import linear_scan
 from .selective import selective_scan
+from .shards import shards
 
-__all__ = ["fold", "fold_of_chunks", "linear_scan", "selective_scan"]
+__all__ = ["fold", "fold_of_chunks", "linear_scan", "selective_scan", "shards"]
 
 FUSED = (
     "attention",

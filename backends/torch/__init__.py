@@ -43,6 +43,7 @@ from .means import weighted_means
 from .pytrees import register
 from .scans.body import linear_scan
 from .selective.body import selective_scan
+from .shards import shards
 from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
 
@@ -113,6 +114,7 @@ __all__ = [
     "readable",
     "rms_norm",
     "selective_scan",
+    "shards",
     "shortest_convolution",
     "sigmoid",
     "silu",

@@ -23,6 +23,7 @@ from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..recurrences.broken import finite_part, known_finite, nan_where
 from ..recurrences.segments import Segments, Signals, checked_segments
+from ..recurrences.summaries import Sliding, sliding
 
 
 def causal_conv1d(
@@ -108,6 +109,9 @@ def short_convolution(
     u: Array, weight: Array, bias: Array | None, before: Array | None, segments: Segments, xp: Namespace
 ) -> tuple[Array, Array]:
     """y (batch, L, H) of u (batch, L, H), features last, and the state (batch, H, K - 1)."""
+    if segments.shards is not None:
+        before, last = segments.shards.enter(_last_of_shard(u, weight.shape[1] - 1, segments.alone(), xp), before)
+        return short_convolution(u, weight, bias, before, segments.alone(), xp)[0], last
     (batch, L, H), reset, lengths = u.shape, segments.reset, segments.lengths
     n = weight.shape[1] - 1
     if before is None:
@@ -123,6 +127,17 @@ def short_convolution(
     if lengths is None and n <= L:
         return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
     return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
+
+
+def _last_of_shard(u: Array, n: int, segments: Segments, xp: Namespace) -> Sliding:
+    """What the steps of u make of the n inputs before them."""
+    batch, _, H = u.shape
+    segment = None
+    if segments.reset is not None:
+        count = xp.cumulative_sum(xp.astype(segments.reset, xp.int32), axis=1)
+        segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
+    zeros = xp.zeros((batch, n, H), dtype=u.dtype, device=device(u))
+    return sliding(last_inputs(xp.concat([zeros, u], axis=1), segment, n, segments.lengths, xp), segments, 2, xp)
 
 
 @dispatched

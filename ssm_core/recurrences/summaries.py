@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, matmul, namespace
+from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, matmul, namespace, taken_along
 from .._arrays.values import overflow_ignored
 from .linear import checked_scan
 from .pairs import halved, joined
@@ -96,6 +96,39 @@ class Carried(NamedTuple):
     def then(self, later: Carried) -> Carried:
         before = later.through * self.before + later.before * self.empty
         return Carried(later.through * self.through, before, later.empty * self.empty, later.after(self.state))
+
+
+class Sliding(NamedTuple):
+    """The last n of what steps leave, along an axis: those before move on by as many places as there are steps.
+
+    steps (batch,) or (1,) are n at most, and where a reset forgets what was before; of the dtype of the state.
+    """
+
+    steps: Array
+    state: Array
+    axis: int
+
+    def after(self, state: Array) -> Array:
+        xp, n = namespace("after", state=state), state.shape[self.axis]
+        if n == 0:
+            return state
+        k = xp.arange(n, device=device(state))
+        shape = [1] * state.ndim
+        shape[0], shape[self.axis] = self.steps.shape[0], n
+        source = xp.reshape(xp.astype(self.steps, k.dtype)[:, None] + k, tuple(shape))
+        x = taken_along(state, xp.broadcast_to(xp.clip(source, 0, n - 1), state.shape), self.axis)
+        return xp.where(source < n, x, xp.zeros_like(x)) + self.state
+
+
+def sliding(state: Array, segments: Segments, axis: int, xp: Namespace) -> Sliding:
+    """The summary of steps that leave the state, with time on an axis, from zeros."""
+    n, like = state.shape[axis], {"dtype": state.dtype, "device": device(state)}
+    steps = xp.full((1,), float(min(segments.length, n)), **like)
+    if segments.lengths is not None:
+        steps = xp.astype(xp.clip(segments.lengths, 0, n), state.dtype)
+    if segments.reset is not None:
+        steps = xp.where(xp.any(segments.reset, axis=-1), xp.full_like(steps, n), steps)
+    return Sliding(steps, state, axis)
 
 
 def _scaled(P: Array, x: Array) -> Array:

@@ -37,7 +37,12 @@ def compare(layer: Any, u: Any, **masks: Any) -> float:
         of(params, u) for of in (loss_and_gradients(run), loss_and_gradients(jax.shard_map(cut, mesh=MESH, **specs)))
     ]
     one, many = map(jax.tree.leaves, found)
-    return max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(one, many, strict=True))
+    return max(difference(a, b) for a, b in zip(one, many, strict=True))
+
+
+def difference(a: jax.Array, b: jax.Array) -> float:
+    """The largest of all, on the host: arrays of one device and of all do not meet on a device."""
+    return float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
 
 
 def loss_and_gradients(run: Any) -> Any:
@@ -58,8 +63,7 @@ def compare_types(layer: Any, u: Any) -> float:
         with distributed.sequence("time"):
             return layer.apply(params, u)
 
-    many, one = (np.asarray(run(params, u)) for run in (cut, layer.apply))  # of two devices and of one
-    return float(np.max(np.abs(many - one)))
+    return difference(cut(params, u), layer.apply(params, u))
 
 
 def main() -> None:

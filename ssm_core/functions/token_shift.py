@@ -15,8 +15,8 @@ def token_shift(u: Array, before: Array, segments: Segments, xp: Namespace) -> t
     if segments.shards is not None:
         alone = segments.alone()
         _, own = token_shift(u, xp.zeros_like(before), alone, xp)
-        before, last = segments.shards.enter(Elementwise(without_steps(alone, own, xp), own), before)
-        return token_shift(u, before, alone, xp)[0], last
+        summary = Elementwise(without_steps(alone, own, xp), own)
+        return segments.shards.across(summary, before, u, lambda before: token_shift(u, before, alone, xp)[0])
     if u.shape[1] == 0:
         return u, before
     whole = xp.concat([before[:, None, :], u], axis=1)

@@ -71,14 +71,14 @@ def _over_shards(
     if pool == "mean":
         own = xp.concat(_sums(x, lengths, cu_seqlens, xp), axis=-1)
         before = None if state is None else xp.concat(state, axis=-1)
-        _, last = shards.enter(Elementwise(xp.ones_like(own[:1, :1]), own), before)
+        _, last = shards.enter(Elementwise(xp.ones_like(own[:1, :1]), own), before, x)
         summed, count = last[:, :-1], last[:, -1:]
         return summed / xp.clip(count, 1.0), (summed, count)
     own = _last(x, lengths, cu_seqlens, None, xp)
     steps = lengths if cu_seqlens is None else cu_seqlens[1:] - cu_seqlens[:-1]
     empty = xp.full((1, 1), float(x.shape[1] == 0), dtype=x.dtype, device=device(x))
     empty = empty if steps is None else xp.astype(steps == 0, x.dtype)[:, None]
-    _, last = shards.enter(Elementwise(empty, own), None if state is None else state[0])
+    _, last = shards.enter(Elementwise(empty, own), None if state is None else state[0], x)
     return last, (last,)
 
 

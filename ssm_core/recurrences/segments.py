@@ -129,8 +129,9 @@ class Segments:
         it then begins with the state that the steps of those before it leave, and ends with the state after all.
         """
         if self.shards is not None and summary is not None:
-            first, last = self.shards.enter(summary(signals, self.alone()), initial)
-            return run(signals, first, self.alone())[0], last
+            alone = self.alone()
+            own, of = summary(signals, alone), tuple(signals.values())
+            return self.shards.across(own, initial, of, lambda state: run(signals, state, alone)[0])
         if self.cu_seqlens is None:
             y, states = run(signals, initial, self)
             return y, owned(states) if apart else states

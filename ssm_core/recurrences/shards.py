@@ -17,7 +17,7 @@ from typing import Any
 
 from .._arrays.dispatch import framework_of, load
 from .._arrays.errors import OptionError
-from .._arrays.library import Array, Namespace, is_array, is_complex, namespace
+from .._arrays.library import Array, Namespace, is_array, is_complex, is_floating, namespace
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,27 +41,37 @@ class Shards:
         """The same for the reversed sequence."""
         return replace(self, backwards=not self.backwards)
 
-    def enter(self, own: Any, initial: Any) -> tuple[Any, Any]:
+    def across(self, own: Any, initial: Any, signals: Any, run: Callable[[Any], Array]) -> tuple[Array, Any]:
+        """The outputs run(state) of the steps of this process, and the state after those of all; as of `enter`."""
+        first, last = self.enter(own, initial, signals)
+        return reached(run(first), first), last
+
+    def enter(self, own: Any, initial: Any, signals: Any = ()) -> tuple[Any, Any]:
         """The state before the steps of this process, and the one after those of all.
 
-        `own` is the summary of its steps, and `initial` the state before all steps, the same everywhere, None for zero.
+        `own` is the summary of its steps, and `initial` the state before all steps, the same everywhere, with None for
+        zero. The signals are what the summary is made of: without steps it depends on them by name alone, for the
+        backward of the gather is one of all processes.
         """
         xp = namespace("sequence", summary=_leaves(own)[0])
         nothing = _mapped(xp.zeros_like, own.state)
-        states = [nothing if initial is None else _mapped(lambda zero, x: zero + x, nothing, initial)]
-        every = self._summaries(own, xp)
+        states = [nothing if initial is None else _mapped(_begun, nothing, initial)]
+        every = self._summaries(own, signals, xp)
         for summary in reversed(every) if self.backwards else every:
             states.append(summary.after(states[-1]))
         place = self.size - 1 - self.rank if self.backwards else self.rank
         # Chosen of all states, so that every process takes part in the backward of the gather, whatever it begins with.
         return _mapped(lambda *parts: xp.stack(parts)[place, ...], *states[:-1]), states[-1]
 
-    def _summaries(self, own: Any, xp: Namespace) -> list[Any]:
+    def _summaries(self, own: Any, signals: Any, xp: Namespace) -> list[Any]:
         """The summaries of all processes, by one gather of all their numbers."""
         leaves = _leaves(own)
         flat = [xp.reshape(part, (-1,)) for x in leaves for part in _parts(x, xp)]
         dtype = xp.result_type(*flat)
-        every = self.gather(xp.concat([xp.astype(x, dtype, copy=False) for x in flat]))
+        message = xp.concat([xp.astype(x, dtype, copy=False) for x in flat])
+        for x in _leaves(signals):
+            message = message + _nothing_of(x, dtype, xp) if _empty(x) else message
+        every = self.gather(message)
 
         def read(numbers: Array) -> Any:
             first = 0
@@ -140,6 +150,29 @@ def _made(over: Any, check: bool = False) -> Any:
         )
     # An axis has a place where it is used, which the block may surround.
     return None if check and found == "jax" else load(found).shards(over)
+
+
+def reached(y: Array, first: Any) -> Array:
+    """The outputs, which without steps depend on the state before them by name alone, for the sake of the backward."""
+    if not _empty(y):
+        return y
+    xp = namespace("sequence", y=y)
+    for x in _leaves(first):
+        y = y + _nothing_of(x, y.dtype, xp)
+    return y
+
+
+def _empty(x: Array) -> bool:
+    return 0 in x.shape and is_floating(x)
+
+
+def _nothing_of(x: Array, dtype: Any, xp: Namespace) -> Array:
+    """The sum of x, whose value is of no matter."""
+    return xp.astype(xp.sum(_parts(x, xp)[0]), dtype, copy=False)
+
+
+def _begun(zero: Array, initial: Array | None) -> Array:
+    return zero if initial is None else zero + initial
 
 
 def _parts(x: Array, xp: Namespace) -> tuple[Array, ...]:

@@ -98,6 +98,19 @@ class Carried(NamedTuple):
         return Carried(later.through * self.through, before, later.empty * self.empty, later.after(self.state))
 
 
+class Together(NamedTuple):
+    """Summaries of several states at once."""
+
+    parts: tuple[Any, ...]
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        return tuple(part.state for part in self.parts)
+
+    def after(self, states: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(part.after(state) for part, state in zip(self.parts, states, strict=True))
+
+
 class Sliding(NamedTuple):
     """The last n of what steps leave, along an axis: those before move on by as many places as there are steps.
 
@@ -175,7 +188,7 @@ def through_segments(P: Array, segments: Segments, axes: int, xp: Namespace) -> 
 
 def without_steps(segments: Segments, like: Array, xp: Namespace) -> Array:
     """1 in rows of no steps that count and else 0, in the dtype of `like` and with as many axes."""
-    if segments.lengths is None or segments.length == 0:
+    if segments.lengths is None:
         return xp.full((1,) * like.ndim, float(segments.length == 0), dtype=like.dtype, device=device(like))
     empty = xp.astype(segments.lengths == 0, like.dtype)
     return xp.reshape(empty, (*empty.shape, *(1,) * (like.ndim - empty.ndim)))

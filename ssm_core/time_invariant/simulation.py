@@ -26,6 +26,7 @@ from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.pairs import halved, joined
 from ..recurrences.segments import Segments, Signals, checked_segments
+from ..recurrences.shards import reached
 from ..systems import records
 from ..systems.discretization import (
     carried,
@@ -208,7 +209,7 @@ def simulated(
     run, mode = prepared(operation, system, u, xp, **options)
     run, last = begun(run)
     y, state = run_in_double(run) if watched and takes_no_powers(operation, run) else _executed(run, mode)
-    state = state if last is None else last
+    y, state = (y, state) if last is None else (reached(y, run.initial), last)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 

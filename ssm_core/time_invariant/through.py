@@ -24,7 +24,7 @@ def begun(run: Run) -> tuple[Run, Array | None]:
     alone, shards = replace(run, segments=run.segments.alone()), run.segments.shards
     if shards is None:
         return run, None
-    first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial)
+    first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial, run.u)
     return replace(alone, initial=first, want_state=False), last
 
 

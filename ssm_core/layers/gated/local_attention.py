@@ -138,8 +138,11 @@ class LocalAttention(InputDependent):
         nothing = (*(xp.zeros_like(x) for x in state[:2]), first)
         _, keys, values, _, end = self._beside(params, u, nothing, alone, xp)
         own, before = (xp.concat(list(x[:2]), axis=-1) for x in (self._left(keys, values, end, alone, xp), state))
-        before, last = shards.enter(sliding(own, alone, 1, xp), before)
-        y, _ = self._run(params, u, (before[..., :D], before[..., D:], first), segments=alone, **options)
+
+        def run(before: Array) -> Array:
+            return self._run(params, u, (before[..., :D], before[..., D:], first), segments=alone, **options)[0]
+
+        y, last = shards.across(sliding(own, alone, 1, xp), before, u, run)
         return y, (last[..., :D], last[..., D:], after)
 
     def _chunk(

@@ -7,6 +7,7 @@ A layer gives its system; how to run it, its states, direct term, activation and
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
@@ -229,7 +230,7 @@ class TimeInvariant(Mixer):
 
         back = segments.reversed()
         late = moved(half(True, segments.flipped(x, xp), back), -1, 1, xp)
-        rows = xp.reshape(late, (*late.shape[:2], -1))
+        rows = xp.reshape(late, (*late.shape[:2], math.prod(late.shape[2:])))
         rows, _ = token_shift(rows, xp.zeros_like(xp.sum(rows, axis=1)), back, xp)
         future = moved(xp.reshape(rows, late.shape), 1, -1, xp)
         return half(False, x, segments) + segments.flipped(future, xp)

@@ -173,8 +173,6 @@ class S5(TimeInvariant):
         one = replace(system, B=xp.ones_like(system.poles))
         state = xp.zeros((x.shape[0], self.n_states), dtype=system.poles.dtype, device=device(x))
         state = state if initial is None else state + initial
-        if x.shape[-1] == 0:
-            return x, state if want_state else None
         fixed = discretized(one, dt, self.discretization, None, xp)
 
         def gates_of(v: Signals) -> tuple[Array, Array]:
@@ -197,13 +195,16 @@ class S5(TimeInvariant):
 
         signals = {"u": x, "reset": segments.reset, "valid": segments.valid(xp), "scale": step_scale}
         chunk = steps_at_once(x.shape[0] * self.n_states, x.shape[-1], x)
+
+        def over(body: Any, state: Array) -> tuple[Array, Array]:
+            return in_chunks(body, state, signals, axis=-1, chunk=chunk) if x.shape[-1] else (x, state)
+
         if segments.shards is not None:
             zero = xp.zeros_like(state)
-            _, P = in_chunks(through, zero + 1, signals, axis=-1, chunk=chunk)
-            own = Elementwise(P, in_chunks(body, zero, signals, axis=-1, chunk=chunk)[1])
-            state, last = segments.shards.enter(own, state)
-            return in_chunks(body, state, signals, axis=-1, chunk=chunk)[0], last if want_state else None
-        y, state = in_chunks(body, state, signals, axis=-1, chunk=chunk)
+            own = Elementwise(over(through, zero + 1)[1], over(body, zero)[1])
+            y, state = segments.shards.across(own, state, x, lambda state: over(body, state)[0])
+        else:
+            y, state = over(body, state)
         return y, state if want_state else None
 
 

@@ -62,8 +62,9 @@ LEFT_OUT = (
     LeftOut("examples that train, and doctests that train", r"^docs/test_examples|^ssm_core/adapters/flax/"),
     LeftOut("processes that load PyTorch anew", r"^tests/test_torch_tools\.py::test_shards_of_two_processes"),
     LeftOut(
-        "sequences over processes and devices", r"^tests/test_distributed\.py::.*(processes|devices|messages|raises)"
+        "sequences over processes and devices", r"^tests/test_distributed\.py::.*(processes|devices|each_way|raises)"
     ),
+    LeftOut("training in processes", r"^tests/test_parallel\.py::"),
     LeftOut("two minutes of strange inputs", r"^tests/test_fuzzing\.py"),
     LeftOut("the run that wants a GPU, in miniature", r"^tests/test_benchmarks_gpu\.py::test_in_miniature"),
     LeftOut("the distribution, built and installed", r"^tests/test_packaging\.py::test_wheel"),

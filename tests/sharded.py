@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -17,11 +18,13 @@ from ssm_core import distributed, layers, models
 from tests.small import NAMES, small
 
 CUTS = {2: (9, 14), 3: (8, 2, 13)}  # steps of every process; 2 are fewer than a short convolution sees
+NONE = (11, 0, 12)
+WITHOUT_STEPS = ("S4D", "S4", "Mamba", "GatedDeltaNet", "RetNet", "RWKV7", "LocalAttention", "S4D both ways", "MambaLM")
 LENGTH, BATCH, WIDTH = 23, 2, 4
 TWO_WAYS = ("S4D", "S4", "DSS", "RTF", "SSM", "S5", "LRU", "LinOSS")
 
 
-def joined(port: str, rank: int, size: int, seconds: float = 60) -> None:
+def joined(port: str, rank: int, size: int, seconds: float = 300) -> None:
     """Become one of a group of processes, whose waits end."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "WORLD_SIZE": str(size)}
     torch.set_num_threads(1)
@@ -131,16 +134,18 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max()) / scale if b.numel() else 0.0
 
 
-def compare(rank: int, size: int) -> dict[str, float]:
+def compare(rank: int, cut: tuple[int, ...], some: Any) -> dict[str, float]:
     """The worst difference of every case, relative to the largest number."""
-    ends = np.cumsum((0, *CUTS[size]))
+    ends, size = np.cumsum((0, *cut)), len(cut)
     steps, worst = slice(int(ends[rank]), int(ends[rank + 1])), {}
-    for name, layer, mask in cases():
+    for name, layer, mask in some:
         whole = run(layer, mask, slice(0, LENGTH), 1)
         with distributed.sequence(dist.group.WORLD):
             part = run(layer, mask, steps, size)
         for x in part["everywhere"]:
             dist.all_reduce(x)
+        alike = part["last"] if whole["y"].ndim == 3 else [part["y"], *part["last"]]
+        assert all(map(same_everywhere, alike)), name
         y = whole["y"][:, steps] if whole["y"].ndim == 3 else whole["y"]
         pairs = [(part["y"], y), (part["u"], whole["u"][:, steps])]
         pairs += list(zip(part["last"] + part["everywhere"], whole["last"] + whole["everywhere"], strict=True))
@@ -148,8 +153,18 @@ def compare(rank: int, size: int) -> dict[str, float]:
     return worst
 
 
+def same_everywhere(x: torch.Tensor) -> bool:
+    """Whether all processes have it bit for bit."""
+    first = x.clone()
+    dist.broadcast(torch.view_as_real(first) if first.is_complex() else first, 0)
+    return torch.equal(first, x)
+
+
 def check(rank: int, size: int) -> None:
-    worst = compare(rank, size)
+    worst = compare(rank, CUTS[size], cases())
+    if size == len(NONE):
+        some = (case for case in cases() if case[0].partition(",")[0] in WITHOUT_STEPS)
+        worst |= {f"{name}, none": found for name, found in compare(rank, NONE, some).items()}
     assert {name: found for name, found in worst.items() if not found < 1e-12} == {}
 
 
@@ -177,6 +192,24 @@ def count(rank: int, size: int) -> None:
 def fail(rank: int, size: int) -> None:
     if rank == 1:
         raise ValueError("a process that raises")
+    speak(dist.group.WORLD)
+
+
+def leave(rank: int, size: int) -> None:
+    """A process that stays away, and then one that dies, end the waits of the other."""
+    patient, hasty = dist.new_group(), dist.new_group(timeout=timedelta(seconds=10))
+    if rank == 0:
+        with pytest.raises(RuntimeError, match=r"(?i)time"):
+            speak(hasty)
+        dist.monitored_barrier(patient)
+        with pytest.raises(RuntimeError):
+            speak(patient)
+    else:
+        dist.monitored_barrier(patient)
+    os._exit(0)  # the group, with a member gone, has no orderly end
+
+
+def speak(group: Any) -> None:
     layer = small("Mamba", WIDTH)
-    with distributed.sequence(dist.group.WORLD):
+    with distributed.sequence(group):
         layer.apply(layer.initial_parameters(seed=0, xp=torch), torch.ones((1, 5, WIDTH)))

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,71 @@ def test_a_process_that_raises_ends_the_others():
     torch = pytest.importorskip("torch")
     with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="a process that raises"):
         spawned(2, "fail")
+
+
+def test_processes_that_leave_end_the_waits_of_others():
+    spawned(2, "leave")
+
+
+def test_layers_send_two_messages():
+    """Of summaries, and of inputs or positions; going both ways they begin twice."""
+    for name in NAMES:
+        for layer in both_ways(name):
+            params, sent = layer.initial_parameters(seed=0), []
+
+            def gather(x: Any, sent: list[Any] = sent) -> Any:
+                sent.append(x.shape)
+                return np.stack([x, x])
+
+            for length in (4, 9):
+                with sequence(Shards(2, 0, gather, lambda steps: (steps, steps))):
+                    layer.apply(params, np.zeros((1, length, layer.input_width), np.float32))
+            half = len(sent) // 2
+            assert sent[:half] == sent[half:], f"{layer} sends more of more steps"
+            assert half <= 2 + getattr(layer, "bidirectional", False), layer
+
+
+def test_costs_are_those_of_the_page():
+    from benchmarks import shards
+
+    page = (Path(__file__).parents[1] / "docs" / "distributed.md").read_text()
+    assert shards.table() in page
+
+
+def both_ways(name: str) -> list[Any]:
+    layer = small(name)
+    return [layer, replace(layer, bidirectional=True)] if hasattr(layer, "bidirectional") else [layer]
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_without_steps_the_messages_are_the_same(counted: bool):
+    """Their sizes, and how often gradients of them are asked for: a gather that one of all leaves out never ends."""
+    torch = pytest.importorskip("torch")
+    pools = [models.SequenceModel(4, 3, 4, 1, layer_options={"d_state": 4}, pool=pool) for pool in ("mean", "last")]
+    liquid = small("S5", 4, liquid=True)
+    for layer in [layer for name in NAMES for layer in both_ways(name)] + [*pools, liquid]:
+        seen = []
+        for length in (3, 0):
+            sent: list[Any] = []
+
+            class Gather(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx: Any, x: Any, sent: list[Any] = sent) -> Any:
+                    sent.append(x.shape)
+                    return torch.stack([x, x])
+
+                @staticmethod
+                def backward(ctx: Any, gradient: Any, sent: list[Any] = sent) -> Any:
+                    sent.append("back")
+                    return gradient.sum(0)
+
+            params = {name: p.requires_grad_() for name, p in layer.initial_parameters(seed=0, xp=torch).items()}
+            u = torch.ones(2, length, getattr(layer, "input_width", 4))
+            lengths = torch.tensor([length + 5, 6]) if counted else None
+            with sequence(Shards(2, 1, Gather.apply, lambda steps: (5, steps))):
+                layer.apply(params, u, lengths=lengths).sum().backward()
+            seen.append(sent)
+        assert seen[0] == seen[1], layer
 
 
 @pytest.mark.parametrize("devices", [2, 4])

@@ -1,6 +1,6 @@
 """Train on sequences cut over processes: `torchrun --nproc-per-node 2 docs/examples/sequence_torch.py`.
 
-The task: the sum of a noise so far. Every process holds its own part of all sequences.
+The task: the mean of a noise over some twenty steps before. Every process holds its own part of all sequences.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from ssm_core import adapters
+from ssm_core import adapters, linear_scan
 from ssm_core.distributed import sequence
 
 
@@ -24,7 +24,7 @@ def main(steps: int = 30, length: int = 1024) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for step in range(steps):
         u = torch.randn(4, length, 1)
-        wanted = u.cumsum(1) / length**0.5
+        wanted = linear_scan(torch.full((1, length, 1), 0.95), 0.3 * u, axis=1)
         part, target = u.chunk(size, dim=1)[rank], wanted.chunk(size, dim=1)[rank]
         with sequence(dist.group.WORLD):
             loss = (model(part) - target).pow(2).mean()

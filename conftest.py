@@ -68,6 +68,10 @@ LEFT_OUT = (
     LeftOut("every module of Equinox as a program of JAX", r"^tests/test_equinox_modules\.py::test_same_numbers"),
     LeftOut("processes that load a framework anew", r"^tests/.*(shards_of_two_processes|channels_that_two_devices)"),
     LeftOut("memory as the benchmark measures it", r"^tests/test_benchmarks\.py::test_a_planted_slowdown"),
+    LeftOut(
+        "sequences over processes and devices", r"^tests/test_distributed\.py::.*(processes|devices|each_way|raises)"
+    ),
+    LeftOut("training in processes", r"^tests/test_parallel\.py::"),
     LeftOut("two minutes of strange inputs", r"^tests/test_fuzzing\.py"),
     LeftOut("the run that wants a GPU, in miniature", r"^tests/test_benchmarks_gpu\.py::test_in_miniature"),
     LeftOut("the distribution, built and installed", r"^tests/test_packaging\.py::test_wheel"),

@@ -202,8 +202,8 @@ def function_of(definition: str) -> str:
 NOT_COMPUTING = frozenset(
     {
         "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
-        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers", "models",
-        "show_backends", "special", "use_backend",
+        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "distributed", "importers",
+        "layers", "models", "show_backends", "special", "use_backend",
     }
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _links as _links  # before what it looks after
-from . import adapters, backends, layers, models, plot
+from . import adapters, backends, distributed, layers, models, plot
 from ._arrays.dispatch import use_backend
 from ._arrays.errors import (
     DomainError,
@@ -77,6 +77,7 @@ __all__ = [
     "diagonal_scan",
     "diagonal_summary",
     "discretize",
+    "distributed",
     "eigenvector_condition",
     "expm",
     "frequency_response",

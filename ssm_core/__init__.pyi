@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from . import adapters as adapters
 from . import backends as backends
+from . import distributed as distributed
 from . import layers as layers
 from . import models as models
 from . import plot as plot
@@ -20,7 +21,7 @@ from .files import importers as importers
 from .functions import special as special
 from .gated.decay_run import Memory as Memory
 from .gated.rwkv4 import Weighted as Weighted
-from .gated.trapezoid import Turning as Turning
+from .gated.turning import Turning as Turning
 from .layers.layer import Layer as Layer
 from .models.language_model import LanguageModel as LanguageModel
 from .recurrences.summaries import Carried as Carried
@@ -58,6 +59,7 @@ __all__ = [
     "diagonal_scan",
     "diagonal_summary",
     "discretize",
+    "distributed",
     "eigenvector_condition",
     "expm",
     "frequency_response",

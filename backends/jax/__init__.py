@@ -19,8 +19,9 @@ from .folds import fold, fold_of_chunks
 from .ratios import ratio
 from .scans import linear_scan
 from .selective import selective_scan
+from .shards import shards
 
-__all__ = ["fold", "fold_of_chunks", "gated_delta", "linear_scan", "ratio", "selective_scan"]
+__all__ = ["fold", "fold_of_chunks", "gated_delta", "linear_scan", "ratio", "selective_scan", "shards"]
 
 FUSED = (
     "attention",

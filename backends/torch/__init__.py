@@ -44,6 +44,7 @@ from .pytrees import register
 from .ratios import ratio
 from .scans.body import linear_scan
 from .selective.body import selective_scan
+from .shards import shards
 from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
 
@@ -116,6 +117,7 @@ __all__ = [
     "readable",
     "rms_norm",
     "selective_scan",
+    "shards",
     "shortest_convolution",
     "sigmoid",
     "silu",

@@ -8,6 +8,7 @@ from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, Namespace, device, namespace
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
+from ..recurrences.summaries import Columns
 from .delta_chunk import Writes, blocked, through_chunks, walk
 from .memory import faded, seen, written
 
@@ -41,10 +42,29 @@ def run_delta(
         if state is None:
             state = xp.zeros((rows, H, K, V), dtype=s["v"].dtype, device=device(s["v"]))
         if steps == 0:
-            return xp.zeros((rows, steps, H, V), dtype=state.dtype, device=device(state)), state
+            return xp.zeros((rows, 0, H, s["v"].shape[-1]), dtype=state.dtype, device=device(state)), state
         return _gated_delta(*_ordered(s), state, segments=segments, scale=scale, chunk=chunk)
 
-    return segments.run("gated_delta", run, signals, initial, axis=1, apart=want_state)
+    def summary(signals: Signals, segments: Segments) -> Columns:
+        wide = dict(signals)
+        _, state = run(wide, widened(wide, wide["k"].shape[-1], xp), segments)
+        return Columns(state[..., V:], state[..., :V])
+
+    return segments.run("gated_delta", run, signals, initial, axis=1, apart=want_state, summary=summary)
+
+
+def widened(s: Signals, K: int, xp: Namespace) -> Array:
+    """Values with K columns of zeros more, in place, and the state (0, I) before them.
+
+    The columns of a state do not meet: those of the unit matrix turn into P, what the steps do to any state.
+    """
+    v = s["v"]
+    like = {"dtype": v.dtype, "device": device(v)}
+    for name in ("v", "write"):
+        if name in s:
+            s[name] = xp.concat([s[name], xp.zeros((*v.shape[:-1], K), **like)], axis=-1)
+    unit = xp.concat([xp.zeros((K, v.shape[-1]), **like), xp.eye(K, **like)], axis=-1)
+    return xp.broadcast_to(unit, (v.shape[0], v.shape[-2], *unit.shape))
 
 
 def _ordered(s: Signals) -> tuple[Array | None, ...]:

@@ -34,6 +34,7 @@ from .._arrays.library import (
 )
 from .._arrays.numbers import flag, whole
 from ..recurrences.segments import Segments, checked_segments
+from ..recurrences.shards import shards_of_now
 from .options import thawed
 from .parameters import HostRandom, Parameter, Parameters, Random
 
@@ -187,7 +188,7 @@ class Mixer(Layer):
         flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
-        segments = checked_segments(self.name, given, (B,), L, of=u, **masks)
+        segments = checked_segments(self.name, given, (B,), L, of=u, shards=shards_of_now(), **masks)
         if step_scale is not None:
             if not self.timed:
                 raise OptionError(

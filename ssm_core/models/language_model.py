@@ -18,6 +18,7 @@ from ..layers.gated.base import check_epsilon
 from ..layers.layer import Stepper
 from ..layers.parameters import Parameter, Parameters, constant, linear, normal
 from ..layers.registry import registered
+from ..recurrences.shards import whole_sequence
 from . import generation, prompts, sampling
 from .blocks import Block, Function, Norm, below, linear_map, under
 from .model import Model, Parts
@@ -190,6 +191,7 @@ class LanguageModel(Model):
         state: Any = None,
     ) -> tuple[Array, Any]:
         """`prefill` by what reads a piece of the prompts, whichever framework it is of."""
+        whole_sequence(f"{self.name}.prefill", "Read prompts, and generate, outside of the block.")
         self.check_signal(ids)
         prompts.check_prompts(f"{self.name}.prefill", ids, lengths, padding)
         segments, xp = self.segments(ids, lengths=lengths), namespace(self.name, ids=ids)

@@ -20,6 +20,7 @@ from ..layers.options import settle
 from ..layers.parameters import Parameter, Parameters
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
+from ..recurrences.shards import shards_of_now
 from .blocks import Block, Function, of_place, under
 
 StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
@@ -297,7 +298,10 @@ class Model(Layer):
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         check_rate(self.name, rate, self.d_model)
         given = {self.signal: u} | masks
-        segments = checked_segments(self.name, describe(**given), tuple(u.shape[:1]), u.shape[1], **masks)
+        shards = shards_of_now()
+        segments = checked_segments(
+            self.name, describe(**given), tuple(u.shape[:1]), u.shape[1], shards=shards, **masks
+        )
         namespace(self.name, **given)
         return segments
 

@@ -1,8 +1,8 @@
-"""Tokens of language models in JAX, whatever their modules are of: prompts and steps are compiled."""
+"""Tokens of language models in JAX, for the modules of Flax and of Equinox: prompts and steps are compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,82 @@ import jax
 from ssm_core import models
 from ssm_core._arrays.library import bringing, namespace
 from ssm_core.models import generation, sampling
+
+
+class Writer:
+    """The methods of modules of language models that write."""
+
+    definition: models.LanguageModel
+
+    def arrays(self) -> dict[str, jax.Array]:
+        """The parameters by the names of the definition."""
+        raise NotImplementedError
+
+    def stream(
+        self,
+        ids: jax.Array,
+        *,
+        lengths: jax.Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
+    ) -> generation.Stream:
+        """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
+        return stream(
+            self.definition,
+            self.arrays(),
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+            seed=seed,
+        )
+
+    def generate(
+        self,
+        ids: jax.Array,
+        n_tokens: int,
+        *,
+        lengths: jax.Array | None = None,
+        padding: str = "right",
+        state: Any = None,
+        return_state: bool = False,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        seed: Any = 0,
+    ) -> Any:
+        """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
+        generation.check_count(n_tokens, return_state)
+        stream = self.stream(
+            ids,
+            lengths=lengths,
+            padding=padding,
+            state=state,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            eos=eos,
+            seed=seed,
+        )
+        return generation.taken(stream, n_tokens, return_state)
 
 
 def stream(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any, Self, TypeVar
 
 import equinox as eqx
@@ -14,7 +13,6 @@ from ssm_core import models
 from ssm_core._arrays.errors import OptionError
 from ssm_core.adapters import jax_streams
 from ssm_core.files import pretrained
-from ssm_core.models import generation
 
 from .base import BASES, SSMModule
 from .weights import with_params
@@ -46,76 +44,10 @@ class SequenceModule(SSMModule):
         return lambda x: self.dropout(x, key=next(keys))
 
 
-class LanguageModule(SSMModule):
+class LanguageModule(SSMModule, jax_streams.Writer):
     """The module of any `ssm_core.models.LanguageModel`."""
 
     definition: models.LanguageModel = eqx.field(static=True)
-
-    def stream(
-        self,
-        ids: jax.Array,
-        *,
-        lengths: jax.Array | None = None,
-        padding: str = "right",
-        state: Any = None,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        eos: int | Sequence[int] | None = None,
-        seed: Any = 0,
-    ) -> generation.Stream:
-        """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
-        return jax_streams.stream(
-            self.definition,
-            self.params,
-            ids,
-            lengths=lengths,
-            padding=padding,
-            state=state,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            eos=eos,
-            seed=seed,
-        )
-
-    def generate(
-        self,
-        ids: jax.Array,
-        n_tokens: int,
-        *,
-        lengths: jax.Array | None = None,
-        padding: str = "right",
-        state: Any = None,
-        return_state: bool = False,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        eos: int | Sequence[int] | None = None,
-        seed: Any = 0,
-    ) -> Any:
-        """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
-        generation.check_count(n_tokens, return_state)
-        stream = self.stream(
-            ids,
-            lengths=lengths,
-            padding=padding,
-            state=state,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            eos=eos,
-            seed=seed,
-        )
-        return generation.taken(stream, n_tokens, return_state)
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], *, dtype: Any = jnp.float32) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any, Self, TypeVar
@@ -17,7 +16,6 @@ from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import bringing, namespace
 from ssm_core.adapters import jax_streams
 from ssm_core.files import pretrained
-from ssm_core.models import generation
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
@@ -211,7 +209,7 @@ def _head(definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) ->
     return nnx.Linear(*sizes, kernel_init=_embedding_init, **options)
 
 
-class LanguageModule(ModelModule):
+class LanguageModule(ModelModule, jax_streams.Writer):
     """The module of any `ssm_core.models.LanguageModel`."""
 
     definition: models.LanguageModel
@@ -237,72 +235,6 @@ class LanguageModule(ModelModule):
     def _logits(self, x: jax.Array) -> jax.Array:
         head = self.backbone.embeddings.attend if self.lm_head is None else self.lm_head
         return head(x)
-
-    def stream(
-        self,
-        ids: jax.Array,
-        *,
-        lengths: jax.Array | None = None,
-        padding: str = "right",
-        state: Any = None,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        eos: int | Sequence[int] | None = None,
-        seed: Any = 0,
-    ) -> generation.Stream:
-        """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
-        return jax_streams.stream(
-            self.definition,
-            self.arrays(),
-            ids,
-            lengths=lengths,
-            padding=padding,
-            state=state,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            eos=eos,
-            seed=seed,
-        )
-
-    def generate(
-        self,
-        ids: jax.Array,
-        n_tokens: int,
-        *,
-        lengths: jax.Array | None = None,
-        padding: str = "right",
-        state: Any = None,
-        return_state: bool = False,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        eos: int | Sequence[int] | None = None,
-        seed: Any = 0,
-    ) -> Any:
-        """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
-        generation.check_count(n_tokens, return_state)
-        stream = self.stream(
-            ids,
-            lengths=lengths,
-            padding=padding,
-            state=state,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            eos=eos,
-            seed=seed,
-        )
-        return generation.taken(stream, n_tokens, return_state)
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> Self:

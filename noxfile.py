@@ -20,9 +20,10 @@ nox.options.sessions = ["short"]
 
 ROOT = Path(__file__).parent
 CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
-FRAMEWORKS = "torch,flax"
+FRAMEWORKS = "torch,flax,equinox"
 PAGES = ("markdown-it-py", "pygments")  # what builds the documentation
-WORKERS = ("--numprocesses=auto", "--maxprocesses=8")
+USER_CODE = "tests/typing/user_code.py"
+WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
 EVERYTHING = ("--doctest-modules", "--doctest-ignore-import-errors", "ssm_core", "tests", "docs", "conformance")
 
@@ -34,12 +35,16 @@ def install(session: nox.Session, *requirements: str) -> None:
 
 
 def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
-    """With the programs that JAX compiled in earlier runs: it finds them by their text and its version."""
-    programs = {
+    """With the programs that JAX compiled in earlier runs, which it finds by their text and its version.
+
+    Every worker computes in one thread: those of several that wait for each other take the time of all.
+    """
+    own = {
         "JAX_COMPILATION_CACHE_DIR": str((session.cache_dir / "jax").resolve()),  # tests change folders
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") if WORKERS[0] in arguments else {}),
     }
-    session.run("pytest", *arguments, env=programs | env)
+    session.run("pytest", *arguments, env=own | env)
 
 
 def interpreted(session: nox.Session, *arguments: str) -> None:
@@ -51,10 +56,11 @@ def interpreted(session: nox.Session, *arguments: str) -> None:
 @nox.session
 def short(session: nox.Session) -> None:
     """What every change is checked with: rules, types, documentation, and the tests that `conftest.py` calls short."""
-    install(session, "-e", f".[{FRAMEWORKS},plot,test]", "ruff", "mypy", *PAGES)
+    install(session, "-e", f".[{FRAMEWORKS},plot,test]", "ruff", "mypy", "basedpyright", *PAGES)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
+    session.run("basedpyright", "--level=error", USER_CODE)
     session.run("python", "docs/build.py")
     pytest(session, "--tier=short", *WORKERS, *EVERYTHING)
 
@@ -78,9 +84,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Mypy on the package. The objects of the frameworks count as Any, whether they are installed or not."""
-    install(session, "-e", ".", "mypy")
+    """Mypy on the package, and mypy and pyright on a sample of user code, which sees arrays go in and come out.
+
+    In the package the objects of the frameworks count as Any, whether they are installed or not.
+    """
+    install(session, "-e", ".[torch]", "mypy", "basedpyright")
     session.run("mypy", *session.posargs)
+    if not session.posargs:
+        session.run("mypy", "--config-file=", "--strict", USER_CODE)
+        session.run("basedpyright", "--level=error", USER_CODE)
 
 
 @nox.session

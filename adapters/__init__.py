@@ -1,5 +1,5 @@
-"""Layers as modules of a framework, `adapters.torch.S4D` or `adapters.flax.S4D`, which loads at first use; and
-`adapters.transformers`, for the models of Hugging Face's transformers."""
+"""Layers as modules of a framework, `adapters.torch.S4D`, `adapters.flax.S4D` or `adapters.equinox.S4D`, which
+loads at first use; and `adapters.transformers`, for the models of Hugging Face's transformers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from . import flax, torch, transformers
+    from . import equinox, flax, torch, transformers
 
-__all__ = ["flax", "torch", "transformers"]
+__all__ = ["equinox", "flax", "torch", "transformers"]
 
 
 def __getattr__(name: str) -> ModuleType:

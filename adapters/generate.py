@@ -1,4 +1,5 @@
-"""Writes what follows from the definitions: the modules of every framework, and the lists of layers and modules.
+"""Writes what follows from the definitions: the modules of every framework, the lists of layers and modules, and the
+types of the public functions (`stub`).
 
 `python adapters/generate.py` writes, with `--check` it compares. A definition is a registered class in a file of
 `ssm_core/layers/time_invariant`, `ssm_core/layers/gated` or `ssm_core/models`; its fields make the signature of its
@@ -26,17 +27,18 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ssm_core import layers, models
+from ssm_core.adapters import stub
 
 HERE = Path(__file__).resolve().parent
 FOLDERS = ("ssm_core.layers.time_invariant", "ssm_core.layers.gated", "ssm_core.models")
 Definition = type[Any]  # a frozen dataclass derived from layers.Layer
 
-BASES: dict[type, tuple[str, str]] = {  # file and class, by the kind of definition
-    layers.Layer: ("base", "SSMModule"),
-    layers.TimeInvariant: ("base", "TimeInvariantModule"),
-    layers.InputDependent: ("base", "InputDependentModule"),
-    models.SequenceModel: ("blocks", "SequenceModule"),
-    models.LanguageModel: ("blocks", "LanguageModule"),
+BASES = {  # of classes, by the kind of definition
+    layers.Layer: "SSMModule",
+    layers.TimeInvariant: "TimeInvariantModule",
+    layers.InputDependent: "InputDependentModule",
+    models.SequenceModel: "SequenceModule",
+    models.LanguageModel: "LanguageModule",
 }
 STANDARD = {  # where the words of annotations and defaults come from
     r"\bmath\.": "import math",
@@ -49,7 +51,7 @@ CLASS = '''class {name}({base}):
     Options as `ssm_core.{public}`.
 {example}    """
 
-    definition: {public}
+    definition: {public}{static}
 
     def __init__(
         self,
@@ -68,12 +70,21 @@ IMPORT = r"^from \.([\w.]+) import (?:\(([^)]*)\)|(.*))$"
 
 @dataclass(frozen=True)
 class Framework:
-    """What modules of one framework have of their own."""
+    """What modules of one framework have of their own.
+
+    title, imports  of its files
+    options         names and declarations of what every module takes
+    example         of a definition, with its options, signal and shape
+    static          behind the annotation of the definition, where that says what is a parameter
+    models          the file of the bases of models
+    """
 
     title: str
     imports: tuple[str, ...]
-    options: dict[str, str]  # names and declarations of what every module takes
-    example: str  # an example with definition, options, signal and shape
+    options: dict[str, str]
+    example: str
+    static: str = ""
+    models: str = "blocks"
 
 
 FRAMEWORKS = {
@@ -88,6 +99,15 @@ FRAMEWORKS = {
         ("import jax.numpy as jnp", "from flax import nnx"),
         {"rngs": "nnx.Rngs", "param_dtype": "Any = jnp.float32"},
         ">>> import jax\n>>> {0} = {1}({2}, rngs=nnx.Rngs(0))\n>>> jax.jit({0})(jnp.{3}({4})).shape\n({5})\n",
+    ),
+    "equinox": Framework(
+        "Equinox",
+        ("import equinox", "import jax", "import jax.numpy as jnp"),
+        {"key": "jax.Array", "dtype": "Any = jnp.float32"},
+        ">>> key = jax.random.key(0)\n>>> {0} = {1}({2}, key=key)\n"
+        ">>> equinox.filter_jit({0})(jnp.{3}({4})).shape\n({5})\n",
+        static=" = equinox.field(static=True)",
+        models="models",
     ),
 }
 
@@ -109,9 +129,10 @@ def class_source(framework: str, definition: Definition) -> str:
     signature += [f"{name}: {declared}" for name, declared in options.items()]
     return CLASS.format(
         name=definition.__name__,
-        base=_base(definition)[1],
+        base=_base(framework, definition)[1],
         summary=indent((inspect.getdoc(definition) or "").split("\n\n")[0], "    ").lstrip(),
         public=_public(definition),
+        static=FRAMEWORKS[framework].static,
         example=indent(_example(framework, definition), "    ", lambda line: line != "\n"),
         signature="".join(f"        {declared},\n" for declared in signature),
         handed_on="".join(f"            {f.name}={_handed_on(f)},\n" for f in given),
@@ -124,7 +145,7 @@ def modules_source(framework: str, definitions: Iterable[Definition]) -> str:
     definitions = list(definitions)
     classes = "\n\n".join(class_source(framework, definition) for definition in definitions)
     own = {"ssm_core": {_public(d).partition(".")[0] for d in definitions}}
-    for file, name in [("base", "MODULES"), *map(_base, definitions)]:
+    for file, name in [("base", "MODULES"), *(_base(framework, d) for d in definitions)]:
         own.setdefault(f"ssm_core.adapters.{framework}.{file}", set()).add(name)
     entries = "".join(f"    {d.__name__}={d.__name__},\n" for d in definitions)
     parts = (
@@ -154,7 +175,10 @@ def files() -> dict[Path, str | None]:
     made = {room: {definition.__name__ for definition in found} for room, found in rooms.items()}
     layer_files = {room.removeprefix("layers."): names for room, names in made.items() if room.startswith("layers.")}
     path = Path(layers.__file__)
-    written: dict[Path, str | None] = {path: package_source(path, layer_files)}
+    written: dict[Path, str | None] = {
+        path: package_source(path, layer_files),
+        stub.PATH: stub.source(_place_in_import),
+    }
     for name, framework in FRAMEWORKS.items():
         folder, package = HERE / name / "modules", HERE / name / "__init__.py"
         written |= dict.fromkeys(sorted(folder.glob("*.py")))
@@ -180,8 +204,10 @@ def main() -> int:
     return 1 if check and changed else 0
 
 
-def _base(definition: Definition) -> tuple[str, str]:
-    return next(BASES[kind] for kind in definition.__mro__ if kind in BASES)
+def _base(framework: str, definition: Definition) -> tuple[str, str]:
+    """File and name of the base of a definition's class."""
+    base = next(BASES[kind] for kind in definition.__mro__ if kind in BASES)
+    return FRAMEWORKS[framework].models if issubclass(definition, models.Model) else "base", base
 
 
 def _public(definition: Definition) -> str:

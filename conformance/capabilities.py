@@ -25,6 +25,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "glu",
         "convolve",
         "fft_pair",
+        "ratio",
     ),
     "array_api_strict": (),
     "torch": (
@@ -49,6 +50,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "affine",
         "glu",
         "parted",
+        "ratio",
         "rms_norm",
         "fold_of_chunks",
         "gated_delta",
@@ -64,6 +66,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "diagonal_stepper",
         "fold",
         "fold_of_chunks",
+        "gated_delta",
         "either",
         "expm",
         "selective_scan",
@@ -72,6 +75,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "softplus",
         "gelu",
         "fft_pair",
+        "ratio",
     ),
     "cupy": ("linear_scan", "erf"),
 }
@@ -159,6 +163,8 @@ ROWS: tuple[Row, ...] = (
     Row("from_scipy"),
     Row("to_control"),
     Row("from_control"),
+    Row("quantize"),
+    Row("dequantize"),
     Row("special.phi1"),
     Row("special.erf", ("erf",)),
     Row("special.sigmoid", ("sigmoid",)),
@@ -177,6 +183,7 @@ ROWS: tuple[Row, ...] = (
     Row("models.RWKV7LM", ("fold", "sigmoid", "affine")),
     Row("models.RecurrentGemmaLM", ("attention", "linear_scan", *GATES)),
     Row("models.XLSTMLM", ("fold", "ssd", *GATES)),
+    Row("models.SaShiMi", (*LONG, *SCAN, *MIXING), ("fft", "linalg")),
     Row("models.SequenceModel", (*LONG, *SCAN, *MIXING), ("fft",)),
     Row("save"),
     Row("load"),
@@ -195,8 +202,8 @@ def function_of(definition: str) -> str:
 NOT_COMPUTING = frozenset(
     {
         "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
-        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers", "models",
-        "show_backends", "special", "use_backend",
+        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "distributed", "importers",
+        "layers", "models", "show_backends", "special", "use_backend",
     }
 )  # fmt: skip
 

@@ -28,15 +28,19 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {**cases.MODULES, **models.MODUL
 LANGUAGE = tuple(name for name, (_, options) in BUILDS.items() if "vocab_size" in options)
 each_build = pytest.mark.parametrize("name", BUILDS)
 each_layer = pytest.mark.parametrize("layer", layers.LAYERS)
-STATEFUL = [name for name, (_, options) in BUILDS.items() if not options.get("bidirectional")]
+STATEFUL = [n for n, (kind, o) in BUILDS.items() if layers.LAYERS[kind].streaming and not o.get("bidirectional")]
 # Discrete from the start, or of tokens: no rate.
 WITHOUT_STEPS = (*(n for n, (kind, _) in cases.MODULES.items() if not cases.LAYERS[kind].timed), *LANGUAGE)
 
 
 def inputs(name: str, d: Draw, length: int) -> np.ndarray:
-    """(2, length, 4), or tokens."""
-    size = BUILDS[name][1].get("vocab_size")
-    return d.real(2, length, 4) if size is None else d.generator.integers(0, size, (2, length))
+    """(2, length, 4), with several axes where the layer has them, or tokens."""
+    kind, options = BUILDS[name]
+    if "vocab_size" in options:
+        return d.generator.integers(0, options["vocab_size"], (2, length))
+    record = cases.LAYERS.get(kind)
+    axes = (length,) if record is None else record.axes(layers.make(kind, options), length)
+    return d.real(2, *axes, 4)
 
 
 def placed(framework: Backend, u: np.ndarray, dtype: str) -> Any:

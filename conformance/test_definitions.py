@@ -13,11 +13,12 @@ import ssm_core
 from ssm_core.models import SequenceModel
 
 from .cases.instance import BATCH, H, Instance
-from .cases.layers import INSTANCES, LAYERS
+from .cases.layers import INSTANCES, LAYERS, STREAMING, WHOLE
 from .examples import Draw
 
 each_layer = pytest.mark.parametrize("name", LAYERS)
-each_instance = pytest.mark.parametrize("instance", INSTANCES, ids=lambda i: i.name)
+WITHOUT_STATES = tuple(instance for cases in WHOLE for instance in cases.all)
+each_instance = pytest.mark.parametrize("instance", [*INSTANCES, *WITHOUT_STATES], ids=lambda i: i.name)
 
 
 @each_layer
@@ -46,7 +47,7 @@ def test_options_make_the_same_layer_again(instance: Instance):
     assert ssm_core.layers.make(instance.cases.name, json.loads(json.dumps(options))) == instance.layer
 
 
-@each_instance
+@pytest.mark.parametrize("instance", INSTANCES, ids=lambda i: i.name)
 def test_first_states_are_those_of_the_truth(instance: Instance):
     """Zeros of the shapes and the kind of numbers that a run leaves behind."""
     layer, cases = instance.layer, instance.cases
@@ -88,7 +89,7 @@ def test_weights_of_a_model_come_back(instance: Instance, tmp_path: Path):
     np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-5)
 
 
-@each_layer
+@pytest.mark.parametrize("name", [cases.name for cases in STREAMING])
 @pytest.mark.parametrize("rate", [2, np.float64(2.0), np.asarray(2.0, np.float32)], ids=repr)
 def test_rates_of_any_type_leave_single_precision(name: str, rate: Any):
     """For sequences and for steps."""

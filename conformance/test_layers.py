@@ -1,6 +1,6 @@
 """The layers over time: every option against the plain loop, every mode and any cut of a sequence one function.
 
-Every test runs on the records of `cases/layers/`: a layer that brings one is in all of them.
+Every test runs on the records of `cases/layers/`: a layer with a state that brings one is in all of them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .truth import layers as truth
 pytestmark = pytest.mark.dtypes("float32", "float64")
 
 ONE_OF_EACH = layers.ONE_OF_EACH
-COMPILED = tuple(one for cases in layers.LAYERS.values() for one in cases.compiled)
+COMPILED = tuple(one for cases in layers.STREAMING for one in cases.compiled)
 STANDING = tuple(i for i in ONE_OF_EACH if i.cases.thorough)
-TIMED = tuple(cases.one_each[0] for cases in layers.LAYERS.values() if cases.timed)
+TIMED = tuple(cases.one_each[0] for cases in layers.STREAMING if cases.timed)
 one_of_each = pytest.mark.cases(ONE_OF_EACH)
 Masks = Callable[[Plan, Draw], dict[str, Any]]
 
@@ -85,7 +85,7 @@ def test_any_cut_with_resets_in_double_precision(case: Instance, backend: Backen
     cut_anywhere(case, backend, dtype, examples=4, stepped=False, masks=resets)
 
 
-@pytest.mark.cases(tuple(one for cases in layers.LAYERS.values() for one in cases.with_step_scale))
+@pytest.mark.cases(tuple(one for cases in layers.STREAMING for one in cases.with_step_scale))
 def test_any_cut_with_steps_of_their_own_lengths(case: Instance, backend: Backend, dtype: str):
     """With resets too where the steps depend on the input."""
 

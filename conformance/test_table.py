@@ -24,7 +24,7 @@ def test_every_layer_brings_its_cases():
     models = {name for name, kind in ssm_core.layers.LAYERS.items() if issubclass(kind, ssm_core.models.Model)}
     assert set(ssm_core.layers.LAYERS) - models == set(layers.LAYERS), "a new layer needs a file in cases/layers"
     assert {kind for kind, _ in {**layers.MODULES, **MODULES}.values()} == {*layers.LAYERS, *models}
-    assert set(layers.LAYERS) == {c.name for c in (*layers.TIME_INVARIANT, *layers.GATED)}
+    assert set(layers.LAYERS) == {c.name for c in (*layers.TIME_INVARIANT, *layers.GATED, *layers.WHOLE)}
 
 
 def test_no_row_is_surplus():

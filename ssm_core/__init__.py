@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import adapters, backends, layers, models
+from . import _links as _links  # before what it looks after
+from . import adapters, backends, distributed, layers, models, plot
 from ._arrays.dispatch import use_backend
 from ._arrays.errors import (
     DomainError,
@@ -21,6 +22,7 @@ from .functions import special
 from .functions.convolution import convolve
 from .functions.matrix_exponential import expm
 from .functions.norms import rms_norm
+from .functions.quantization import dequantize, quantize
 from .functions.short_convolution import causal_conv1d
 from .gated.decay import (
     gated_linear_attention,
@@ -70,10 +72,12 @@ __all__ = [
     "causal_conv1d",
     "chunk_summary",
     "convolve",
+    "dequantize",
     "diagonal_init",
     "diagonal_scan",
     "diagonal_summary",
     "discretize",
+    "distributed",
     "eigenvector_condition",
     "expm",
     "frequency_response",
@@ -101,7 +105,9 @@ __all__ = [
     "mamba3_summary",
     "models",
     "nplr",
+    "plot",
     "poles",
+    "quantize",
     "rg_lru",
     "rg_lru_summary",
     "rg_lru_update",

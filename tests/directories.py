@@ -118,8 +118,12 @@ def equivalent(found: LanguageModel, wanted: LanguageModel) -> None:
     assert {n for n, x in first.items() if x != second[n]} <= {"A_min", "A_max"}
 
 
+_SEVERAL = {"d_state": 6, "head_dim": 4, "n_groups": 2, "rank": 3, "rope_fraction": 1.0, "out_norm": True, "chunk": 16}
+
 # Models of other families, by their model types; several of one are told apart behind a blank.
 FAMILIES: dict[str, LanguageModel] = {
+    "mamba3": models.Mamba3LM(11, 8, 2, {"d_state": 4, "head_dim": 4, "A_floor": 1e-3}),
+    "mamba3 several": models.Mamba3LM(11, 8, 2, _SEVERAL, tied=False, channel_mix="gated_mlp", mix_width=128),
     "retnet": _fla("RetNet", {"heads": 2, "norm_weight": False}),
     "retnet bare": _fla("RetNet", {"heads": 1, "output_gate": False, "expand_k": 0.5}),
     "gla": _fla("GLA", {"heads": 2, "output_gate": False}),

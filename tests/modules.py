@@ -12,7 +12,7 @@ from ssm_core import adapters
 
 B, L, H = 2, 20, 4
 INNER = {"d_state": 8, "dt_max": 0.5}
-FRAMEWORKS = ("torch", "flax")
+FRAMEWORKS = ("torch", "flax", "equinox")
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "channels": {"channels": 2, "n_ssm": 2},
@@ -25,7 +25,7 @@ class Framework:
     """What the tests need of a framework: its arrays, and modules with the weights of a definition."""
 
     def __init__(self, name: str) -> None:
-        if name == "flax":
+        if name != "torch":
             pytest.importorskip("jax")
         pytest.importorskip(name)
         self.name = name
@@ -37,16 +37,24 @@ class Framework:
             import torch
 
             torch.manual_seed(seed)
-        else:
+        elif self.name == "flax":
             from flax import nnx
 
             options["rngs"] = nnx.Rngs(seed)
+        else:
+            import jax
+
+            options["key"] = jax.random.key(seed)
         return getattr(self.adapter, cls)(*args, **options)
 
     def run(self, f: Any, *args: Any) -> Any:
         """f of modules and arrays, compiled where one operation after another would take far longer."""
         if self.name == "torch":
             return f(*args)
+        if self.name == "equinox":
+            import equinox
+
+            return equinox.filter_jit(f)(*args)
         from flax import nnx
 
         return nnx.jit(f)(*args)

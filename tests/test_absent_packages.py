@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,10 @@ said("from ssm_core.adapters.{name} import S4D", ssm_core.MissingPackageError)
 """
 
 
-@pytest.mark.parametrize(("name", "absent"), [("torch", "torch"), ("flax", "jax"), ("flax", "flax")])
+PACKAGES = [("torch", "torch"), ("flax", "jax"), ("flax", "flax"), ("equinox", "jax"), ("equinox", "equinox")]
+
+
+@pytest.mark.parametrize(("name", "absent"), PACKAGES)
 def test_adapters_without_their_framework(name: str, absent: str):
     code = ABSENT.format(name=name, packages=[absent])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -71,3 +75,17 @@ def test_the_program_says_what_it_is(option: str, text: str):
     done = subprocess.run([sys.executable, "-m", "ssm_core", option], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert text in done.stdout
+
+
+def test_a_checkout_without_links_says_what_to_do(tmp_path: Path):
+    """Git on Windows leaves files that hold the address of the link."""
+    package = Path(ssm_core.__file__).parent
+    shutil.copytree(
+        package, tmp_path / "ssm_core", ignore=shutil.ignore_patterns("adapters", "backends", "__pycache__")
+    )
+    for name in ("adapters", "backends"):
+        (tmp_path / "ssm_core" / name).write_text(f"../{name}", encoding="utf-8")
+    code = "import sys; sys.path.insert(0, '.'); import ssm_core"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "ImportError: ssm_core: adapters is a file in this checkout" in done.stderr
+    assert "git config core.symlinks true" in done.stderr

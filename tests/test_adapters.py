@@ -146,7 +146,7 @@ def test_the_same_seed_draws_the_same(framework: Framework):
 
 @pytest.mark.parametrize("cls", ["S4D", "SequenceModel"])
 def test_signatures_are_those_of_the_definition(cls: str):
-    special = {"torch": {"device", "dtype"}, "flax": {"rngs", "param_dtype"}}
+    special = {"torch": {"device", "dtype"}, "flax": {"rngs", "param_dtype"}, "equinox": {"key", "dtype"}}
     definition = inspect.signature(getattr(layers, cls)).parameters
     for name in FRAMEWORKS:
         framework = Framework(name)
@@ -158,13 +158,17 @@ def test_signatures_are_those_of_the_definition(cls: str):
                 assert found[key].default == parameter.default
 
 
-def test_calls_are_alike_in_both_frameworks():
-    torch, flax = (Framework(name).adapter for name in FRAMEWORKS)
-    for cls in ("S4D", "SequenceModel"):
-        for a, b in (("forward", "__call__"), ("step", "step"), ("stepper", "stepper"), ("initial_state",) * 2):
-            first, second = (inspect.signature(getattr(getattr(m, cls), n)) for m, n in ((torch, a), (flax, b)))
-            assert list(first.parameters) == list(second.parameters)
-            assert [p.default for p in first.parameters.values()] == [p.default for p in second.parameters.values()]
+@pytest.mark.parametrize("name", ["flax", "equinox"])
+def test_calls_are_those_of_torch(name: str):
+    own, torch = Framework(name).adapter, Framework("torch").adapter
+    for cls in ("S4D", "SequenceModel", "MambaLM"):
+        methods = ("step", "stepper", "initial_state", *(("stream", "generate") if cls == "MambaLM" else ()))
+        for a, b in (("forward", "__call__"), *zip(methods, methods, strict=True)):
+            first, second = (inspect.signature(getattr(getattr(m, cls), n)) for m, n in ((torch, a), (own, b)))
+            defaults = {n: p.default for n, p in second.parameters.items() if n != "key"}
+            rest = [n for n, p in second.parameters.items() if p.kind is p.VAR_KEYWORD]  # handed on to the definition
+            wanted = {n: p.default for n, p in first.parameters.items() if n in defaults or not rest}
+            assert {n: default for n, default in defaults.items() if n not in rest} == wanted
 
 
 def test_empty_batches_and_sequences(framework: Framework):

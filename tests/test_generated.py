@@ -98,6 +98,10 @@ def framework(request: pytest.FixtureRequest) -> Framework:
 def build(framework: Framework, definition: Any) -> Any:
     if framework.name == "torch":
         return framework.adapter.module(definition)
+    if framework.name == "equinox":
+        import jax
+
+        return framework.adapter.module(definition, key=jax.random.key(0))
     from flax import nnx
 
     return framework.adapter.module(definition, rngs=nnx.Rngs(0))
@@ -123,7 +127,7 @@ def test_every_definition_of_the_library_has_its_module():
 
 @pytest.mark.parametrize("folder", ["root", "elsewhere"])
 def test_the_program_compares_and_loads_no_framework(folder: str, tmp_path: Path):
-    """Beside it lie folders named torch and flax, which are not these frameworks."""
+    """Beside it lie folders named as frameworks, which are not these."""
     program = generate.HERE / "generate.py"
     cwd = program.parents[1] if folder == "root" else tmp_path
     run = [sys.executable, "-X", "importtime", str(program), "--check"]
@@ -131,7 +135,7 @@ def test_the_program_compares_and_loads_no_framework(folder: str, tmp_path: Path
     assert (done.returncode, done.stdout) == (0, "")
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "ssm_core" in loaded
-    assert not loaded & {"torch", "jax", "flax", "cupy", "adapters"}
+    assert not loaded & {"torch", "jax", "flax", "equinox", "cupy", "adapters"}
 
 
 def test_a_stale_file_is_found_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any):

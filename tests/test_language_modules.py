@@ -338,13 +338,13 @@ def test_flax_gradients_and_labels(name: str):
 
 def test_flax_compiles_a_step_once():
     """However many tokens are asked for, of equal definitions too."""
-    from ssm_core.adapters.flax import blocks
+    from ssm_core.adapters import jax_streams
 
     flax = Flax()
     module, other = flax.make("MambaLM"), flax.make("MambaLM")
     ids = flax.xp.asarray(IDS)
     module.generate(ids, 3)
-    before = blocks._step._cache_size()
+    before = jax_streams._step_at._cache_size()
     module.generate(ids, 20)
     other.generate(ids, 5)
-    assert blocks._step._cache_size() == before
+    assert jax_streams._step_at._cache_size() == before

@@ -32,6 +32,11 @@ def config_of(folder: Path) -> dict[str, Any]:
     return found
 
 
+def model_type(config: dict[str, Any]) -> str:
+    """That of transformers, or of state-spaces."""
+    return config["model_type"] if "ssm_cfg" not in config else config["ssm_cfg"]["layer"].lower()
+
+
 def test_every_architecture_is_tried():
     tried = {name.partition(" ")[0] for name in FAMILIES} | {"mamba", "mamba2", "falcon_mamba"}
     assert tried == pretrained.architectures().keys()
@@ -40,7 +45,7 @@ def test_every_architecture_is_tried():
 @each_family
 def test_what_is_saved_is_loaded(name: str, folder: Path):
     model, params = saved(folder, name)
-    assert config_of(folder)["model_type"] == name.partition(" ")[0]
+    assert model_type(config_of(folder)) == name.partition(" ")[0]
     loaded, found = ssm_core.from_pretrained(folder)
     assert loaded.apply(found, IDS).shape == (2, 6, 11)
     same(found, params)
@@ -136,6 +141,34 @@ def test_fused_maps_of_xlstm(folder: Path):
     assert loaded == ssm_core.from_pretrained(folder)[0]
     write_config(folder, config_of(folder) | {"qk_dim_factor": 1.0})
     refused(folder, OptionError, "qkv_opreact has 24 rows, but config.json makes them 32")
+
+
+def test_mamba3_in_the_layout_of_state_spaces(folder: Path):
+    """Their entries alone, their names, and the first map of an MLP as one: the values, then the gates."""
+    _, params = saved(folder, "mamba3 several")
+    config, tensors = config_of(folder), load_file(folder / "model.safetensors")
+    assert config.keys() == {
+        "d_model", "d_intermediate", "n_layer", "vocab_size", "ssm_cfg", "attn_layer_idx", "attn_cfg", "rms_norm",
+        "residual_in_fp32", "fused_add_norm", "pad_vocab_size_multiple", "tie_embeddings",
+    }  # fmt: skip
+    assert config["ssm_cfg"]["layer"] == "Mamba3"
+    first = tensors["backbone.layers.1.mlp.fc1.weight"]
+    np.testing.assert_array_equal(first[:128], params["backbone.layers.1.channel_mix.up.weight"])
+    np.testing.assert_array_equal(first[128:], params["backbone.layers.1.channel_mix.gate.weight"])
+    place, ours = "backbone.layers.1.mixer.", ssm_core.from_pretrained(folder)[1]
+    mixer = {name.removeprefix(place): x for name, x in tensors.items() if name.startswith(place)}
+    layer, found = ssm_core.importers.from_mamba3(mixer, n_groups=2, rope_fraction=1.0)
+    assert (layer.rank, layer.out_norm, layer.d_state) == (3, True, 6)
+    same(found, {name.removeprefix(place): x for name, x in ours.items() if name.startswith(place)})
+    for options, mix, message in (
+        ({"epsilon": 1e-6}, {}, "epsilon = 1e-05 in all norms"),
+        ({"rope_fraction": 0.75}, {}, "rope_fraction = 0.5 or 1.0, not 0.75"),
+        ({}, {"channel_mix": "gated_mlp", "mix_width": 100}, "mix_width = 100 must be a multiple of 128"),
+        ({}, {"channel_mix": "mlp"}, "knows no channel_mix 'mlp'"),
+    ):
+        model = models.Mamba3LM(11, 8, 1, {"d_state": 4, "head_dim": 4, **options}, **mix)
+        with pytest.raises(OptionError, match=message):
+            ssm_core.save_pretrained(model, model.initial_parameters(), folder)
 
 
 FIRST_NAMES = {

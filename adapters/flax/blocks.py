@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, Self, TypeVar
 
 import jax
@@ -15,8 +14,8 @@ from flax import nnx
 from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import bringing, namespace
+from ssm_core.adapters import jax_streams
 from ssm_core.files import pretrained
-from ssm_core.models import generation, sampling
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.model import Parts
 
@@ -189,7 +188,7 @@ _embedding_init = nnx.initializers.normal(EMBEDDING_STD)
 
 
 class _Backbone(nnx.Module):
-    """Embedding, blocks and norms, and what blocks share."""
+    """Embedding, blocks and norms, what blocks share, and the maps between levels."""
 
     def __init__(self, definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> None:
         sizes = definition.vocab_size, definition.d_model
@@ -200,14 +199,17 @@ class _Backbone(nnx.Module):
         register(self, shared, rngs, param_dtype)
         self.layers = nnx.List([Block(block, rngs, param_dtype) for block in definition.pattern()])
         self.norm_f = _norm(definition.last_norm(), rngs, param_dtype)
+        for name, map_sizes in definition.maps().items():
+            setattr(self, name, nnx.Linear(*map_sizes, param_dtype=param_dtype, rngs=rngs))
 
 
 def _head(definition: models.LanguageModel, rngs: nnx.Rngs, param_dtype: Any) -> nnx.Linear:
     sizes = definition.d_model, definition.vocab_size
-    return nnx.Linear(*sizes, use_bias=False, kernel_init=_embedding_init, param_dtype=param_dtype, rngs=rngs)
+    options: dict[str, Any] = {"use_bias": definition.head_bias, "param_dtype": param_dtype, "rngs": rngs}
+    return nnx.Linear(*sizes, kernel_init=_embedding_init, **options)
 
 
-class LanguageModule(ModelModule):
+class LanguageModule(ModelModule, jax_streams.Writer):
     """The module of any `ssm_core.models.LanguageModel`."""
 
     definition: models.LanguageModel
@@ -224,7 +226,8 @@ class LanguageModule(ModelModule):
 
     def parts(self, blocks: Any) -> Parts:
         shared = {p.name: reduce(getattr, p.name.split("."), self)[...] for p in self.definition.shared_parameters()}
-        return replace(super().parts(blocks), beside=self.definition.beside(shared))
+        maps = {name: getattr(self.backbone, name) for name in self.definition.maps()}
+        return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
     def weight(self) -> jax.Array:
         return self.backbone.embeddings.embedding[...]
@@ -232,74 +235,6 @@ class LanguageModule(ModelModule):
     def _logits(self, x: jax.Array) -> jax.Array:
         head = self.backbone.embeddings.attend if self.lm_head is None else self.lm_head
         return head(x)
-
-    def stream(
-        self,
-        ids: jax.Array,
-        *,
-        lengths: jax.Array | None = None,
-        padding: str = "right",
-        state: Any = None,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        eos: int | Sequence[int] | None = None,
-        seed: Any = 0,
-    ) -> generation.Stream:
-        """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
-        definition = self.definition
-        ids, lengths, state = bringing({"any": self.weight()})((ids, lengths, state))
-        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
-        choice = sampling.Choice.checked(
-            definition.vocab_size,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            eos=eos,
-        )
-        params = self.arrays()
-        padded: dict[str, Any] = {"lengths": lengths, "padding": padding}
-        reading, step = partial(_reading, definition, params), partial(_step, definition, params)
-        logits, state = definition.prefill_by(reading, ids, state=state, **padded)
-        return definition.drawn(logits, state, step, choice, seed, ids, **padded)
-
-    def generate(
-        self,
-        ids: jax.Array,
-        n_tokens: int,
-        *,
-        lengths: jax.Array | None = None,
-        padding: str = "right",
-        state: Any = None,
-        return_state: bool = False,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        eos: int | Sequence[int] | None = None,
-        seed: Any = 0,
-    ) -> Any:
-        """n_tokens tokens (B, n_tokens) that go on from ids (B, L). Options as the definition's `generate`."""
-        generation.check_count(n_tokens, return_state)
-        stream = self.stream(
-            ids,
-            lengths=lengths,
-            padding=padding,
-            state=state,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            eos=eos,
-            seed=seed,
-        )
-        return generation.taken(stream, n_tokens, return_state)
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> Self:
@@ -309,18 +244,6 @@ class LanguageModule(ModelModule):
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
         pretrained.save_pretrained(self.definition, self.arrays(), directory)
-
-
-@partial(jax.jit, static_argnums=0)
-def _reading(definition: models.LanguageModel, params: Any, ids: jax.Array, lengths: Any, state: Any) -> Any:
-    params = definition.prepared(params, ids=ids)
-    parts = definition.parts(params, namespace(definition.name, **params))
-    return definition.reading(ids, lengths, state, parts=parts)
-
-
-@partial(jax.jit, static_argnums=0)
-def _step(definition: models.LanguageModel, params: Any, ids: jax.Array, state: Any) -> Any:
-    return definition.stepper(params)(ids, state)
 
 
 def from_pretrained(directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> LanguageModule:

@@ -203,10 +203,12 @@ class _Head(nn.Linear):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=EMBEDDING_STD)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 class _Backbone(nn.Module):
-    """Embedding, blocks and norms, and what blocks share."""
+    """Embedding, blocks and norms, what blocks share, and the maps between levels."""
 
     def __init__(self, definition: models.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
@@ -219,6 +221,8 @@ class _Backbone(nn.Module):
         self.reset_parameters()
         self.layers = nn.ModuleList(Block(block, device, dtype) for block in definition.pattern())
         self.norm_f = norm_module(definition.last_norm(), device, dtype)
+        for name, sizes in definition.maps().items():
+            self.add_module(name, nn.Linear(*sizes, device=device, dtype=dtype))
 
     def _shared(self) -> dict[str, Parameter]:
         """What blocks share, by name."""
@@ -242,7 +246,8 @@ class LanguageModule(ModelModule):
         super().__init__(definition)
         d = definition
         self.backbone = _Backbone(d, device, dtype)
-        self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, bias=False, device=device, dtype=dtype)
+        head = {"bias": d.head_bias, "device": device, "dtype": dtype}
+        self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, **head)
 
     def ends(self) -> tuple[Any, Any, Any]:
         part = self.backbone
@@ -255,7 +260,8 @@ class LanguageModule(ModelModule):
 
     def parts(self, blocks: Any) -> Parts:
         shared = {f"backbone.{name}": p for name, p in self.backbone.arrays().items()}
-        return replace(super().parts(blocks), beside=self.definition.beside(shared))
+        maps = {name: getattr(self.backbone, name) for name in self.definition.maps()}
+        return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
     def _logits(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self._table()) if self.lm_head is None else self.lm_head(x)

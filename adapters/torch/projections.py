@@ -20,7 +20,8 @@ class Projection(nn.Linear):
     """W x, with the W of a layer: `layer.in_proj` around the parameter `layer.in_proj_weight`.
 
     It has no parameter of its own, so that names and files are those of the layer. What is put in its place, such as
-    peft's low-rank adapters, is the map that the layer computes with; the layer adds its bias itself.
+    peft's low-rank adapters, is the map that the layer computes with; the layer adds its bias itself. Who asks the map
+    alone for its parameters, to freeze or to shard them, gets that weight.
     """
 
     def __init__(self, layer: nn.Module, name: str, n_out: int, n_in: int) -> None:
@@ -50,6 +51,17 @@ class Projection(nn.Linear):
             setattr(self.layer, self.name, value)
         elif name != "bias" or value is not None:
             super().__setattr__(name, value)
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The weight of the layer; none among this module's own, which a walk over all modules would count twice."""
+        if recurse and isinstance(self.weight, nn.Parameter):
+            yield f"{prefix}.weight" if prefix else "weight", self.weight
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Give the weight to the layer."""
+        setattr(self, name, param)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_layer": None}

@@ -14,11 +14,14 @@ from jax import lax
 from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
+from .delta import gated_delta
 from .folds import fold, fold_of_chunks
+from .ratios import ratio
 from .scans import linear_scan
 from .selective import selective_scan
+from .shards import shards
 
-__all__ = ["fold", "fold_of_chunks", "linear_scan", "selective_scan"]
+__all__ = ["fold", "fold_of_chunks", "gated_delta", "linear_scan", "ratio", "selective_scan", "shards"]
 
 FUSED = (
     "attention",
@@ -26,6 +29,7 @@ FUSED = (
     "diagonal_stepper",
     "fold",
     "fold_of_chunks",
+    "gated_delta",
     "either",
     "expm",
     "selective_scan",
@@ -34,6 +38,7 @@ FUSED = (
     "softplus",
     "gelu",
     "fft_pair",
+    "ratio",
 )
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 SQUARINGS = 20  # of the matrix exponential that are always run

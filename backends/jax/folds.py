@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .shards import varying
+
 
 def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *, chunk: int, recompute: bool) -> Any:
     """lax.scan over the whole chunks, recomputed in the backward, then the rest."""
     held = () if held is None else held
+    state = varying(state, (state, xs, held))
     body = jax.checkpoint(body) if recompute else body
     length = xs[0].shape[0]
     whole = length - length % chunk
@@ -30,6 +33,7 @@ def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *
 def fold_of_chunks(pieces: tuple[Any, ...], body: Callable[..., Any], state: Any, held: Any, *, recompute: bool) -> Any:
     """lax.scan, whose length may be a symbol."""
     held = () if held is None else held
+    state = varying(state, (state, pieces, held))
     body = jax.checkpoint(body) if recompute else body
     state, y = lax.scan(lambda s, x: body(s, *x, *held), state, pieces)
     return y, state

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .shards import varying
+
 UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
 SHORTEST = 64  # steps that are split into blocks
 
@@ -19,6 +21,7 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
         return b
     shape = b.shape[:axis] + b.shape[axis + 1 :]
     first = jnp.zeros(shape, b.dtype) if initial is None else jnp.broadcast_to(initial, shape)
+    a, b, first = varying((a, b, first), (a, b, first))
     if axis == 0:
         return _scan(a, b, first, reverse)
     if axis < b.ndim - 1 and jax.default_backend() == "cpu":
@@ -90,7 +93,8 @@ def _last(a: Any, b: Any, reverse: bool) -> Any:
     def step(x: Any, gate_drive: Any) -> Any:
         return (a[0] if a.shape[0] == 1 else gate_drive[0]) * x + gate_drive[1], None
 
-    return lax.scan(step, jnp.zeros_like(b[0]), (None if a.shape[0] == 1 else a, b), reverse=reverse, unroll=UNROLL)[0]
+    zero = varying(jnp.zeros_like(b[0]), b)
+    return lax.scan(step, zero, (None if a.shape[0] == 1 else a, b), reverse=reverse, unroll=UNROLL)[0]
 
 
 def _handed_on(P: Any, x: Any) -> Any:
@@ -135,7 +139,7 @@ def _scan_in_place(a: Any, b: Any, first: Any, axis: int, reverse: bool) -> Any:
         x = gate * x + drive
         return lax.dynamic_update_index_in_dim(states, x, k, axis), x
 
-    states, _ = lax.fori_loop(0, length, step, (jnp.zeros_like(b), first))
+    states, _ = lax.fori_loop(0, length, step, (varying(jnp.zeros_like(b), b), first))
     return states
 
 

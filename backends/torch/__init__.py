@@ -41,8 +41,10 @@ from .functions import (
 )
 from .means import weighted_means
 from .pytrees import register
+from .ratios import ratio
 from .scans.body import linear_scan
 from .selective.body import selective_scan
+from .shards import shards
 from .short_convolution import causal_conv1d
 from .state_passing.body import chunks
 
@@ -68,6 +70,7 @@ FUSED = (
     "glu",
     "linear_scan",
     "parted",
+    "ratio",
     "readable",
     "rms_norm",
     "selective_scan",
@@ -110,9 +113,11 @@ __all__ = [
     "not_dense",
     "owned",
     "parted",
+    "ratio",
     "readable",
     "rms_norm",
     "selective_scan",
+    "shards",
     "shortest_convolution",
     "sigmoid",
     "silu",

@@ -163,6 +163,24 @@ SPECIAL = (
 )
 
 
+# Between the edges of cells, which a rounding error would lead across.
+LEVELS = np.asarray([0.3, 3.7, 60.5, 127.5, 128.5, 129.4, 200.6, 254.5])
+SOUND = tuple(
+    Case(
+        "quantize", law, lambda d, law=law: {"x": truth.heard(LEVELS, law)},
+        lambda v, law=law: v.xp.astype(ssm_core.quantize(v.x, law=law), v.x.dtype), lambda v: np.floor(LEVELS),
+    )
+    for law in ("mu_law", "linear")
+) + tuple(
+    Case(
+        "dequantize", law, lambda d: {"x": d.real(1)},
+        lambda v, law=law: ssm_core.dequantize(v.xp.arange(256, device=v.device), law=law, dtype=v.x.dtype),
+        lambda v, law=law: truth.heard(np.arange(256.0), law),
+    )
+    for law in ("mu_law", "linear")
+)  # fmt: skip
+
+
 def _made(v: SimpleNamespace) -> dict[str, Any]:
     """Where a constructor without array arguments makes its arrays."""
     return {"xp": v.xp, "dtype": v.x.dtype, "device": v.device}
@@ -183,4 +201,4 @@ CONSTRUCTORS = (
     ),
 )  # fmt: skip
 
-ALL = (*LINEAR_SCAN, *CHUNK_SUMMARY, *CONVOLVE, *EXPM, *SPECIAL, *CONSTRUCTORS)
+ALL = (*LINEAR_SCAN, *CHUNK_SUMMARY, *CONVOLVE, *EXPM, *SPECIAL, *SOUND, *CONSTRUCTORS)

@@ -88,7 +88,8 @@ class Instance:
     def inputs(self, length: int, seed: int = 0, batch: int = BATCH, **more: Any) -> dict[str, Any]:
         """Parameters, a signal and first states; masks and steps are None unless given."""
         d = Draw(seed)
-        given = {"u": d.real(batch, length, self.layer.d_model), "reset": None, "scale": None, "lengths": None}
+        u = d.real(batch, *self.cases.axes(self.layer, length), self.layer.d_model)
+        given = {"u": u, "reset": None, "scale": None, "lengths": None}
         return self.parameters() | given | self.states(batch, d) | more
 
     def arrays(self, backend: Backend, dtype: str, length: int, seed: int = 0, **more: Any) -> SimpleNamespace:

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..truth import layers as truth
-from .functions import REALS
+from .functions import REALS, Case
 from .instance import H, Instance
 
 Options = dict[str, Any]
@@ -22,7 +24,7 @@ MODES = ("conv", "chunk", "scan", "auto")  # of time-invariant layers
 
 @dataclass(frozen=True, eq=False)
 class LayerCases:
-    """One layer. What is common to a kind of layers is in the two classes below.
+    """One layer. What is common to a kind of layers is in the three classes below.
 
     layer          its class
     least          options that it cannot do without, or not with d_model = 4
@@ -131,6 +133,53 @@ class LayerCases:
     def outer_parameters(self, layer: Any) -> str:
         """Names behind those of `parameters`."""
         return ""
+
+    def axes(self, layer: Any, length: int) -> tuple[int, ...]:
+        """The shape of a signal between batch and channels."""
+        return (length,)
+
+
+@dataclass(frozen=True, eq=False)
+class WholeCases(LayerCases):
+    """A layer that needs its whole input at once and has no state.
+
+    truth   (options, parameters, u (axes..., H), rate) -> y (axes..., H'), of one input
+    packed  whether it takes cu_seqlens
+    """
+
+    packed: bool = True
+
+    terms: ClassVar[int] = 64
+
+    def axes(self, layer: Any, length: int) -> tuple[int, ...]:
+        """Axes of several lengths, where the layer has several."""
+        return tuple(max(1, length - 2 * a) if length else 0 for a in range(getattr(layer, "dims", 1)))
+
+    def state_shapes(self, layer: Any, batch: int) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def modes(self, layer: Any) -> tuple[str, ...]:
+        return tuple(layer.modes)
+
+    def outer_parameters(self, layer: Any) -> str:
+        return " D output_weight output_bias" if self.has("skip") else ""
+
+    def expected(self, options: Options, params: dict[str, Any], u: Any, rate: Any = 1.0) -> Any:
+        """y of a batch."""
+        return np.stack([self.truth(options, params, one, rate) for one in u])
+
+    @property
+    def small_cases(self) -> tuple[Any, ...]:
+        return tuple(self._case(Instance(self, name, o), mode) for name, (o, mode) in self.small.items())
+
+    def _case(self, one: Instance, mode: str, length: int = 5) -> Case:
+        layer = one.layer
+        return Case(
+            self.function, one.name, lambda d: {n: x for n, x in one.inputs(length).items() if x is not None},
+            lambda v: layer.apply(one.params_of(v), v.u, mode=mode),
+            lambda v: self.expected(layer.options(), one.params_of(v), v.u),
+            self.dtypes, terms=self.terms * length ** getattr(layer, "dims", 1),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

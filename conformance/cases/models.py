@@ -121,6 +121,10 @@ MODULES: dict[str, tuple[str, dict[str, Any]]] = {
             **GRIFFIN,
         },
     ),
+    "SaShiMi": (
+        "SaShiMi",
+        {**SMALL, "n_layers": 1, "layer": "S4D", "layer_options": BLOCKS["S4D"], "pool": (2,), "unet": True},
+    ),
     "XLSTMLM": ("XLSTMLM", {**SMALL, "n_layers": 1, "layer_options": {"heads": 2}, "mix_width": 5}),
     "Mamba3LM": ("Mamba3LM", {"vocab_size": 7, "d_model": 4, "n_layers": 1, "layer_options": BLOCKS["Mamba3"]}),
 }

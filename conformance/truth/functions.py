@@ -111,3 +111,13 @@ def sigmoid(x: Any) -> Any:
 
 def softplus(x: Any) -> Any:
     return mpmath.log1p(mpmath.exp(x))
+
+
+def heard(q: Array, law: str) -> Array:
+    """The sample that stands for a level of 256, whole or between."""
+
+    def sample(q: Any) -> Any:
+        y = q / 128 - 1
+        return y if law == "linear" else mpmath.sign(y) * (mpmath.mpf(256) ** abs(y) - 1) / 255
+
+    return elementwise(sample, q)

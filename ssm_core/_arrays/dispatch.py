@@ -57,7 +57,7 @@ def framework(x: Any) -> str | None:
     cls = x.__class__  # torch.compile traces this, and not type(x), for a parameter; of a function it has neither
     if cls in _kinds:
         return _kinds[cls]
-    found = _framework_of(cls)
+    found = framework_of(cls)
     if found is not None:
         _kinds[cls] = found
     return found
@@ -66,7 +66,8 @@ def framework(x: Any) -> str | None:
 _kinds: dict[type, str] = {}  # of classes of arrays that were seen: a call looks at many arrays of a few classes
 
 
-def _framework_of(cls: type) -> str | None:
+def framework_of(cls: type) -> str | None:
+    """The framework that a class belongs to."""
     root = cls.__module__.partition(".")[0]
     if root in _ROOTS:
         return _ROOTS[root]

@@ -10,6 +10,8 @@ import numpy as np
 from .._arrays.library import Array, Namespace, device
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments
+from ..recurrences.shards import Shards
+from ..recurrences.summaries import Elementwise, through_segments
 
 TURNS = 256  # positions are split by it, so that angles of long sequences keep their digits
 
@@ -19,6 +21,9 @@ def positions(first: Array, u: Array, segments: Segments, xp: Namespace) -> tupl
 
     `first` (batch,) is the position of the first step.
     """
+    if segments.shards is not None:
+        first, last = first_position(first, u, segments, segments.shards, xp)
+        return positions(first, u, segments.alone(), xp)[0], last
     batch, L = u.shape[:2]
     if segments.reset is None and segments.lengths is None:
         k = xp.astype(xp.arange(L, device=device(u)), u.dtype)
@@ -28,6 +33,16 @@ def positions(first: Array, u: Array, segments: Segments, xp: Namespace) -> tupl
     counts = linear_scan(kept, segments.masked(counts, 1, xp), axis=1, initial=first)
     before = xp.maximum(counts, xp.ones_like(counts)) - 1  # in a sequence of no steps all lie beyond its length
     return before, counts[:, -1] if L else first
+
+
+def first_position(first: Array, u: Array, segments: Segments, shards: Shards, xp: Namespace) -> tuple[Array, Array]:
+    """The position of the first step of this process, and the one behind those of all."""
+    alone = segments.alone()
+    _, own = positions(xp.zeros_like(first), u, alone, xp)
+    found: tuple[Array, Array] = shards.enter(
+        Elementwise(through_segments(xp.ones_like(first), alone, 0, xp), own), first
+    )
+    return found
 
 
 def rotation(position: Array, speeds: np.ndarray, xp: Namespace) -> tuple[Array, Array]:

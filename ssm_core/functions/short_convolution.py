@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._arrays.dispatch import dispatched, is_open
@@ -23,6 +23,8 @@ from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..recurrences.broken import finite_part, known_finite, nan_where
 from ..recurrences.segments import Segments, Signals, checked_segments
+from ..recurrences.shards import reached
+from ..recurrences.summaries import Sliding, Together, sliding
 
 
 def causal_conv1d(
@@ -108,6 +110,9 @@ def short_convolution(
     u: Array, weight: Array, bias: Array | None, before: Array | None, segments: Segments, xp: Namespace
 ) -> tuple[Array, Array]:
     """y (batch, L, H) of u (batch, L, H), features last, and the state (batch, H, K - 1)."""
+    if segments.shards is not None:
+        (y,), (last,) = short_convolutions(((u, weight, bias, before),), segments, xp)
+        return y, last
     (batch, L, H), reset, lengths = u.shape, segments.reset, segments.lengths
     n = weight.shape[1] - 1
     if before is None:
@@ -123,6 +128,33 @@ def short_convolution(
     if lengths is None and n <= L:
         return y, last_inputs(u, None if segment is None else segment[:, n:], n, None, xp)
     return y, last_inputs(xp.concat([before, u], axis=1), segment, n, lengths, xp)
+
+
+def short_convolutions(
+    each: Sequence[tuple[Array, Array, Array | None, Array | None]], segments: Segments, xp: Namespace
+) -> tuple[list[Array], list[Array]]:
+    """`short_convolution` of several (u, weight, bias, before), which between processes is one message."""
+    firsts = lasts = None
+    if segments.shards is not None:
+        shards, segments = segments.shards, segments.alone()
+        own = Together(tuple(_last_of_shard(u, weight.shape[1] - 1, segments, xp) for u, weight, _, _ in each))
+        firsts, lasts = shards.enter(own, tuple(before for *_, before in each), [u for u, *_ in each])
+        each = [(u, weight, bias, first) for (u, weight, bias, _), first in zip(each, firsts, strict=True)]
+    found = [short_convolution(*one, segments, xp) for one in each]
+    if lasts is None:
+        return [y for y, _ in found], [last for _, last in found]
+    return [reached(y, firsts) for y, _ in found], list(lasts)
+
+
+def _last_of_shard(u: Array, n: int, segments: Segments, xp: Namespace) -> Sliding:
+    """What the steps of u make of the n inputs before them."""
+    batch, _, H = u.shape
+    segment = None
+    if segments.reset is not None:
+        count = xp.cumulative_sum(xp.astype(segments.reset, xp.int32), axis=1)
+        segment = xp.concat([xp.zeros((batch, n), dtype=count.dtype, device=device(u)), count], axis=1)
+    zeros = xp.zeros((batch, n, H), dtype=u.dtype, device=device(u))
+    return sliding(last_inputs(xp.concat([zeros, u], axis=1), segment, n, segments.lengths, xp), segments, 2, xp)
 
 
 @dispatched

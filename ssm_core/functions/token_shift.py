@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._arrays.library import Array, Namespace, taken_along
 from ..recurrences.segments import Segments
+from ..recurrences.summaries import Elementwise, without_steps
 
 
 def token_shift(u: Array, before: Array, segments: Segments, xp: Namespace) -> tuple[Array, Array]:
@@ -11,6 +12,11 @@ def token_shift(u: Array, before: Array, segments: Segments, xp: Namespace) -> t
 
     `before` (batch, H) is the input before the first.
     """
+    if segments.shards is not None:
+        alone = segments.alone()
+        _, own = token_shift(u, xp.zeros_like(before), alone, xp)
+        summary = Elementwise(without_steps(alone, own, xp), own)
+        return segments.shards.across(summary, before, u, lambda before: token_shift(u, before, alone, xp)[0])
     if u.shape[1] == 0:
         return u, before
     whole = xp.concat([before[:, None, :], u], axis=1)

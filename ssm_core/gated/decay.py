@@ -40,7 +40,7 @@ def gated_linear_attention(
     cu_seqlens: Array | None = None,
     return_state: bool = False,
     chunk: int = CHUNK,
-) -> Any:
+) -> Array | tuple[Array, Any]:
     """Linear attention with decays, by chunks: products of matrices inside, states between.
 
     S_t = diag(e^{g_t}) S_{t-1} + e^{i_t} k_t v_t^T,   y_t = scale S_t^T q_t

@@ -1,9 +1,4 @@
-"""One chunk of gated linear attention with a decay a channel, by halves: products of matrices, no factor above one.
-
-The first half of a block meets the second by one product of (k e^(decay to the middle)) and (q e^(decay from the
-middle)), whose exponents are sums of log decays, never differences: nothing overflows, and small decays keep their
-digits beside large ones. Halves are split again, down to single steps.
-"""
+"""One chunk of gated linear attention with a decay a channel, by halves: products of matrices, no factor above one."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from .._arrays.library import Array, Namespace, device, matmul
+from .halves import met, with_diagonal
 
 
 class Walk(NamedTuple):
@@ -33,34 +29,9 @@ def walk(q: Array, k: Array, g: Array, weight: Array | None, *, exclusive: bool,
 
     An exclusive read of the state comes before its decay.
     """
-    *lead, T, K = k.shape
     same = q * k if weight is None else q * k * weight
-    scores = xp.sum(same, axis=-1)[..., None, None]  # (..., blocks, h, h)
-    total = xp.reshape(g, (*lead, T, 1, K))
-    to_end = xp.zeros_like(total)
-    from_start = to_end if exclusive else total
-    h = 1
-    while h < T:
-        halves = (*lead, T // (2 * h), 2, h)
-        late, early = (xp.reshape(x, (*halves, K))[..., i, :, :] for x, i in ((q, 1), (k, 0)))
-        (start, later), (end, last), (first, second), (upper, lower) = (
-            _halves(x, xp) for x in (from_start, to_end, total, scores)
-        )
-        late, early = late * xp.exp(later), early * xp.exp(end)
-        across = xp.sum(late * early, axis=-1)[..., None] if h == 1 else matmul(late, xp.matrix_transpose(early), xp)
-        upper = xp.concat([upper, xp.zeros_like(upper)], axis=-1)
-        scores = xp.concat([upper, xp.concat([across, lower], axis=-1)], axis=-2)
-        from_start = xp.concat([start, later + first], axis=-2)
-        to_end = xp.concat([end + second, last], axis=-2)
-        total, h = first + second, 2 * h
-    return Walk(*(x[..., 0, :, :] for x in (scores, from_start, to_end, total)))
-
-
-def _halves(x: Array, xp: Namespace) -> tuple[Array, Array]:
-    """The even and the odd blocks of x (..., blocks, rows, columns)."""
-    *lead, blocks, rows, columns = x.shape
-    pairs = xp.reshape(x, (*lead, blocks // 2, 2, rows, columns))
-    return pairs[..., 0, :, :], pairs[..., 1, :, :]
+    scores, from_start, to_end, total = met([q], [k], g, exclusive=exclusive, xp=xp)
+    return Walk(with_diagonal(scores[0][0], xp.sum(same, axis=-1, keepdims=True), xp), from_start, to_end, total)
 
 
 def channel_chunk(

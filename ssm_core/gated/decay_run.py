@@ -70,8 +70,14 @@ def run_decay(
     def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
         return _in_segments(signals, state, rule, v.get("bonus"), segments, chunk, xp)
 
+    def summary(signals: Signals, segments: Segments) -> Memory:
+        nothing = nothing_yet(signals["k"], signals["v"]) if rule.normalize == "max" else None
+        _, parts = run(signals, nothing, segments)
+        return Memory(log_through(signals["g"], signals["v"], segments, xp), parts)
+
     signals = {"q": q, "k": k, "v": values, "g": g, "i": i}
-    return segments.run("gated_linear_attention", run, signals, initial, axis=1, apart=want_state)
+    options: dict[str, Any] = {"axis": 1, "apart": want_state, "summary": summary}
+    return segments.run("gated_linear_attention", run, signals, initial, **options)
 
 
 def _in_segments(
@@ -222,7 +228,7 @@ def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
 
 
 class Memory(NamedTuple):
-    """The summary of steps with a normalizer: log decays (batch, H, K), or (batch, H, 1), and the last state from zero.
+    """The summary of steps by log decays (batch, H, K), or (batch, H, 1), and the last state from zero.
 
     Of states over e^m, the larger m wins, and the other state shrinks to it.
     """
@@ -232,7 +238,10 @@ class Memory(NamedTuple):
 
     def after(self, state: State) -> State:
         xp = namespace("after", S=state[0])
-        g, (own, own_n, *top) = self.log_through, self.state
+        g, (own, *rest) = self.log_through, self.state
+        if not rest:
+            return (xp.exp(g)[..., None] * state[0] + own,)
+        own_n, *top = rest
         if not top:
             P = xp.exp(g)
             return P[..., None] * state[0] + own, P * state[1] + own_n

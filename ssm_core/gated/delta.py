@@ -12,7 +12,6 @@ from .._arrays.library import (
     Array,
     Namespace,
     compute_dtype,
-    device,
     in_dtype_of,
     namespace,
     real_floating,
@@ -23,7 +22,7 @@ from .._arrays.values import check_finite, overflow_ignored
 from ..recurrences.segments import checked_segments
 from ..recurrences.summaries import Columns
 from .checks import check_given, kept_finite
-from .delta_run import CHUNK, run_delta, step_delta
+from .delta_run import CHUNK, run_delta, step_delta, widened
 
 
 def gated_delta(
@@ -107,7 +106,7 @@ def _over_sequences(
 ) -> tuple[Array, Array]:
     """`gated_delta` in the name of the operation that it is part of; without q, keys read.
 
-    With `columns`, states begin with so many more, those of the unit matrix, which turn into P: columns do not meet.
+    With `columns` the state begins with so many more, those of the unit matrix: see `widened`.
     """
     given = {name: x for name, x in optional.items() if x is not None}
     cuts = {name: x for name, x in masks.items() if x is not None}
@@ -130,23 +129,12 @@ def _over_sequences(
     wide.setdefault("q", wide["k"] if v.ndim == 4 else wide["k"][:, :, 0, ...])
     first = wide.pop("initial", None)
     if columns:
-        first = _widened(wide, columns, xp)
+        first = widened(wide, columns, xp)
     with overflow_ignored(v):
         y, state = run_delta(wide, scale=factor, segments=segments, initial=first, chunk=chunk, want_state=want_state)
     if not cuts:
         _check_bounded(operation, xp, y, shapes)
     return broken.marked(y, 1, xp), broken.marked_state(state, xp)
-
-
-def _widened(wide: dict[str, Array], K: int, xp: Namespace) -> Array:
-    """Values with K columns of zeros more, in place, and the state (0, I) before them."""
-    v = wide["v"]
-    like = {"dtype": v.dtype, "device": device(v)}
-    for name in ("v", "write"):
-        if name in wide:
-            wide[name] = xp.concat([wide[name], xp.zeros((*v.shape[:-1], K), **like)], axis=-1)
-    unit = xp.concat([xp.zeros((K, v.shape[-1]), **like), xp.eye(K, **like)], axis=-1)
-    return xp.broadcast_to(unit, (v.shape[0], v.shape[-2], *unit.shape))
 
 
 def gated_delta_update(

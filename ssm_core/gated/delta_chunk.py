@@ -1,10 +1,8 @@
 """Chunks of delta rules: products of matrices, no factor above one, and the inverse of a triangular matrix, by halves.
 
 A step reads the state before it with a key and writes what it makes of that with another one, so the values written
-within a chunk are the solution of a unit lower triangular system. Steps of the first half of a block meet those of
-the second over the boundary between them: (late e^(decay since the middle)) . (early e^(decay up to the middle)),
-whose exponents are sums of log decays and never differences, so that nothing overflows and small decays keep their
-digits beside large ones. The inverse of a block follows from those of its halves,
+within a chunk are the solution of a unit lower triangular system. The inverse of a block follows from those of its
+halves,
 
     [[A, 0], [-X, B]]^-1 = [[A^-1, 0], [B^-1 X A^-1, B^-1]],
 
@@ -15,9 +13,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, device, matmul
+from .._arrays.library import Array, Namespace, clip, device, matmul
+from .halves import Meetings, before, joined, met, product, stacked, with_diagonal
 
-TINY = 4  # rows of blocks whose products are sums, cheaper than calls of a library for products of matrices
+LOWEST = -1e30  # of log decays that meet zeros in a product
 
 
 class Writes(NamedTuple):
@@ -52,71 +51,40 @@ def walk(reads: Array, q: Array, writes: Writes, g: Array, xp: Namespace) -> Wal
 
     T is a power of two, and g (..., T, K) or (..., T, 1); at -inf nothing goes through.
     """
-    keys = [k for k in writes if k is not None]
-    own = [xp.sum(q * k, axis=-1)[..., None, None] for k in keys]
-    nothing = xp.zeros_like(own[0])
-    scores = [[nothing for _ in keys], own]  # of the two readers with the keys: (..., blocks, h, h)
-    inverse = xp.ones_like(nothing)
-    total, readers, keys = (
-        g[..., None, :],
-        [reads[..., None, :], (q * xp.exp(g))[..., None, :]],
-        [k[..., None, :] for k in keys],
-    )
-    while total.shape[-3] > 1:
-        first, last = halves(total, xp)
-        late, early = [halves(r, xp)[1] for r in readers], [xp.matrix_transpose(halves(k, xp)[0]) for k in keys]
-        across = [[product(r, k, xp) for k in early] for r in late]
-        upper, lower = halves(inverse, xp)
-        inverse = _stacked(upper, product(product(lower, across[0][0], xp), upper, xp), lower, xp)
-        scores = [
-            [_stacked(*_around(s, x, xp), xp) for s, x in zip(row, new, strict=True)]
-            for row, new in zip(scores, across, strict=True)
-        ]
-        readers = [_decayed(r, first, 1, xp) for r in readers]
-        keys = [_decayed(k, last, 0, xp) for k in keys]
-        total = first + last
-    readers, keys = ([x[..., 0, :, :] for x in xs] for xs in (readers, keys))
-    of_reads, of_q = ([s[..., 0, :, :] for s in row] for row in scores)
+    readers, keys = [reads, q * xp.exp(g)], [k for k in writes if k is not None]
+    if g.shape[-1] == 1:
+        scores, from_start, to_end, total = _met_by_heads(readers, keys, g, xp)
+    else:
+        scores, from_start, to_end, total = met(readers, keys, g, exclusive=True, xp=xp)
+    of_reads, of_q = scores
+    of_q = [with_diagonal(s, xp.sum(q * k, axis=-1, keepdims=True), xp) for s, k in zip(of_q, keys, strict=True)]
+    reads, outputs = (r * xp.exp(from_start) for r in readers)
+    keys = [k * xp.exp(to_end) for k in keys]
     given, reads_given, seen_given = (keys[1], of_reads[1], of_q[1]) if len(keys) > 1 else (None, None, None)
-    total, inverse = total[..., 0, :, :], inverse[..., 0, :, :]
-    return Walk(readers[0], readers[1], keys[0], given, total, inverse, of_q[0], reads_given, seen_given)
+    inverse = unit_inverse(of_reads[0], xp)
+    return Walk(reads, outputs, keys[0], given, total, inverse, of_q[0], reads_given, seen_given)
 
 
-def halves(x: Array, xp: Namespace) -> tuple[Array, Array]:
-    """The even and the odd blocks of x (..., blocks, rows, columns)."""
-    *lead, blocks, rows, columns = x.shape
-    pairs = xp.reshape(x, (*lead, blocks // 2, 2, rows, columns))
-    return pairs[..., 0, :, :], pairs[..., 1, :, :]
+def _met_by_heads(readers: list[Array], keys: list[Array], g: Array, xp: Namespace) -> Meetings:
+    """With one decay a head, g (..., T, 1): products of readers and keys, times the decays of the steps between."""
+    below = before(g.shape[-2], g, xp)
+    strict, row = xp.astype(below, g.dtype), xp.matrix_transpose(clip(g, LOWEST))
+    between = xp.exp(matmul(strict * row, strict, xp))  # (..., T, T): of the sum over j < t < i
+    decay = xp.where(below, between, xp.zeros_like(between))
+    scores = [[matmul(r, xp.matrix_transpose(k), xp) * decay for k in keys] for r in readers]
+    from_start, to_end = (xp.matrix_transpose(matmul(row, m, xp)) for m in (xp.matrix_transpose(strict), strict))
+    return Meetings(scores, from_start, to_end, xp.sum(row, axis=-1, keepdims=True))
 
 
-def _around(scores: Array, across: Array, xp: Namespace) -> tuple[Array, Array, Array]:
-    upper, lower = halves(scores, xp)
-    return upper, across, lower
-
-
-def _stacked(upper: Array, across: Array, lower: Array, xp: Namespace) -> Array:
-    """[[upper, 0], [across, lower]]."""
-    above = xp.concat([upper, xp.zeros_like(upper)], axis=-1)
-    return xp.concat([above, xp.concat([across, lower], axis=-1)], axis=-2)
-
-
-def _decayed(x: Array, g: Array, which: int, xp: Namespace) -> Array:
-    """x (..., blocks, h, K) as blocks of twice the size, of which one half decays by g (..., blocks / 2, 1, K)."""
-    *lead, blocks, h, K = x.shape
-    decay = xp.exp(g)
-    pair = [xp.ones_like(decay), decay] if which else [decay, xp.ones_like(decay)]
-    x = xp.reshape(x, (*lead, blocks // 2, 2, h, K)) * xp.stack(pair, axis=-3)
-    return xp.reshape(x, (*lead, blocks // 2, 2 * h, K))
-
-
-def product(x: Array, y: Array, xp: Namespace) -> Array:
-    """x y of many matrices; of tiny ones as a sum."""
-    rows, n = x.shape[-2:]
-    if rows == 1 and n > TINY:
-        return xp.sum(x * xp.matrix_transpose(y), axis=-1, keepdims=True)
-    if max(rows, n) > TINY:
-        return matmul(x, y, xp)
-    return xp.sum(x[..., :, :, None] * y[..., None, :, :], axis=-2)
+def unit_inverse(A: Array, xp: Namespace) -> Array:
+    """(I - A)^-1 of strictly lower triangular A (..., T, T)."""
+    h = A.shape[-1] // 2
+    if h == 0:
+        return xp.ones_like(A)
+    blocks = xp.stack([A[..., :h, :h], A[..., h:, h:]], axis=-3)
+    inverses = xp.reshape(unit_inverse(joined(blocks, xp), xp), blocks.shape)
+    upper, lower = inverses[..., 0, :, :], inverses[..., 1, :, :]
+    return stacked(upper, lower, product(product(lower, A[..., h:, :h], xp), upper, xp), xp)
 
 
 def blocked(x: Array, width: int, xp: Namespace) -> Array:
@@ -145,3 +113,14 @@ def through_chunks(walk: Walk, values: Array, state: Array, xp: Namespace) -> tu
         state = state if entering is None else state + entering[..., c, :, :]
     y = matmul(walk.outputs, xp.stack(before, axis=-3), xp) + matmul(walk.seen, xp.stack(written, axis=-3), xp)
     return (y + matmul(walk.seen_given, values, xp) if given else y), state
+
+
+def through_chunk(walk: Walk, values: Array, state: Array, xp: Namespace) -> tuple[Array, Array]:
+    """The same for one chunk, of values (..., T, V)."""
+    z = values if walk.given is None else matmul(walk.reads_given, values, xp)
+    w = matmul(walk.inverse, z + matmul(walk.reads, state, xp), xp)
+    y = matmul(walk.outputs, state, xp) + matmul(walk.seen, w, xp)
+    state = xp.exp(xp.matrix_transpose(walk.total)) * state + matmul(xp.matrix_transpose(walk.solved), w, xp)
+    if walk.given is None:
+        return y, state
+    return y + matmul(walk.seen_given, values, xp), state + matmul(xp.matrix_transpose(walk.given), values, xp)

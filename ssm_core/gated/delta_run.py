@@ -8,6 +8,7 @@ from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, Namespace, device, namespace
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
+from ..recurrences.summaries import Columns
 from .delta_chunk import Writes, blocked, through_chunks, walk
 from .memory import faded, seen, written
 
@@ -41,10 +42,29 @@ def run_delta(
         if state is None:
             state = xp.zeros((rows, H, K, V), dtype=s["v"].dtype, device=device(s["v"]))
         if steps == 0:
-            return xp.zeros((rows, steps, H, V), dtype=state.dtype, device=device(state)), state
+            return xp.zeros((rows, 0, H, s["v"].shape[-1]), dtype=state.dtype, device=device(state)), state
         return _gated_delta(*_ordered(s), state, segments=segments, scale=scale, chunk=chunk)
 
-    return segments.run("gated_delta", run, signals, initial, axis=1, apart=want_state)
+    def summary(signals: Signals, segments: Segments) -> Columns:
+        wide = dict(signals)
+        _, state = run(wide, widened(wide, wide["k"].shape[-1], xp), segments)
+        return Columns(state[..., V:], state[..., :V])
+
+    return segments.run("gated_delta", run, signals, initial, axis=1, apart=want_state, summary=summary)
+
+
+def widened(s: Signals, K: int, xp: Namespace) -> Array:
+    """Values with K columns of zeros more, in place, and the state (0, I) before them.
+
+    The columns of a state do not meet: those of the unit matrix turn into P, what the steps do to any state.
+    """
+    v = s["v"]
+    like = {"dtype": v.dtype, "device": device(v)}
+    for name in ("v", "write"):
+        if name in s:
+            s[name] = xp.concat([s[name], xp.zeros((*v.shape[:-1], K), **like)], axis=-1)
+    unit = xp.concat([xp.zeros((K, v.shape[-1]), **like), xp.eye(K, **like)], axis=-1)
+    return xp.broadcast_to(unit, (v.shape[0], v.shape[-2], *unit.shape))
 
 
 def _ordered(s: Signals) -> tuple[Array | None, ...]:
@@ -110,15 +130,27 @@ def some_chunks(s: Signals, state: Array, *, scale: float, width: int, xp: Names
 
 def heads_first(name: str, x: Array, R: int, H: int, xp: Namespace) -> Array:
     """(T, batch, [R,] heads, D) as (batch, H, T R, D), each head with what its group has; resets (batch, 1, T R, 1)."""
-    x = x[..., None, None] if name == "reset" else x
-    if x.ndim == 4:
-        x = x[:, :, None, ...]
-        if R > 1:
-            rest = xp.zeros((*x.shape[:2], R - 1, *x.shape[3:]), dtype=x.dtype, device=device(x))
-            x = xp.concat([rest, x] if name == "q" else [x, rest], axis=2)
+    x = in_substeps(name, x, R, xp)
     T, batch, _, heads, D = x.shape
     x = xp.reshape(xp.permute_dims(x, (1, 3, 0, 2, 4)), (batch, heads, T * R, D))
-    return x if heads == H or name == "reset" else xp.repeat(x, H // heads, axis=1)
+    return x if name == "reset" else of_every_head(x, H, xp)
+
+
+def in_substeps(name: str, x: Array, R: int, xp: Namespace) -> Array:
+    """(., ., R, heads, D) with zeros in substeps that have none, of (., ., [R,] heads, D) or of resets (., .)."""
+    x = x[..., None, None] if name == "reset" else x
+    if x.ndim == 5:
+        return x
+    x = x[:, :, None, ...]
+    if R == 1:
+        return x
+    rest = xp.zeros((*x.shape[:2], R - 1, *x.shape[3:]), dtype=x.dtype, device=device(x))
+    return xp.concat([rest, x] if name == "q" else [x, rest], axis=2)
+
+
+def of_every_head(x: Array, H: int, xp: Namespace) -> Array:
+    """x (batch, heads, ...), each head with what its group has."""
+    return x if x.shape[1] == H else xp.repeat(x, H // x.shape[1], axis=1)
 
 
 def rule(s: Signals, scale: float, xp: Namespace) -> Signals:

@@ -5,7 +5,7 @@ Both are `linear_scan` with gates e^g <= 1 that depend on the input; what enters
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._arrays.errors import DomainError, ShapeError, describe
 from .._arrays.library import (
@@ -122,8 +122,7 @@ def hgrn_summary(
     v, segments, broken, _ = checked_vectors(operation, {"x": x, "log_decay": log_decay}, {}, {}, masks)
     xp = namespace(operation, x=x)
     _, state = run_hgrn(v["x"], v["log_decay"], segments=segments)
-    P = xp.exp(xp.sum(v["log_decay"], axis=1))
-    return Elementwise(through_segments(P, segments, 1, xp), broken.marked_state(state, xp))
+    return _summarized(broken.marked_state(state, xp), v["log_decay"], segments, xp)
 
 
 def rg_lru(
@@ -238,8 +237,7 @@ def rg_lru_summary(
     zero = xp.zeros((x.shape[0], x.shape[2]), dtype=v["x"].dtype, device=device(x))
     _, (state, _) = run_rg_lru(v, segments=segments, initial=(zero, xp.ones_like(zero[:, 0])))
     log_a, _ = kept_and_entering(v["recurrent_gate"], strongest(v["recurrent_param"]), xp)
-    P = xp.exp(xp.sum(segments.masked(log_a, 1, xp), axis=1))
-    return Elementwise(through_segments(P, segments, 1, xp), broken.marked_state(state, xp))
+    return _summarized(broken.marked_state(state, xp), log_a, segments, xp)
 
 
 def run_hgrn(
@@ -252,7 +250,17 @@ def run_hgrn(
         v = {name: segments.masked(s, 1, xp) for name, s in signals.items()}
         return _scanned(xp.exp(v["log_decay"]), v["x"], state, segments.reset, xp)
 
-    return segments.run("hgrn", run, {"x": x, "log_decay": log_decay}, initial, axis=1, apart=want_state)
+    def summary(signals: Signals, segments: Segments) -> Elementwise:
+        return _summarized(run(signals, None, segments)[1], signals["log_decay"], segments, xp)
+
+    signals = {"x": x, "log_decay": log_decay}
+    return segments.run("hgrn", run, signals, initial, axis=1, apart=want_state, summary=summary)
+
+
+def _summarized(state: Array, log_decay: Array, segments: Segments, xp: Namespace) -> Elementwise:
+    """The summary of steps that lead from zero to the state (batch, W)."""
+    P = xp.exp(xp.sum(segments.masked(log_decay, 1, xp), axis=1))
+    return Elementwise(through_segments(P, segments, 1, xp), state)
 
 
 def run_rg_lru(
@@ -281,8 +289,29 @@ def run_rg_lru(
         empty = xp.zeros_like(begun) if segments.lengths is None else xp.astype(segments.lengths == 0, begun.dtype)
         return y, (h, xp.where(empty > 0, begun, xp.ones_like(begun)))
 
+    def summary(signals: Signals, segments: Segments) -> Beginning:
+        x = signals["x"]
+        zero, begun = (xp.zeros(n, dtype=x.dtype, device=device(x)) for n in ((x.shape[0], x.shape[2]), x.shape[:1]))
+        going = run(signals, (zero, begun + 1), segments)[1][0]
+        begins = run(signals, (zero, begun), segments)[1]
+        log_a, _ = kept_and_entering(signals["recurrent_gate"], most, xp)
+        return Beginning(_summarized(going, log_a, segments, xp).through, going, begins)
+
     signals = {name: v[name] for name in ("x", "input_gate", "recurrent_gate")}
-    return segments.run("rg_lru", run, signals, initial, axis=1, apart=want_state)
+    return segments.run("rg_lru", run, signals, initial, axis=1, apart=want_state, summary=summary)
+
+
+class Beginning(NamedTuple):
+    """(h, begun) -> (P h + s, 1) where the sequence has begun, else what the steps make of one that begins."""
+
+    through: Array
+    going: Array
+    state: tuple[Array, Array]
+
+    def after(self, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        xp, (h, begun), (begins, now) = namespace("after", h=state[0]), state, self.state
+        h = xp.where(begun[:, None] > 0, self.through * h + self.going, begins)
+        return h, xp.maximum(begun, now)
 
 
 def strongest(recurrent_param: Array) -> Array:

@@ -126,8 +126,12 @@ def rwkv4_summary(
     a, segments, broken, _ = checked_vectors(operation, {"k": k, "v": v}, {"log_decay": log_decay}, {}, masks)
     xp = namespace(operation, k=k)
     _, state = run_rwkv4(a | {"bonus": xp.zeros_like(a["log_decay"])}, segments=segments, chunk=chunk)
-    through = xp.sum(_decays(a["k"], a["log_decay"], segments, xp), axis=1)
-    return Weighted(xp.clip(through, LOWEST), broken.marked_state(state, xp))
+    return _summarized(broken.marked_state(state, xp), a["k"], a["log_decay"], segments, xp)
+
+
+def _summarized(state: State, k: Array, w: Array, segments: Segments, xp: Namespace) -> Weighted:
+    """The summary of steps that lead from nothing to the state."""
+    return Weighted(xp.clip(xp.sum(_decays(k, w, segments, xp), axis=1), LOWEST), state)
 
 
 class Weighted(NamedTuple):
@@ -169,7 +173,11 @@ def run_rwkv4(
         valid = None if valid is None else valid[..., None]
         return _weighted_means(k, v, g, bonus, tuple(state), valid=valid, chunk=chunk)
 
-    return segments.run("rwkv4", run, {"k": a["k"], "v": a["v"]}, initial, axis=1, apart=want_state)
+    def summary(signals: Signals, segments: Segments) -> Weighted:
+        return _summarized(run(signals, None, segments)[1], signals["k"], w, segments, xp)
+
+    signals = {"k": a["k"], "v": a["v"]}
+    return segments.run("rwkv4", run, signals, initial, axis=1, apart=want_state, summary=summary)
 
 
 @dispatched

@@ -191,7 +191,10 @@ def run_selective(
         options = {"state": state, "segments": segments, "discretization": discretization, "chunk": chunk}
         return _selective_scan(v["u"], v["dt"], A, v["B"], v["C"], **options)
 
-    return segments.run("selective_scan", run, signals, initial, axis=-1, apart=want_state)
+    def summary(signals: Signals, segments: Segments) -> Elementwise | Carried:
+        return _summarized(run(signals, None, segments)[1], signals["dt"], A, discretization, segments)
+
+    return segments.run("selective_scan", run, signals, initial, axis=-1, apart=want_state, summary=summary)
 
 
 def selective_summary(
@@ -232,8 +235,14 @@ def selective_summary(
     options["chunk"] = chunk
     xp = namespace(operation, u=u)
     state = broken.marked_state(_outputs(operation, v, segments, shapes, **options)[1], xp)
-    dt = segments.masked(v["dt"], -1, xp)
-    P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * v["A"]), segments, 2, xp)
+    return _summarized(state, v["dt"], v["A"], discretization, segments)
+
+
+def _summarized(state: Array, dt: Array, A: Array, discretization: str, segments: Segments) -> Elementwise | Carried:
+    """The summary of steps dt (batch, H, L) that lead from zero to the state."""
+    xp = namespace("selective_summary", dt=dt)
+    dt = segments.masked(dt, -1, xp)
+    P = through_segments(exp(xp.sum(dt, axis=-1)[..., None] * A), segments, 2, xp)
     if discretization != "trapezoidal":
         return Elementwise(P, state)
     first = dt[..., :1] if segments.length else xp.zeros_like(dt[:, :, :0].sum(-1)[..., None])

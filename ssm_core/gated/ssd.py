@@ -187,7 +187,12 @@ def ssd_summary(
     v, segments, broken, shapes = _checked(operation, required, optional, masks, **options)
     xp = namespace(operation, x=x)
     state = broken.marked_state(_outputs(operation, v, segments, shapes, chunk=chunk, want_state=True)[1], xp)
-    P = xp.exp(xp.sum(segments.masked(v["dt"] * v["A"], 1, xp), axis=1))[..., None, None]
+    return _summarized(state, v["dt"] * v["A"], segments, xp)
+
+
+def _summarized(state: Array, log_gates: Array, segments: Segments, xp: Namespace) -> Elementwise:
+    """The summary of steps that lead from zero to the state."""
+    P = xp.exp(xp.sum(segments.masked(log_gates, 1, xp), axis=1))[..., None, None]
     return Elementwise(through_segments(P, segments, 3, xp), state)
 
 
@@ -214,8 +219,11 @@ def run_ssd(
             return v["drive"], state
         return _ssd(v["drive"], v["log_gates"], v["B"], v["C"], state, segments=segments, chunk=chunk)
 
+    def summary(signals: Signals, segments: Segments) -> Elementwise:
+        return _summarized(run(signals, None, segments)[1], signals["log_gates"], segments, xp)
+
     signals = {"drive": drive, "log_gates": log_gates, "B": B, "C": C}
-    return segments.run("ssd", run, signals, initial, axis=1, apart=want_state)
+    return segments.run("ssd", run, signals, initial, axis=1, apart=want_state, summary=summary)
 
 
 @dispatched

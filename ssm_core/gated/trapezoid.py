@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import (
@@ -32,7 +32,6 @@ from ..recurrences.broken import Broken
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import checked_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
-from ..recurrences.summaries import through_segments, without_steps
 from .checks import (
     check_given,
     check_no_overflow,
@@ -44,8 +43,7 @@ from .checks import (
     steps_of,
 )
 from .ssd import CHUNK, one_chunk
-
-Mamba3State = tuple[Array, Array, Array, Array]
+from .turning import Mamba3State, RankFirst, Turning, heads_before_ranks, ranks_before_heads, turned, turning
 
 
 def mamba3_scan(
@@ -116,11 +114,11 @@ def mamba3_scan(
     optional = {"B_bias": B_bias, "C_bias": C_bias, "D": D, "z": z, **entering}
     v, segments, broken, shapes = _checked(operation, required, optional, maps, masks)
     xp, several = namespace(operation, x=x), B.ndim == 5
-    first = None if initial is None else _inner(tuple(v[name] for name in entering), several, xp)
+    first = None if initial is None else ranks_before_heads(tuple(v[name] for name in entering), several, xp)
     options: dict[str, Any] = {"segments": segments, "initial": first, "chunk": chunk, "want_state": return_state}
     y, state = _outputs(operation, v, shapes, several, **options)
     y = in_dtype_of(x, broken.marked(y, 1, xp), xp)
-    return (y, broken.marked_state(_outer(state, several, xp), xp)) if return_state else y
+    return (y, broken.marked_state(heads_before_ranks(state, several, xp), xp)) if return_state else y
 
 
 def _checked(
@@ -214,41 +212,9 @@ def mamba3_summary(
     v, segments, broken, shapes = _checked(operation, required, {"B_bias": B_bias}, maps, masks)
     xp, several = namespace(operation, x=x), B.ndim == 5
     _, state = _outputs(operation, v, shapes, several, segments=segments, chunk=whole(operation, chunk=chunk))
-    state = broken.marked_state(_outer(state, several, xp), xp)
-    S, dt = state[1], v["dt"]
-    empty = without_steps(segments, S, xp)
-    P = xp.exp(xp.sum(segments.masked(v["log_gates"], 1, xp), axis=1))[..., None, None]
-    late = segments.masked((1 - sigmoid(v["trap"])) * dt, 1, xp)
-    late = late[:, 0, :] if segments.length else xp.zeros_like(S[..., 0, 0])
-    kept = through_segments(xp.ones_like(S[..., :1, :1]), segments, 3, xp)
-    return Turning(through_segments(P, segments, 3, xp), late[..., None, None], kept, empty, state)
-
-
-class Turning(NamedTuple):
-    """The summary of steps of `mamba3_scan`: see `mamba3_summary`. `kept` is 0 where a reset forgets the angles."""
-
-    through: Array
-    late: Array
-    kept: Array
-    empty: Array
-    state: Mamba3State
-
-    def after(self, state: Mamba3State) -> Mamba3State:
-        angle, S, K, x = state
-        own_angle, own, own_K, own_x = self.state
-        xp = namespace("after", S=S)
-        kept, ranked = self.kept[..., 0], K.ndim == 4
-        before = matmul(xp.matrix_transpose(x), K, xp) if ranked else x[..., :, None] * K[..., None, :]
-        angle = kept * angle
-        S = self.through * (S + self.late * before) + turned(own, angle[..., None, :], xp)
-        empty = self.empty if ranked else self.empty[..., 0]
-        K = turned(own_K, angle[..., None, :] if ranked else angle, xp) + empty * K
-        total = angle + own_angle
-        return total - 2 * math.pi * xp.floor(total / (2 * math.pi)), S, K, own_x + empty * x
-
-    def then(self, later: Turning) -> Turning:
-        P, late = later.through * self.through, self.late + self.empty * later.late
-        return Turning(P, late, later.kept * self.kept, later.empty * self.empty, later.after(self.state))
+    state = broken.marked_state(heads_before_ranks(state, several, xp), xp)
+    late = (1 - sigmoid(v["trap"])) * v["dt"]
+    return turning(state, v["log_gates"], late, segments, xp)
 
 
 def run_trapezoid(
@@ -282,7 +248,11 @@ def run_trapezoid(
     def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, Any]:
         return _in_segments({n: segments.masked(a, 1, xp) for n, a in signals.items()}, biases, state, segments, chunk)
 
-    y, state = segments.run("mamba3_scan", run, signals, initial, axis=1, apart=want_state)
+    def summary(signals: Signals, segments: Segments) -> RankFirst:
+        state = heads_before_ranks(run(signals, None, segments)[1], True, xp)
+        return RankFirst(turning(state, signals["log_gates"], signals["late"], segments, xp))
+
+    y, state = segments.run("mamba3_scan", run, signals, initial, axis=1, apart=want_state, summary=summary)
     y = y + v["D"][:, None] * x if "D" in v else y
     y = y if normalize is None else normalize(y)
     y = y * silu(_times(v["z"][:, :, None, ...], rank_first.get("z_map"))) if "z" in v else y
@@ -358,17 +328,6 @@ def _rotated(rows: Array, bias: Array | None, theta: Array, H: int, xp: Namespac
     return turned(rows, theta[:, :, None, ...], xp)
 
 
-def turned(rows: Array, theta: Array, xp: Namespace) -> Array:
-    """rows (..., N) with the pairs of their first 2 M features turned by theta (..., M)."""
-    M, cos, sin = theta.shape[-1], xp.cos(theta), xp.sin(theta)
-    if M == 0:
-        return rows
-    first, second = rows[..., 0 : 2 * M : 2], rows[..., 1 : 2 * M : 2]
-    pairs = xp.stack([first * cos - second * sin, first * sin + second * cos], axis=-1)
-    found = xp.reshape(pairs, (*rows.shape[:-1], 2 * M))
-    return found if rows.shape[-1] == 2 * M else xp.concat([found, rows[..., 2 * M :]], axis=-1)
-
-
 def _outer_products(x: Array, K: Array, xp: Namespace) -> Array:
     """sum_r x_r K_r^T for x (batch, R, H, P) and K (batch, R, H, N): (batch, H, P, N)."""
     return matmul(xp.permute_dims(x, (0, 2, 3, 1)), xp.permute_dims(K, (0, 2, 1, 3)), xp)
@@ -382,19 +341,3 @@ def _last_valid(before: Array, values: Array, valid: Array, xp: Namespace) -> Ar
     every = xp.concat([before[None, ...], values], axis=0)
     chosen = xp.reshape(chosen, (*chosen.shape, *(1,) * (every.ndim - 2)))
     return xp.sum(xp.where(chosen, every, xp.zeros_like(every)), axis=0)
-
-
-def _inner(state: tuple[Array, ...], several: bool, xp: Namespace) -> Any:
-    """The state with the rank before the heads."""
-    angle, S, K, x = state
-    if several:
-        return angle, S, moved(K, 2, 1, xp), moved(x, 2, 1, xp)
-    return angle, S, K[:, None, ...], x[:, None, ...]
-
-
-def _outer(state: Mamba3State, several: bool, xp: Namespace) -> Mamba3State:
-    """The state as it is given out."""
-    angle, S, K, x = state
-    if several:
-        return angle, S, moved(K, 1, 2, xp), moved(x, 1, 2, xp)
-    return angle, S, K[:, 0, ...], x[:, 0, ...]

@@ -10,8 +10,10 @@ from .gated.gated_delta_net import GatedDeltaNet
 from .gated.gated_delta_product import GatedDeltaProduct
 from .gated.gdn2 import GDN2
 from .gated.gla import GLA
+from .gated.h3 import H3
 from .gated.hgrn import HGRN
 from .gated.hgrn2 import HGRN2
+from .gated.hyena import Hyena
 from .gated.kda import KDA
 from .gated.lightning import Lightning
 from .gated.linear_attention import LinearAttention
@@ -38,6 +40,7 @@ from .time_invariant.lru import LRU
 from .time_invariant.rtf import RTF
 from .time_invariant.s4 import S4
 from .time_invariant.s4d import S4D
+from .time_invariant.s4nd import S4ND
 from .time_invariant.s5 import S5
 from .time_invariant.ssm import SSM
 
@@ -45,6 +48,7 @@ __all__ = [
     "DSS",
     "GDN2",
     "GLA",
+    "H3",
     "HGRN",
     "HGRN2",
     "KDA",
@@ -60,12 +64,14 @@ __all__ = [
     "RWKV7",
     "S4",
     "S4D",
+    "S4ND",
     "S5",
     "SSM",
     "DeltaNet",
     "GatedDeltaNet",
     "GatedDeltaProduct",
     "HostRandom",
+    "Hyena",
     "InputDependent",
     "Layer",
     "Lightning",

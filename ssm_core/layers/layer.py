@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,6 +34,8 @@ from .._arrays.library import (
 )
 from .._arrays.numbers import flag, whole
 from ..recurrences.segments import Segments, checked_segments
+from ..recurrences.shards import shards_of_now
+from .options import thawed
 from .parameters import HostRandom, Parameter, Parameters, Random
 
 Stepper = Callable[[Array, Any], tuple[Array, Any]]
@@ -44,6 +46,7 @@ class Layer(ABC):
 
     _shapes: ClassVar[dict[str, tuple[int, ...]] | None] = None  # of an instance, once they were needed
     positional: ClassVar[int] = 1  # how many options modules take by position
+    streaming: ClassVar[bool] = True  # whether there are states and steps, see `whole`
 
     @abstractmethod
     def parameters(self) -> tuple[Parameter, ...]:
@@ -124,7 +127,8 @@ class Layer(ABC):
 
     def options(self) -> dict[str, Any]:
         """The options, as plain values that make the same layer again."""
-        return asdict(self)  # type: ignore[call-overload]
+        definition: Any = self
+        return {f.name: thawed(getattr(self, f.name)) for f in fields(definition) if f.init}
 
     @property
     def name(self) -> str:
@@ -184,7 +188,7 @@ class Mixer(Layer):
         flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
-        segments = checked_segments(self.name, given, (B,), L, of=u, **masks)
+        segments = checked_segments(self.name, given, (B,), L, of=u, shards=shards_of_now(), **masks)
         if step_scale is not None:
             if not self.timed:
                 raise OptionError(

@@ -8,6 +8,7 @@ from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .model import Model
 from .recurrent_gemma import RecurrentGemmaLM
 from .rwkv import RWKV4LM, RWKV7LM
+from .sashimi import SaShiMi
 from .sequence_model import SequenceModel
 from .xlstm import XLSTMLM
 
@@ -25,5 +26,6 @@ __all__ = [
     "Model",
     "Norm",
     "RecurrentGemmaLM",
+    "SaShiMi",
     "SequenceModel",
 ]

@@ -201,12 +201,18 @@ class Block:
         """Those of the mixer, by its own names."""
         return under(params, f"{self.mixer_name}.")
 
-    def parts(self, params: Parameters, along: Mapping[str, Callable[..., Any]], xp: Namespace) -> BlockParts:
+    def parts(
+        self,
+        params: Parameters,
+        along: Mapping[str, Callable[..., Any]],
+        xp: Namespace,
+        dropout: Function | None = None,
+    ) -> BlockParts:
         """The block as functions, around runs or steps of its layers by their names."""
         norms, mix = self.norms(), self.mix()
         functions = {name: norm.function(under(params, f"{name}."), xp) for name, norm in norms.items()}
         mixing = mix.function(under(params, f"{MIX}.")) if isinstance(mix, ChannelMix) else None
-        return self.composed(functions | ({} if mixing is None else {MIX: mixing}) | dict(along))
+        return self.composed(functions | ({} if mixing is None else {MIX: mixing}) | dict(along), dropout)
 
     def composed(self, parts: Mapping[str, Any], dropout: Function | None = None) -> BlockParts:
         """The block of functions by their names, whichever framework they are of."""
@@ -266,8 +272,19 @@ class BlockParts:
     dropout: Function | None = None
     postnorm: bool = False
 
-    def run(self, x: Array, *, state: Any = None, return_state: bool = False, **options: Any) -> Any:
-        """x (B, L, H) through the block, and with return_state the last state of its layers."""
+    def run(
+        self,
+        x: Array,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+        between: Function | None = None,
+        **options: Any,
+    ) -> Any:
+        """x (B, L, H) through the block, and with return_state the last state of its layers.
+
+        between is done to the features before the channel mix.
+        """
         before = (None, None) if state is None else self._apart(state)
         options["return_state"] = return_state
 
@@ -277,10 +294,10 @@ class BlockParts:
         def mix(z: Array) -> Any:  # its modes are not the mixer's
             return self.channel_mix(z, state=before[1], **options | {"mode": "auto"})  # type: ignore[misc]
 
-        x, after = self._through(x, mixer, mix, return_state)
+        x, after = self._through(x, mixer, mix, return_state, between)
         return (x, after) if return_state else x
 
-    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+    def step(self, x: Array, state: Any, *, between: Function | None = None) -> tuple[Array, Any]:
         """x (B, H) through the block, and the state of its layers after it."""
         before = self._apart(state)
         mix = self.channel_mix
@@ -289,13 +306,16 @@ class BlockParts:
             lambda z: self.mixer(z, before[0]),
             lambda z: mix(z, before[1]),  # type: ignore[misc]
             True,
+            between,
         )
 
     def _apart(self, state: Any) -> Any:
         """The states of the mixer and of the channel mix."""
         return state if self.stateful else (state, None)
 
-    def _through(self, x: Array, mixer: Function, mix: Function, stepping: bool) -> tuple[Array, Any]:
+    def _through(
+        self, x: Array, mixer: Function, mix: Function, stepping: bool, between: Function | None
+    ) -> tuple[Array, Any]:
         """x and the states behind both, of functions that give (y, state) where states are kept."""
         H, behind = self.d_model, None
         if x.shape[-1] > H:
@@ -307,6 +327,7 @@ class BlockParts:
             y, behind = y[..., :H], y[..., H:]
         x = self._added(x, y, self.norm)
         if self.channel_mix is not None and self.channel_norm is not None:
+            x = x if between is None else between(x)
             z = x if self.postnorm else self.channel_norm(x)
             y = mix(z) if self.stateful else self.channel_mix(z)
             if self.stateful:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
@@ -15,14 +16,15 @@ from ..functions.special import activation
 from ..layers import parametrizations as common
 from ..layers.gated.base import check_epsilon
 from ..layers.layer import Stepper
-from ..layers.parameters import Parameter, Parameters, normal
+from ..layers.parameters import Parameter, Parameters, constant, linear, normal
 from ..layers.registry import registered
+from ..recurrences.shards import whole_sequence
 from . import generation, prompts, sampling
 from .blocks import Block, Function, Norm, below, linear_map, under
 from .model import Model, Parts
 
 EMBEDDING_STD = 0.02  # of the first embedding
-TABLE, NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.weight"
+TABLE, NORM, HEAD, HEAD_BIAS = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.weight", "lm_head.bias"
 FIRST_NORM = "backbone.first_norm."
 
 
@@ -73,6 +75,7 @@ class LanguageModel(Model):
     origin: ClassVar[Mapping[str, Any]] = {}  # of one that was loaded: what its directory said beyond it, by file
     signal: ClassVar[str] = "ids"
     prefix: ClassVar[str] = "backbone.layers."
+    head_bias: ClassVar[bool] = False  # whether a head that is not the embedding has one
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,11 +112,16 @@ class LanguageModel(Model):
     def first_parameters(self) -> tuple[Parameter, ...]:
         norm = self.first_norm()
         table = normal(TABLE, (self.vocab_size, self.d_model), EMBEDDING_STD)
-        return (table, *(() if norm is None else below(FIRST_NORM, norm.parameters())))
+        maps = (linear(f"backbone.{name}.", *sizes) for name, sizes in self.maps().items())
+        return (table, *(() if norm is None else below(FIRST_NORM, norm.parameters())), *chain.from_iterable(maps))
 
     def last_parameters(self) -> tuple[Parameter, ...]:
         norm = below(NORM, self.last_norm().parameters())
-        return norm if self.tied else (*norm, normal(HEAD, (self.vocab_size, self.d_model), EMBEDDING_STD))
+        if self.tied:
+            return norm
+        head = (normal(HEAD, (self.vocab_size, self.d_model), EMBEDDING_STD),)
+        bias = (constant(HEAD_BIAS, (self.vocab_size,), lambda: 0.0),) if self.head_bias else ()
+        return (*norm, *head, *bias)
 
     def ends(self, params: Parameters, xp: Namespace) -> tuple[Function, Function]:
         table = params[TABLE]
@@ -122,7 +130,7 @@ class LanguageModel(Model):
             index = xp.astype(xp.reshape(ids, (-1,)), xp.arange(1).dtype)  # PyTorch takes by no others
             return xp.reshape(xp.take(table, index, axis=0), (*ids.shape, self.d_model))
 
-        first, head = self.first_norm(), linear_map(table if self.tied else params[HEAD], None)
+        first, head = self.first_norm(), linear_map(table if self.tied else params[HEAD], params.get(HEAD_BIAS))
         norms = None if first is None else first.function(under(params, FIRST_NORM), xp)
         return self.compose_ends(embed, norms, self.last_norm().function(under(params, NORM), xp), head)
 
@@ -142,6 +150,10 @@ class LanguageModel(Model):
             return y if cap is None else cap * activation("tanh")(y / cap)
 
         return enter, leave
+
+    def pure_maps(self, params: Parameters) -> dict[str, Function]:
+        found = {name: under(params, f"backbone.{name}.") for name in self.maps()}
+        return {name: linear_map(p["weight"], p["bias"]) for name, p in found.items()}
 
     def prefill(
         self,
@@ -179,6 +191,7 @@ class LanguageModel(Model):
         state: Any = None,
     ) -> tuple[Array, Any]:
         """`prefill` by what reads a piece of the prompts, whichever framework it is of."""
+        whole_sequence(f"{self.name}.prefill", "Read prompts, and generate, outside of the block.")
         self.check_signal(ids)
         prompts.check_prompts(f"{self.name}.prefill", ids, lengths, padding)
         segments, xp = self.segments(ids, lengths=lengths), namespace(self.name, ids=ids)

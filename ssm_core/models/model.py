@@ -7,8 +7,8 @@ modules of a framework.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,10 +16,11 @@ from .._arrays.errors import OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace
 from ..layers import parametrizations as common
 from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
-from ..layers.options import settle, thawed
+from ..layers.options import settle
 from ..layers.parameters import Parameter, Parameters
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
+from ..recurrences.shards import shards_of_now
 from .blocks import Block, Function, of_place, under
 
 StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
@@ -34,6 +35,7 @@ class Parts:
     leave   features -> outputs
     own     enter is not the definition's: it says which inputs there are
     beside  (n, features): what the mixer of every block takes behind its input; None: nothing
+    maps    the linear maps between levels, by name
     """
 
     enter: Function
@@ -41,6 +43,7 @@ class Parts:
     leave: Function
     own: bool = False
     beside: Array | None = None
+    maps: Mapping[str, Function] = field(default_factory=dict)
 
 
 class Model(Layer):
@@ -90,9 +93,22 @@ class Model(Layer):
     def check_signal(self, u: Array, *, step: bool = False) -> None:
         """Raise unless u is an input of the model by its shape and dtype."""
 
+    @property
+    def n_states(self) -> int:
+        """How many states stand before those of the outputs: one a block."""
+        return self.n_layers
+
     def beside(self, params: Parameters) -> Array | None:
         """What the mixers take behind their inputs, the same at every step, of the parameters that they share."""
         return None
+
+    def maps(self) -> dict[str, tuple[int, int]]:
+        """(features in, features out) of linear maps between the blocks, by name."""
+        return {}
+
+    def pure_maps(self, params: Parameters) -> dict[str, Function]:
+        """`maps` as functions of features."""
+        return {}
 
     def check_values(self, operation: str, u: Array) -> None:
         """Raise for inputs that may be read and have no meaning."""
@@ -136,10 +152,6 @@ class Model(Layer):
     def __hash__(self) -> int:
         return hash((type(self), *(getattr(self, name) for name in _compared(self))))
 
-    def options(self) -> dict[str, Any]:
-        definition: Any = self
-        return {f.name: thawed(getattr(self, f.name)) for f in fields(definition) if f.init}
-
     def block(self) -> Layer:
         """The layer of every block."""
         return self.repeated().mixer()
@@ -181,6 +193,7 @@ class Model(Layer):
         step_scale: Array | None = None,
         mode: str = "auto",
         recompute: int | None = None,
+        dropout: Sequence[Function] | None = None,
     ) -> Any:
         """The outputs for u, and the state after them with return_state.
 
@@ -189,6 +202,7 @@ class Model(Layer):
         reset       bool (B, L): the states are zeroed before that step
         cu_seqlens  integer (n + 1,) with B = 1: n sequences packed one after another; states have batch n
         rate, step_scale, mode, recompute  as in the layers
+        dropout     functions of features, one a block: of what it adds to them, in training
         """
         bring = bringing(params)
         u, state, rate = bring((u, state, rate))
@@ -196,7 +210,7 @@ class Model(Layer):
         xp = namespace(self.name, **params)
         y = self.compose(
             u,
-            self.parts(params, xp),
+            self.parts(params, xp, dropout),
             state=state,
             return_state=return_state,
             lengths=bring(lengths),
@@ -209,17 +223,18 @@ class Model(Layer):
         )
         return (in_dtype_of(u, y[0], xp), y[1]) if return_state else in_dtype_of(u, y, xp)
 
-    def parts(self, params: Parameters, xp: Namespace) -> Parts:
+    def parts(self, params: Parameters, xp: Namespace, dropout: Sequence[Function] | None = None) -> Parts:
         """The model as functions, blocks those of runs."""
         runs = self._blocks(params, lambda layer, own: partial(layer.apply, own))
-        blocks = [block.parts(own, along, xp).run for block, own, along in runs]
+        dropped = (None,) * len(self.pattern()) if dropout is None else dropout
+        blocks = [block.parts(own, along, xp, d).run for (block, own, along), d in zip(runs, dropped, strict=True)]
         enter, leave = self.ends(params, xp)
-        return Parts(enter, blocks, leave, beside=self.beside(params))
+        return Parts(enter, blocks, leave, beside=self.beside(params), maps=self.pure_maps(params))
 
     def compose(self, u: Array, parts: Parts, *, state: Any = None, return_state: bool = False, **options: Any) -> Any:
         """`apply` of the model's parts, whichever framework they are of."""
         x, states, broken = self.hidden(u, parts, state=state, return_state=return_state, **options)
-        before = None if state is None else state[self.n_layers :]
+        before = None if state is None else state[self.n_states :]
         y, outer = self.outputs(x, parts.leave, before, **options)
         y = self.marked(y, broken, **options)
         return (y, (*states, *outer)) if return_state else y
@@ -237,7 +252,7 @@ class Model(Layer):
         if state is not None:
             self.check_state(self.name, state)
         xp = namespace(self.name, **{self.signal: u})
-        both_ways, before = bool(self.layer_options.get("bidirectional")), state and tuple(state[: self.n_layers])
+        both_ways, before = bool(self.layer_options.get("bidirectional")), state and tuple(state[: self.n_states])
         signals = {"u": segments.masked(u, 1, xp)}
         scale = options.get("step_scale")
         if tuple(getattr(scale, "shape", ())) == tuple(u.shape[:2]):  # of others the layers complain
@@ -247,16 +262,23 @@ class Model(Layer):
         )
         u, options = signals.pop("u"), options | signals
         self.check_values(self.name, u)
-        x, states = self.entered(u, parts.enter), []
         # What is not given is not handed on: not every layer has every option.
         options = {name: option for name, option in options.items() if option is not None}
+        x, states = self.through(self.entered(u, parts.enter), parts, before, return_state, **options)
+        return x, broken.marked_state(states, xp), broken
+
+    def through(
+        self, x: Array, parts: Parts, before: Any, return_state: bool, **options: Any
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """Features (B, L, H) through the blocks, and with return_state the states behind them."""
+        states = []
         for i, block in enumerate(parts.blocks):
             x = self._with(x, parts.beside, i)
             x = block(x, state=None if before is None else before[i], return_state=return_state, **options)
             if return_state:
                 x, after = x
                 states.append(after)
-        return self._features(x), broken.marked_state(tuple(states), xp), broken
+        return self._features(x), tuple(states)
 
     def marked(self, y: Array, broken: Broken, **options: Any) -> Array:
         """The outputs with NaN where they are made of what is not finite."""
@@ -276,7 +298,10 @@ class Model(Layer):
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         check_rate(self.name, rate, self.d_model)
         given = {self.signal: u} | masks
-        segments = checked_segments(self.name, describe(**given), tuple(u.shape[:1]), u.shape[1], **masks)
+        shards = shards_of_now()
+        segments = checked_segments(
+            self.name, describe(**given), tuple(u.shape[:1]), u.shape[1], shards=shards, **masks
+        )
         namespace(self.name, **given)
         return segments
 
@@ -296,20 +321,24 @@ class Model(Layer):
 
     def stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         """(u_t, state) -> (y_t, state), without the axis of time."""
-        return self.stepper_of(params, rate, lambda layer, inner, rate: layer.stepper(inner, rate=rate))
+        return self.stepper_at(None, params, rate=rate)
+
+    def stepper_at(self, moment: Hashable, params: Parameters, *, rate: Any = 1.0) -> Stepper:
+        """`stepper` for steps of one `moment`."""
+        return self.stepper_of(params, rate, lambda layer, inner, rate: layer.stepper(inner, rate=rate), moment)
 
     def real_stepper(self, params: Parameters, *, rate: Any = 1.0) -> Stepper:
         return self.stepper_of(params, rate, lambda layer, inner, rate: layer.real_stepper(inner, rate=rate))
 
-    def stepper_of(self, params: Parameters, rate: Any, stepper_of: StepperOf) -> Stepper:
+    def stepper_of(self, params: Parameters, rate: Any, stepper_of: StepperOf, moment: Hashable = None) -> Stepper:
         """`stepper` around the steps that a function (layer, params, rate=) makes of the blocks' layers."""
         params = self.prepared(params)
         xp = namespace(self.name, **params)
         steps = self._blocks(params, lambda layer, own: stepper_of(layer, own, rate=rate))
         blocks = [block.parts(own, along, xp).step for block, own, along in steps]
         enter, leave = self.ends(params, xp)
-        parts = Parts(enter, blocks, leave, beside=self.beside(params))
-        step = self.compose_stepper(parts, next(iter(params.values())))
+        parts = Parts(enter, blocks, leave, beside=self.beside(params), maps=self.pure_maps(params))
+        step = self.compose_stepper(parts, next(iter(params.values())), moment)
 
         def in_its_dtype(u_t: Array, state: Any) -> tuple[Array, Any]:
             y, state = step(u_t, state)
@@ -317,23 +346,37 @@ class Model(Layer):
 
         return in_its_dtype
 
-    def compose_stepper(self, parts: Parts, like: Array) -> Stepper:
-        """`stepper` of the model's parts, whichever framework they are of; like is any parameter."""
-        n, check = self.n_layers, once_per_kind(partial(self._check_step, like, parts.own))
+    def compose_stepper(self, parts: Parts, like: Array, moment: Hashable = None) -> Stepper:
+        """`stepper` of the model's parts, whichever framework they are of; like is any parameter.
+
+        moment is that of all its steps, where a compiler wants to know it.
+        """
+        n, check = self.n_states, once_per_kind(partial(self._check_step, like, parts.own))
         bring = bringing({"any": like})
 
         def step(u_t: Array, state: Any) -> tuple[Array, Any]:
             u_t, state = bring((u_t, state))
             check(u_t, state)
             self.check_values(f"{self.name}.step", u_t)
-            x, states = self.entered(u_t, parts.enter), []
-            for i, block in enumerate(parts.blocks):
-                x, after = block(self._with(x, parts.beside, i), state[i])
-                states.append(after)
-            y, outer = self.step_outputs(self._features(x), parts.leave, state[n:])
+            x, states = self.step_through(self.entered(u_t, parts.enter), parts, state[:n], moment)
+            y, outer = self.step_outputs(x, parts.leave, state[n:])
             return y, (*states, *outer)
 
         return step
+
+    def step_through(
+        self, x: Array, parts: Parts, before: Any, moment: Hashable = None
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """Features (B, H) of one step through the blocks, and the states behind them."""
+        states = []
+        for i, block in enumerate(parts.blocks):
+            x, after = block(self._with(x, parts.beside, i), before[i])
+            states.append(after)
+        return self._features(x), tuple(states)
+
+    def moment(self, state: Any) -> Hashable:
+        """What there is to do in the step that follows a state, where that changes from step to step; else None."""
+        return None
 
     def _features(self, x: Array) -> Array:
         """The d_model features, without what stands behind them."""
@@ -356,9 +399,9 @@ class Model(Layer):
 
     def check_state(self, operation: str, state: Any) -> None:
         """Raise unless the state is one of every block, and what the outputs need."""
-        n = self.n_layers + len(self.behind)
+        n = self.n_states + len(self.behind)
         if not isinstance(state, tuple | list) or len(state) != n or any(x is None for x in state):
-            wanted = " and ".join((f"{self.n_layers} layer states", *self.behind))
+            wanted = " and ".join((f"{self.n_states} layer states", *self.behind))
             raise ShapeError(
                 f"{operation}: state must be a tuple of {wanted}, not {type(state).__name__} of "
                 f"{len(state) if hasattr(state, '__len__') else 0}. "

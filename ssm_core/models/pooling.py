@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from .._arrays.errors import ShapeError, describe
 from .._arrays.library import Array, Namespace, device, matmul, namespace, owned, taken_along
 from ..recurrences.segments import steps_within
+from ..recurrences.shards import Shards
+from ..recurrences.summaries import Elementwise
 
 POOLS = ("mean", "last", None)
 
@@ -29,15 +32,19 @@ def pooled(
     *,
     lengths: Array | None = None,
     cu_seqlens: Array | None = None,
+    shards: Shards | None = None,
 ) -> tuple[Array, State]:
     """x (B, L, H) pooled over time to (B, H), or (n, H) of n packed sequences, and the state of the pool.
 
     The state is sums (B, H) and counts (B, 1) for the mean, what came last (B, H) for "last", else nothing. A sequence
-    of no steps, now and before, pools to zero. Without a pool x itself.
+    of no steps, now and before, pools to zero. Without a pool x itself. Steps and masks may be those of one of several
+    shards: what is pooled is all of them.
     """
     if pool is None:
         return x, ()
     xp = namespace(operation, x=x)
+    if shards is not None:
+        return _over_shards(operation, pool, x, state, lengths, cu_seqlens, shards, xp)
     if x.shape[1] == 0 and state is None:
         raise ShapeError(f"{operation}: pool {pool!r} needs at least one step ({describe(x=x)}).")
     lengths = None if lengths is None else xp.clip(lengths, 0, x.shape[1])
@@ -48,6 +55,31 @@ def pooled(
     if state is not None:
         summed, count = summed + state[0], count + state[1]
     return summed / xp.clip(count, 1.0), (summed, count)
+
+
+def _over_shards(
+    operation: str,
+    pool: str,
+    x: Array,
+    state: State | None,
+    lengths: Any,
+    cu_seqlens: Any,
+    shards: Shards,
+    xp: Namespace,
+) -> tuple[Array, State]:
+    """`pooled` of the steps of all processes, the same on every one of them."""
+    if pool == "mean":
+        own = xp.concat(_sums(x, lengths, cu_seqlens, xp), axis=-1)
+        before = None if state is None else xp.concat(state, axis=-1)
+        _, last = shards.enter(Elementwise(xp.ones_like(own[:1, :1]), own), before, x)
+        summed, count = last[:, :-1], last[:, -1:]
+        return summed / xp.clip(count, 1.0), (summed, count)
+    own = _last(x, lengths, cu_seqlens, None, xp)
+    steps = lengths if cu_seqlens is None else cu_seqlens[1:] - cu_seqlens[:-1]
+    empty = xp.full((1, 1), float(x.shape[1] == 0), dtype=x.dtype, device=device(x))
+    empty = empty if steps is None else xp.astype(steps == 0, x.dtype)[:, None]
+    _, last = shards.enter(Elementwise(empty, own), None if state is None else state[0], x)
+    return last, (last,)
 
 
 def _sums(x: Array, lengths: Array | None, cu_seqlens: Array | None, xp: Namespace) -> tuple[Array, Array]:

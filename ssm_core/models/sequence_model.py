@@ -14,6 +14,7 @@ from ..layers.layer import check_signal
 from ..layers.parameters import Parameter, Parameters, linear
 from ..layers.registry import registered
 from ..recurrences.broken import Broken, nan_where
+from ..recurrences.shards import shards_of_now
 from .blocks import Block, Function, linear_map
 from .model import Model
 from .pooling import POOLS, first_state, pooled
@@ -100,8 +101,11 @@ class SequenceModel(Model):
     def outputs(
         self, x: Array, leave: Function, state: Any, *, lengths: Any = None, cu_seqlens: Any = None, **others: Any
     ) -> tuple[Array, tuple[Any, ...]]:
-        before = None if state is None else state[0]
-        x, after = pooled(self.name, self.pool, x, before, lengths=lengths, cu_seqlens=cu_seqlens)
+        before, shards = None if state is None else state[0], shards_of_now()
+        if shards is not None:
+            segments = self.segments(x, lengths=lengths, cu_seqlens=cu_seqlens)
+            lengths, cu_seqlens = segments.lengths, segments.cu_seqlens
+        x, after = pooled(self.name, self.pool, x, before, lengths=lengths, cu_seqlens=cu_seqlens, shards=shards)
         return leave(x), (after,)
 
     def marked(self, y: Array, broken: Broken, *, lengths: Any = None, cu_seqlens: Any = None, **others: Any) -> Array:

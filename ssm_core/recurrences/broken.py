@@ -46,6 +46,8 @@ class Broken(NamedTuple):
             return state
         if isinstance(state, tuple | list):
             return tuple(self.marked_state(x, xp) for x in state)
+        if not is_floating(state):
+            return state
         rows = xp.reshape(self.last, (*self.last.shape, *(1,) * (state.ndim - self.last.ndim)))
         return state + nan_where(rows, state, xp)
 
@@ -68,8 +70,11 @@ def kept_apart(
     Time is on `axis` of all signals; along the `kept` axes, the first ones of states, systems do not touch each other.
     Signals that are `shared` have none but the first of these. Those `passing` break their own step alone; `scales`
     get ones instead of zeros. `both_ways` is for runs that see the future. Without resets and packing only what can be
-    read at no cost is looked at: there a system touches its past in an FFT and within chunks alone.
+    read at no cost is looked at: there a system touches its past in an FFT and within chunks alone. Over several
+    processes nothing is: what is not finite spreads as its arithmetic spreads it.
     """
+    if segments.shards is not None:
+        return signals, initial, Broken()
     arrays = {name: x for name, x in signals.items() if x is not None and is_floating(x)}
     leaves = [x for x in _leaves(initial) if is_floating(x)]
     known = [_all_finite(x) for x in (*arrays.values(), *leaves)]

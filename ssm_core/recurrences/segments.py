@@ -8,14 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from .._arrays.dispatch import is_open, is_traced
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, device, dtype_name, moved, namespace, owned, require_arrays, to_numpy
+from .._arrays.library import (
+    Array,
+    Namespace,
+    device,
+    dtype_name,
+    moved,
+    namespace,
+    owned,
+    require_arrays,
+    taken_along,
+    to_numpy,
+)
 from .._arrays.shapes import broadcast
+from .shards import Shards
 
 Signals = dict[str, Any]
 PADDING = 64  # steps that a batch of packed sequences may be padded by, besides a quarter of its own
@@ -28,12 +41,16 @@ class Segments:
     reset       bool (..., L): a sequence begins at that step, from a state of zero; never beyond the lengths
     lengths     integer (...) in [0, L]: the steps that count; what lies beyond is as if it were not there
     cu_seqlens  integer (n + 1,): one row holds n sequences one after another, 0, the end of the first, of the second
+    shards      the processes that hold other steps of the same sequences; None where there are none
+
+    Of a shard, lengths and cu_seqlens are those of its own steps, and reset has the starts of packed sequences too.
     """
 
     length: int
     reset: Array | None = None
     lengths: Array | None = None
     cu_seqlens: Array | None = None
+    shards: Shards | None = None
 
     @property
     def cut(self) -> bool:
@@ -71,7 +88,25 @@ class Segments:
         """The same for several rows a sequence, of channels or states: axes of size 1 after those of the batch."""
         rows = (None,) * axes
         reset = None if self.reset is None else self.reset[(..., *rows, slice(None))]
-        return Segments(self.length, reset, None if self.lengths is None else self.lengths[(..., *rows)])
+        lengths = None if self.lengths is None else self.lengths[(..., *rows)]
+        return Segments(self.length, reset, lengths, shards=self.shards)
+
+    def reversed(self) -> Segments:
+        """Of signals that are `flipped`, without resets."""
+        return Segments(self.length, None, self.lengths, shards=None if self.shards is None else self.shards.reversed())
+
+    def flipped(self, x: Array, xp: Namespace) -> Array:
+        """The steps of x (batch..., rows..., L) that count, the last of them first."""
+        if self.lengths is None:
+            return xp.flip(x, axis=-1)
+        k = xp.arange(self.length, device=device(x))
+        lengths = xp.astype(self.lengths, k.dtype)
+        lengths = xp.reshape(lengths, (*lengths.shape, *(1,) * (x.ndim - lengths.ndim)))
+        return taken_along(x, xp.broadcast_to(xp.where(k < lengths, lengths - 1 - k, k), x.shape), -1)
+
+    def alone(self) -> Segments:
+        """The same steps without those of other processes."""
+        return replace(self, shards=None)
 
     def run(
         self,
@@ -82,18 +117,30 @@ class Segments:
         *,
         axis: int,
         apart: bool | None,
+        summary: Callable[[Signals, Segments], Any] | None = None,
     ) -> tuple[Array, Any]:
         """run(signals, initial, segments) -> (y, states), where the sequences may be packed into one row.
 
         Time is on `axis` of all signals and of y, the batch on axis 0. Packed sequences without states are one run that
         starts anew at each of them. With states, or `apart` (None: where cu_seqlens can be read), those of like
         lengths make batches. States that are wanted, as `apart` says too, hold their own numbers alone.
+
+        A recurrence gives summary(signals, segments), which says what its steps do to a state: over several processes
+        it then begins with the state that the steps of those before it leave, and ends with the state after all.
         """
+        if self.shards is not None and summary is not None:
+            alone = self.alone()
+            own, of = summary(signals, alone), tuple(signals.values())
+            return self.shards.across(own, initial, of, lambda state: run(signals, state, alone)[0])
         if self.cu_seqlens is None:
             y, states = run(signals, initial, self)
             return y, owned(states) if apart else states
         present = {name: x for name, x in signals.items() if x is not None}
         xp = namespace(operation, **present)
+        if self.shards is not None:
+            if initial is None and not apart:
+                return run(signals, None, replace(self, cu_seqlens=None))
+            return _side_by_side(run, signals, initial, self, axis, xp)
         apart = not is_traced(self.cu_seqlens) if apart is None else apart
         if initial is None and not apart:
             return run(signals, None, Segments(self.length, starts_of(self.cu_seqlens, self.length, xp)))
@@ -115,18 +162,54 @@ def checked_segments(
     reset: Array | None = None,
     lengths: Array | None = None,
     cu_seqlens: Array | None = None,
+    shards: Shards | None = None,
 ) -> Segments:
     """The record, of arrays that fit batch axes `lead` (None: any that broadcast); raises where they do not.
 
+    With `shards` the steps are those of one of them, while lengths and cu_seqlens count the steps of all.
     Behind a signal `of` a length that a trace does not know zeros may follow, so the lengths say where it ends.
     Raises DTypeError for masks of another dtype, ShapeError, OptionError for cu_seqlens beside the others, and
     DomainError for lengths or cu_seqlens that can be read and lie outside of the sequence; others are clipped.
     """
+    if shards is not None:
+        return _of_shard(operation, given, lead, length, reset, lengths, cu_seqlens, shards)
     segments = _checked(operation, given, lead, length, reset=reset, lengths=lengths, cu_seqlens=cu_seqlens)
     if of is None or lead is None or lengths is not None or cu_seqlens is not None or not is_open(of, length):
         return segments
     xp = namespace(operation, of=of)
     return replace(segments, lengths=xp.full(lead, length, dtype=xp.int32, device=device(of)))
+
+
+def _of_shard(
+    operation: str,
+    given: object,
+    lead: tuple[int, ...] | None,
+    length: int,
+    reset: Array | None,
+    lengths: Array | None,
+    cu_seqlens: Array | None,
+    shards: Shards,
+) -> Segments:
+    """The record of the steps of one process."""
+    own = _checked(operation, given, lead, length, reset=reset, lengths=None, cu_seqlens=None)
+    if lengths is None and cu_seqlens is None:
+        return replace(own, shards=shards)
+    if reset is not None and cu_seqlens is not None:
+        raise OptionError(f"{operation}: cu_seqlens already says where sequences begin and end: leave out reset.")
+    ends = [0, *accumulate(shards.lengths(length))]
+    whole = _checked(operation, given, lead, ends[-1], reset=None, lengths=lengths, cu_seqlens=cu_seqlens)
+    counts = whole.lengths if cu_seqlens is None else cu_seqlens
+    xp = namespace(operation, counts=counts)
+    k = xp.arange(length, device=device(counts))
+    counts = xp.astype(counts, k.dtype)
+    rank = shards.rank
+    start = ends[rank] if isinstance(rank, int) else xp.asarray(ends, dtype=k.dtype)[rank]
+    here = xp.clip(counts - start, 0, length)
+    if cu_seqlens is None:
+        reset = None if reset is None else reset & steps_within(here, length, xp)
+        return Segments(length, reset, here, shards=shards)
+    starts = xp.any(k[None, :] == (counts[:-1] - start)[:, None], axis=0)[None, :]
+    return Segments(length, starts, cu_seqlens=here, shards=shards)
 
 
 def _checked(
@@ -243,6 +326,28 @@ def _by_batches(
     y = y if (order[1:] > order[:-1]).all() else xp.take(y, index(order), axis=axis % y.ndim)
     place_of = np.argsort(np.concatenate(batches), kind="stable")
     return y, _chosen(_concatenated(states, xp), index(place_of), xp)
+
+
+def _side_by_side(
+    run: Callable[[Signals, Any, Segments], tuple[Array, Any]],
+    signals: Signals,
+    initial: Any,
+    segments: Segments,
+    axis: int,
+    xp: Namespace,
+) -> tuple[Array, Any]:
+    """The steps that a process has of packed sequences, a row each: all processes have a row for every sequence."""
+    L, ends = segments.length, segments.cu_seqlens
+    k = xp.arange(L, device=device(ends))
+    ends = xp.astype(ends, k.dtype)
+    steps = ends[1:] - ends[:-1]
+    longest = max(1, L if is_traced(steps) else int(to_numpy(steps).max()))
+    source = xp.clip(ends[:-1, None] + xp.arange(longest, device=device(ends)), 0, max(L - 1, 0))
+    flat, n = xp.reshape(source, (-1,)), steps.shape[0]
+    rows = {name: _laid(x, flat, n, longest, axis, xp) for name, x in signals.items()}
+    y, states = run(rows, initial, Segments(longest, lengths=steps, shards=segments.shards))
+    sequence = xp.sum(xp.astype(ends[1:, None] <= k, k.dtype), axis=0)
+    return _joined(y, sequence * longest + k - xp.take(ends, sequence, axis=0), axis, xp), states
 
 
 def _of_like_lengths(lengths: np.ndarray) -> list[np.ndarray]:

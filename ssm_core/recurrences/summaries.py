@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, matmul, namespace
+from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, matmul, namespace, taken_along
 from .._arrays.values import overflow_ignored
 from .linear import checked_scan
 from .pairs import halved, joined
@@ -98,6 +98,52 @@ class Carried(NamedTuple):
         return Carried(later.through * self.through, before, later.empty * self.empty, later.after(self.state))
 
 
+class Together(NamedTuple):
+    """Summaries of several states at once."""
+
+    parts: tuple[Any, ...]
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        return tuple(part.state for part in self.parts)
+
+    def after(self, states: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(part.after(state) for part, state in zip(self.parts, states, strict=True))
+
+
+class Sliding(NamedTuple):
+    """The last n of what steps leave, along an axis: those before move on by as many places as there are steps.
+
+    steps (batch,) or (1,) are n at most, and where a reset forgets what was before; of the dtype of the state.
+    """
+
+    steps: Array
+    state: Array
+    axis: int
+
+    def after(self, state: Array) -> Array:
+        xp, n = namespace("after", state=state), state.shape[self.axis]
+        if n == 0:
+            return state
+        k = xp.arange(n, device=device(state))
+        shape = [1] * state.ndim
+        shape[0], shape[self.axis] = self.steps.shape[0], n
+        source = xp.reshape(xp.astype(self.steps, k.dtype)[:, None] + k, tuple(shape))
+        x = taken_along(state, xp.broadcast_to(xp.clip(source, 0, n - 1), state.shape), self.axis)
+        return xp.where(source < n, x, xp.zeros_like(x)) + self.state
+
+
+def sliding(state: Array, segments: Segments, axis: int, xp: Namespace) -> Sliding:
+    """The summary of steps that leave the state, with time on an axis, from zeros."""
+    n, like = state.shape[axis], {"dtype": state.dtype, "device": device(state)}
+    steps = xp.full((1,), float(min(segments.length, n)), **like)
+    if segments.lengths is not None:
+        steps = xp.astype(xp.clip(segments.lengths, 0, n), state.dtype)
+    if segments.reset is not None:
+        steps = xp.where(xp.any(segments.reset, axis=-1), xp.full_like(steps, n), steps)
+    return Sliding(steps, state, axis)
+
+
 def _scaled(P: Array, x: Array) -> Array:
     """P x; where a product of gates overflowed, a state of zero stays zero."""
     xp = namespace("after", through=P, state=x)
@@ -142,7 +188,7 @@ def through_segments(P: Array, segments: Segments, axes: int, xp: Namespace) -> 
 
 def without_steps(segments: Segments, like: Array, xp: Namespace) -> Array:
     """1 in rows of no steps that count and else 0, in the dtype of `like` and with as many axes."""
-    if segments.lengths is None or segments.length == 0:
+    if segments.lengths is None:
         return xp.full((1,) * like.ndim, float(segments.length == 0), dtype=like.dtype, device=device(like))
     empty = xp.astype(segments.lengths == 0, like.dtype)
     return xp.reshape(empty, (*empty.shape, *(1,) * (like.ndim - empty.ndim)))

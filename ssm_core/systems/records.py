@@ -11,7 +11,7 @@ more with several inputs (..., N, P) or outputs (..., M, N). No conjugate is tak
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -33,8 +33,10 @@ from .._arrays.library import (
 from .._arrays.numbers import flag
 from .._arrays.shapes import broadcast
 
+T = TypeVar("T")  # arrays of one library
 
-class _System:
+
+class _System(Generic[T]):
     STATE_AXES: ClassVar[int] = 1  # of the first field: those that are no batch axes
 
     def __post_init__(self) -> None:
@@ -42,7 +44,7 @@ class _System:
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(_System):
+class Dense(_System[T]):
     """A system with a full state matrix.
 
     A (..., N, N); B (..., N) or (..., N, P); C (..., N) or (..., M, N); D (...[, M][, P]) or a number.
@@ -55,15 +57,15 @@ class Dense(_System):
     ARRAYS: ClassVar[tuple[str, ...]] = ("A", "B", "C", "D")
     STATE_AXES: ClassVar[int] = 2
 
-    A: Array
-    B: Array
-    C: Array | None = None
-    D: Array | None = None
+    A: T
+    B: T
+    C: T | None = None
+    D: T | float | None = None
     discrete: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Diagonal(_System):
+class Diagonal(_System[T]):
     """A system whose state matrix is diag(poles).
 
     poles (..., N); B (..., N) or (..., N, P); C (..., N) or (..., M, N); D (...[, M][, P]) or a number.
@@ -76,16 +78,16 @@ class Diagonal(_System):
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("poles", "B", "C", "D")
 
-    poles: Array
-    B: Array
-    C: Array | None = None
-    D: Array | None = None
+    poles: T
+    B: T
+    C: T | None = None
+    D: T | float | None = None
     conj_pairs: bool = False
     discrete: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class DPLR(_System):
+class DPLR(_System[T]):
     """Diagonal plus low rank: A = diag(poles) - sum_r P_r Q_r^H.
 
     poles (..., N); P and Q (..., R, N); B, C, D as in Diagonal. With `conj_pairs` it means the full system
@@ -94,18 +96,18 @@ class DPLR(_System):
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("poles", "P", "Q", "B", "C", "D")
 
-    poles: Array
-    P: Array
-    Q: Array
-    B: Array
-    C: Array | None = None
-    D: Array | None = None
+    poles: T
+    P: T
+    Q: T
+    B: T
+    C: T | None = None
+    D: T | float | None = None
     conj_pairs: bool = False
     discrete: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Rational(_System):
+class Rational(_System[T]):
     """A transfer function, discrete from birth: (b_0 + b_1 z^-1 + ...) / (1 + a_1 z^-1 + ...) + D.
 
     numerator (..., n): b_0, b_1, ...; denominator (..., m): a_0 = 1, a_1, ...
@@ -113,9 +115,9 @@ class Rational(_System):
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("numerator", "denominator", "D")
 
-    numerator: Array
-    denominator: Array
-    D: Array | None = None
+    numerator: T
+    denominator: T
+    D: T | float | None = None
 
     @property
     def discrete(self) -> bool:

@@ -18,6 +18,7 @@ Division of series: Kung, On computing reciprocals of power series, 1974.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import OptionError, unknown
@@ -38,7 +39,7 @@ from ..functions.eigenvalues import eigvals
 from ..systems.companion import companion, companion_matrix
 from ..systems.records import Rational
 from .krylov import DensePropagator
-from .recursive import recursive_filter
+from .recursive import _ratio
 
 SHORT = 32  # coefficients up to which matrix products are faster than FFTs, and more exact
 LONG = 512  # coefficients up to which the recurrence itself is affordable
@@ -84,7 +85,6 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
     batch = broadcast("impulse_response", numerator=b.shape[:-1], denominator=a.shape[:-1])
     r = xp.broadcast_to(padded(b, length, xp), (*batch, length))
     one = xp.ones_like(a[..., :1])
-    before = xp.zeros((*batch, 1, a.shape[-1] - 1), dtype=b.dtype, device=device(b))
 
     def at_once() -> Array:
         if a.shape[-1] > SHORT + 1:
@@ -98,7 +98,8 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
             h = xp.broadcast_to(_divide(b, a, length, True, xp), r.shape)
             if not readable(h) or bool(_solves(h, a, r, xp)):
                 return h
-        return recursive_filter(r[..., None, :], a, None, before, xp)[0][..., 0, :]
+        h: Array = _ratio(r, xp.broadcast_to(a, (*batch, a.shape[-1])))
+        return h
 
     # Then no power of the companion matrix has an inf-norm above 1, and its products leave only roundings.
     contracts = xp.all(xp.sum(xp.abs(a[..., 1:]), axis=-1) <= 1)
@@ -213,9 +214,10 @@ def _folded(x: Array, period: int, xp: Namespace) -> Array:
 def rational_response(system: Rational, z: Array, xp: Namespace) -> Array:
     """b(z)/a(z) + D where z (W,), complex, takes the place of z^-1: (..., W), by Horner's rule."""
     H = _polynomial(system.numerator, z, xp) / _polynomial(system.denominator, z, xp)
-    if system.D is None:
+    D: Any = system.D
+    if D is None:
         return H
-    return H + (system.D[..., None] if is_array(system.D) and system.D.ndim else system.D)
+    return H + (D[..., None] if is_array(D) and D.ndim else D)
 
 
 def _polynomial(c: Array, z: Array, xp: Namespace) -> Array:

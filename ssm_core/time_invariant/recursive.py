@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._arrays.dispatch import is_open
-from .._arrays.library import Array, Namespace, device, matmul, moved, padded
+from .._arrays.dispatch import dispatched, is_open
+from .._arrays.library import Array, Namespace, device, matmul, moved, namespace, padded
 from .._arrays.sizes import chunked, unchunked
 from ..recurrences.fold import in_chunks
 from .modes.chunk import toeplitz_transposed
@@ -64,6 +64,18 @@ def reciprocal(a: Array, length: int, xp: Namespace) -> Array:
         window = xp.concat([newest, window[..., :-1]], axis=-1)
         taps.append(newest)
     return xp.concat(taps, axis=-1)
+
+
+@dispatched
+def _ratio(r: Array, a: Array) -> Array:
+    """The first entries of r/a, a_0 = 1, by the recurrence: (..., L) of r (..., L) and a (..., m).
+
+    It is w with a * w = r, so dw = (dr - da * w)/a, and of a gradient g of w, with l = g/a backward in time,
+    dr = l and da_j = -sum_k l_k w_{k-j}: fused ones have that instead of the derivatives of the recurrence.
+    """
+    xp = namespace("ratio", r=r)
+    before = xp.zeros((*r.shape[:-1], 1, a.shape[-1] - 1), dtype=r.dtype, device=device(r))
+    return recursive_filter(r[..., None, :], a, None, before, xp)[0][..., 0, :]
 
 
 def recursive_filter(

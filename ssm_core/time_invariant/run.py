@@ -82,6 +82,8 @@ def last_state(run: Run) -> Array:
     if run.initial is None:
         return state
     n = length if lengths is None else lengths[..., None]
+    if lengths is None and is_open(u, length):
+        n = xp.full((1,), length, dtype=xp.int32, device=device(u))
     carried = run.propagator.advance(run.first_state(), n, length)
     return state + (carried if alive is None else xp.where(alive[..., None], carried, xp.zeros_like(carried)))
 

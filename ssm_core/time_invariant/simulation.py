@@ -26,6 +26,7 @@ from .._arrays.values import check_finite, check_positive, overflow_ignored
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.pairs import halved, joined
 from ..recurrences.segments import Segments, Signals, checked_segments
+from ..recurrences.shards import reached
 from ..systems import records
 from ..systems.discretization import (
     carried,
@@ -45,6 +46,7 @@ from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run, with_direct_term
+from .through import begun
 from .transient import run_in_double, takes_no_powers
 
 
@@ -205,7 +207,9 @@ def simulated(
     Watched: a matrix whose powers grow takes none of them, which costs squarings to find out.
     """
     run, mode = prepared(operation, system, u, xp, **options)
+    run, last = begun(run)
     y, state = run_in_double(run) if watched and takes_no_powers(operation, run) else _executed(run, mode)
+    y, state = (y, state) if last is None else (reached(y, run.initial), last)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 
@@ -337,7 +341,7 @@ def _with_batch_axes(segments: Segments, axes: int, xp: Namespace) -> Segments:
     if segments.reset is None and segments.lengths is None:
         return segments
     reset, lengths = with_axes(segments.reset, axes + 1, xp), with_axes(segments.lengths, axes, xp)
-    return Segments(segments.length, reset, lengths)
+    return Segments(segments.length, reset, lengths, shards=segments.shards)
 
 
 def _gates(system: Any, dt: Any, method: str, alpha: float | None, xp: Namespace, scale: Array) -> Any:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from .._arrays.library import Array, device, moved
+from .._arrays.library import Array
 from ..recurrences.pairs import halved
-from ..recurrences.summaries import Elementwise, Matrix, through_segments
-from ..systems.records import DPLR, Diagonal
-from .kernels import CompanionForm
-from .modes.filter import run_filter
-from .modes.scan import run_steps
-from .run import Run, last_state
+from ..recurrences.summaries import Elementwise, Matrix
+from ..systems.records import DPLR
 from .simulation import checked_call, finite_signals, prepared
-from .transient import run_in_double, takes_no_powers
+from .through import last_from_zero, through
+from .transient import takes_no_powers
 
 
 def scan_summary(
@@ -51,56 +47,7 @@ def scan_summary(
     options = {"segments": call.segments, "step_scale": signals["step_scale"], "mode": "scan", **call.sampling}
     run, _ = prepared("scan_summary", call.system, signals["u"], call.xp, **options)
     by_steps = takes_no_powers("scan_summary", run)
-    state = broken.marked_state(_last(run, by_steps), run.xp)
-    if isinstance(run.system, Diagonal):
-        return Elementwise(through_segments(_powers(run), run.segments, 1, run.xp), state)
-    halves = isinstance(call.system, DPLR) and call.system.conj_pairs
-    P = through_segments(_matrices(run, by_steps), run.segments, 2, run.xp)
-    return Matrix(P, halved(state, run.xp) if halves else state, halves)
-
-
-def _last(run: Run, by_steps: bool) -> Any:
-    """The last state from zero."""
-    if run.length == 0:
-        return run.zero_state()
-    if isinstance(run.system, CompanionForm):
-        return run_filter(run, "chunk")[1]
-    if by_steps:
-        return run_in_double(run)[1]
-    return last_state(run) if run.gates is None else run_steps(run)[1]
-
-
-def _steps(run: Run) -> Any:
-    """How many steps count: a number, or integers (..., 1)."""
-    return run.length if run.segments.lengths is None else run.segments.lengths[..., None]
-
-
-def _powers(run: Run) -> Array:
-    """The product of all gates, elementwise."""
-    ones = run.zero_state() + 1
-    if run.gates is None or run.length == 0:
-        return run.propagator.advance(ones, _steps(run), run.length)
-    free = replace(run, u=run.xp.zeros_like(run.u), initial=ones, segments=replace(run.segments, reset=None))
-    return run_steps(free)[1]
-
-
-def _matrices(run: Run, by_steps: bool) -> Array:
-    """A^n, by its columns: what becomes of every unit vector."""
-    xp, zero = run.xp, run.zero_state()
-    N = zero.shape[-1]
-    unit = xp.eye(N, dtype=zero.dtype, device=device(zero))
-    rows = xp.reshape(unit, (N, *(1,) * (zero.ndim - 1), N)) + zero  # one unit vector first, then the batch
-    if by_steps or isinstance(run.system, CompanionForm):
-        return moved(_free(run, rows), 0, -1, xp)
-    columns = run.propagator.advance(rows, _steps(run), run.length)
-    return moved(columns, 0, -1, xp)
-
-
-def _free(run: Run, states: Array) -> Any:
-    """What the recurrence makes of states (N, ..., N) without input."""
-    if run.length == 0:
-        return states
-    segments = replace(run.segments, reset=None)
-    u, batch = run.xp.zeros_like(run.u), tuple(states.shape[:-1])
-    free = replace(run, u=u, initial=states, batch=batch, segments=segments)
-    return (run_filter(free, "chunk") if isinstance(run.system, CompanionForm) else run_in_double(free))[1]
+    summary = through(run, broken.marked_state(last_from_zero(run, by_steps), run.xp), by_steps)
+    if isinstance(summary, Matrix) and isinstance(call.system, DPLR) and call.system.conj_pairs:
+        return Matrix(summary.through, halved(summary.state, run.xp), halves=True)
+    return summary

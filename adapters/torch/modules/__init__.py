@@ -6,9 +6,11 @@ from .gated_delta_net import GatedDeltaNet
 from .gated_delta_product import GatedDeltaProduct
 from .gdn2 import GDN2
 from .gla import GLA
+from .h3 import H3
 from .hgrn import HGRN
 from .hgrn2 import HGRN2
 from .hgrn2_lm import HGRN2LM
+from .hyena import Hyena
 from .kda import KDA
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .lightning import Lightning
@@ -33,7 +35,9 @@ from .rwkv7 import RWKV7
 from .rwkv_channel_mix import RWKVChannelMix
 from .s4 import S4
 from .s4d import S4D
+from .s4nd import S4ND
 from .s5 import S5
+from .sashimi import SaShiMi
 from .sequence_model import SequenceModel
 from .ssm import SSM
 from .xlstm import XLSTMLM
@@ -42,6 +46,7 @@ __all__ = [
     "DSS",
     "GDN2",
     "GLA",
+    "H3",
     "HGRN",
     "HGRN2",
     "HGRN2LM",
@@ -59,12 +64,14 @@ __all__ = [
     "RWKV7LM",
     "S4",
     "S4D",
+    "S4ND",
     "S5",
     "SSM",
     "XLSTMLM",
     "DeltaNet",
     "GatedDeltaNet",
     "GatedDeltaProduct",
+    "Hyena",
     "LanguageModel",
     "Lightning",
     "LinOSS",
@@ -79,5 +86,6 @@ __all__ = [
     "RWKVChannelMix",
     "RecurrentGemmaLM",
     "RetNet",
+    "SaShiMi",
     "SequenceModel",
 ]

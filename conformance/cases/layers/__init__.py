@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 from ..instance import Instance
-from ..layer import GatedCases, LayerCases, TimeInvariantCases
+from ..layer import GatedCases, LayerCases, TimeInvariantCases, WholeCases
 
 LAYERS: dict[str, LayerCases] = {
     found.name: found
@@ -15,9 +15,11 @@ LAYERS: dict[str, LayerCases] = {
 }
 TIME_INVARIANT = tuple(cases for cases in LAYERS.values() if isinstance(cases, TimeInvariantCases))
 GATED = tuple(cases for cases in LAYERS.values() if isinstance(cases, GatedCases))
+WHOLE = tuple(cases for cases in LAYERS.values() if isinstance(cases, WholeCases))
+STREAMING = tuple(cases for cases in LAYERS.values() if cases not in WHOLE)  # those with a state
 
-INSTANCES = tuple(instance for cases in LAYERS.values() for instance in cases.all)
-ONE_OF_EACH = tuple(instance for cases in LAYERS.values() for instance in cases.one_each)
+INSTANCES = tuple(instance for cases in STREAMING for instance in cases.all)
+ONE_OF_EACH = tuple(instance for cases in STREAMING for instance in cases.one_each)
 SMALL = tuple(case for cases in LAYERS.values() for case in cases.small_cases)
 MODULES = {name: (cases.name, o) for cases in LAYERS.values() for name, o in cases.modules.items()}
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..._arrays.errors import OptionError
 from ...models import LanguageModel
 from ..stored import Stored
@@ -37,6 +39,7 @@ class Architecture:
     other_names   tensors that have had another name: that name, and the one of today
     transposed    whether the tensor of that name is the transpose of our parameter
     prepared      (config, tensors by name) -> the same as this architecture has them, where there are other layouts
+    written       the inverse of `prepared`, of what is saved: (config, tensors) -> the same as files have them
     entries       all other entries that the definition reads; with them, what is unknown is refused
     fixed         entries that models here have in some ways only
     passed        entries that do not change what a model computes
@@ -56,6 +59,10 @@ class Architecture:
     other_names: Mapping[str, str] = field(default_factory=dict)
     transposed: Callable[[str], bool] = lambda name: False
     prepared: Callable[[Config, dict[str, Stored]], tuple[Config, dict[str, Stored]]] = lambda config, tensors: (
+        config,
+        tensors,
+    )
+    written: Callable[[Config, dict[str, np.ndarray]], tuple[Config, dict[str, np.ndarray]]] = lambda config, tensors: (
         config,
         tensors,
     )

@@ -44,8 +44,8 @@ def from_pretrained(
     directory  config.json and weights in one safetensors file or in several. Model types are those that have a file
                here: mamba, mamba2, falcon_mamba, rwkv, xlstm and recurrent_gemma as transformers has them, and retnet,
                gla, delta_net, gated_deltanet, hgrn2, kda and rwkv7 as flash-linear-attention has them. Directories of
-               state-spaces, whose config.json is their own, are read too, and RWKV-4 and RWKV-7 by their first names
-               (blocks.0.att...), which need no config.json
+               state-spaces (Mamba, Mamba-2, Mamba-3), whose config.json is their own, are read too, and RWKV-4 and
+               RWKV-7 by their first names (blocks.0.att...), which need no config.json
     xp         namespace of the parameters or its name; numpy if None
     dtype      of the parameters, float32 if None. They are read one at a time: loading takes the memory of the result
     returns    the definition and its parameters. What config.json says beyond it, such as the ids of tokens, and
@@ -96,6 +96,7 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
         theirs = architecture.their_name(name)
         x = x.T if architecture.transposed(theirs) else x
         tensors[theirs] = np.ascontiguousarray(x.reshape(architecture.their_shape(theirs, x.shape)))
+    config, tensors = architecture.written(config, tensors)
     folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"save_pretrained: {os.fspath(folder)!r} is no directory.")

@@ -11,24 +11,28 @@ from typing import Any
 from ..._arrays.errors import OptionError
 from .architecture import Config, is_size
 
-_LAYERS = {"Mamba1": "mamba", "Mamba2": "mamba2"}
-_BOTH = {
+_LAYERS = {"Mamba1": "mamba", "Mamba2": "mamba2", "Mamba3": "mamba3"}
+_ALL = {
     "d_state": "state_size",
-    "d_conv": "conv_kernel",
     "expand": "expand",
     "dt_min": "time_step_min",
     "dt_max": "time_step_max",
     "dt_init_floor": "time_step_floor",
-    "conv_bias": "use_conv_bias",
-    "bias": "use_bias",
 }
-_OWN = {
-    "mamba": {"dt_rank": "time_step_rank"},
-    "mamba2": {"headdim": "head_dim", "ngroups": "n_groups", "chunk_size": "chunk_size", "dt_limit": "time_step_limit"},
+_CONVOLVED = {"d_conv": "conv_kernel", "conv_bias": "use_conv_bias", "bias": "use_bias"}
+_HEADS = {"headdim": "head_dim", "ngroups": "n_groups", "chunk_size": "chunk_size"}
+_SAME = ("rope_fraction", "A_floor", "is_outproj_norm", "is_mimo", "mimo_rank")
+_OPTIONS = {
+    "mamba": {**_ALL, **_CONVOLVED, "dt_rank": "time_step_rank"},
+    "mamba2": {**_ALL, **_CONVOLVED, **_HEADS, "dt_limit": "time_step_limit"},
+    "mamba3": {**_ALL, **_HEADS, **{name: name for name in _SAME}},
 }
-_DEFAULTS = {"mamba": {}, "mamba2": {"head_dim": 64, "n_groups": 1}}
+_DEFAULTS = {"mamba": {}, "mamba2": {"head_dim": 64, "n_groups": 1}, "mamba3": {}}
 # What only the first draw or the speed depends on.
-_WITHOUT_MEANING = {"layer", "dt_init", "dt_scale", "use_fast_path", "use_mem_eff_path", "A_init_range", "conv_init"}
+_WITHOUT_MEANING = {
+    *("layer", "dt_init", "dt_scale", "use_fast_path", "use_mem_eff_path", "A_init_range", "conv_init"),
+    *("dropout", "fuse_pregate_headwise_norm"),
+}
 _FIXED: dict[str, tuple[Any, ...]] = {  # options that our models have in one way only
     "rmsnorm": (True,),
     "norm_before_gate": (False,),
@@ -36,13 +40,9 @@ _FIXED: dict[str, tuple[Any, ...]] = {  # options that our models have in one wa
     "activation": ("swish", "silu"),
     "d_ssm": (None,),
 }
-_FIXED_ENTRIES: dict[str, tuple[Any, ...]] = {
-    "rms_norm": (True,),
-    "d_intermediate": (0,),
-    "attn_layer_idx": ([], None),
-}
+_FIXED_ENTRIES: dict[str, tuple[Any, ...]] = {"rms_norm": (True,), "attn_layer_idx": ([], None)}
 _ENTRIES = ("d_model", "n_layer", "ssm_cfg", "tie_embeddings", "pad_vocab_size_multiple", "residual_in_fp32")
-_ENTRIES_DROPPED = (*_ENTRIES, *_FIXED_ENTRIES, "fused_add_norm", "attn_cfg")
+_ENTRIES_DROPPED = (*_ENTRIES, *_FIXED_ENTRIES, "d_intermediate", "fused_add_norm", "attn_cfg")
 
 
 def is_original(config: Config) -> bool:
@@ -55,7 +55,11 @@ def translated(config: Config) -> Config:
     options = config.get("ssm_cfg") or {}
     if not isinstance(options, dict):
         raise OptionError(f"ssm_cfg = {options!r} must be an object.")
-    for name, known in _FIXED_ENTRIES.items():
+    layer = options.get("layer", "Mamba1")
+    if not isinstance(layer, str) or layer not in _LAYERS:
+        raise OptionError(f"ssm_cfg: layer = {layer!r} must be one of {', '.join(map(repr, _LAYERS))}.")
+    kind = _LAYERS[layer]
+    for name, known in (_FIXED_ENTRIES | ({} if kind == "mamba3" else {"d_intermediate": (0,)})).items():
         if name in config and config[name] not in known:
             raise OptionError(f"{name} = {config[name]!r} must be {known[0]!r}, as all models here have it.")
     for name, known in _FIXED.items():
@@ -63,11 +67,7 @@ def translated(config: Config) -> Config:
             raise OptionError(
                 f"ssm_cfg: {name} = {options[name]!r} must be {known[0]!r}: the layers here have no other."
             )
-    layer = options.get("layer", "Mamba1")
-    if not isinstance(layer, str) or layer not in _LAYERS:
-        raise OptionError(f"ssm_cfg: layer = {layer!r} must be one of {', '.join(map(repr, _LAYERS))}.")
-    kind = _LAYERS[layer]
-    names = _BOTH | _OWN[kind]
+    names = _OPTIONS[kind]
     unknown = sorted(options.keys() - names.keys() - _FIXED.keys() - _WITHOUT_MEANING)
     if unknown:
         raise OptionError(f"ssm_cfg has entries without meaning here: {unknown}.")
@@ -79,9 +79,29 @@ def translated(config: Config) -> Config:
         **_DEFAULTS[kind],
         **{names[name]: x for name, x in options.items() if name in names},
     }
+    if kind == "mamba3":
+        found["d_intermediate"] = config.get("d_intermediate", 0)
     if "tie_embeddings" in config:
         found["tie_word_embeddings"] = config["tie_embeddings"]
     return {name: x for name, x in config.items() if name not in _ENTRIES_DROPPED} | found
+
+
+def original(config: Config) -> Config:
+    """The inverse of `translated`, for Mamba-3, which transformers has not: the entries that mamba_ssm takes."""
+    names = {"hidden_size": "d_model", "num_hidden_layers": "n_layer", "tie_word_embeddings": "tie_embeddings"}
+    options = {theirs: config[ours] for theirs, ours in _OPTIONS["mamba3"].items()}
+    said = {"model_type", "torch_dtype", *names, *_OPTIONS["mamba3"].values()}
+    return {
+        **{theirs: config[ours] for ours, theirs in names.items()},
+        **{name: x for name, x in config.items() if name not in said},
+        "ssm_cfg": {"layer": "Mamba3", **options},
+        "attn_layer_idx": [],
+        "attn_cfg": {},
+        "rms_norm": True,
+        "residual_in_fp32": True,
+        "fused_add_norm": True,
+        "pad_vocab_size_multiple": 1,
+    }
 
 
 def _padded(config: Config) -> Any:

@@ -33,6 +33,7 @@ from ..._arrays.values import check_positive
 from ...recurrences.broken import kept_apart
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
+from ...recurrences.shards import whole_sequence
 from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
 from ..parameters import Parameter, Parameters, Random, linear
 
@@ -91,6 +92,8 @@ class InputDependent(Mixer):
         recompute = None if recompute is None else whole(self.name, recompute=recompute)
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         options = {"return_state": return_state, "rate": rate, "step_scale": step_scale}
+        if recompute is not None:
+            whole_sequence(self.name, "Leave out recompute: pieces of it follow one another.")
         entry = self.entry(params, u, state, **options, **masks)
         dtype = compute_dtype(entry.xp, entry.x, entry.step_scale, *entry.params.values(), *(entry.state or ()))
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)

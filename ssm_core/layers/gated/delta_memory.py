@@ -14,7 +14,7 @@ from ..._arrays.errors import OptionError
 from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.norms import l2_normed, normed
-from ...functions.short_convolution import short_convolution, short_stepper
+from ...functions.short_convolution import short_convolutions, short_stepper
 from ...functions.special import activation
 from ...gated.delta_run import run_delta, step_delta
 from ...recurrences.segments import Segments
@@ -103,12 +103,11 @@ class DeltaMemory(InputDependent):
     def _run(
         self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
-        xp, inputs, convolved = namespace(self.name, u=u), [], []
+        xp, entering = namespace(self.name, u=u), []
         for name, before in zip("qkv", state[:3], strict=True):
             x, taps = affine(u, params[f"{name}_proj_weight"], None), params[f"{name}_conv1d_weight"]
-            x, last = short_convolution(x, taps, params.get(f"{name}_conv1d_bias"), before, segments, xp)
-            convolved.append(x)
-            inputs.append(last)
+            entering.append((x, taps, params.get(f"{name}_conv1d_bias"), before))
+        convolved, inputs = short_convolutions(entering, segments, xp)
         signals = self._entering(convolved, xp) | self._gates(params, u, xp)
         options = {"segments": segments, "initial": state[3], "chunk": 1 if mode == "scan" else self.chunk}
         y, S = run_delta(signals, scale=self.key_dim**-0.5, **options)

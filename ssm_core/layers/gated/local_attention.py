@@ -13,9 +13,11 @@ from ..._arrays.library import Array, Namespace, device, moved, namespace, taken
 from ..._arrays.sizes import STEPS
 from ...functions.affine import affine
 from ...functions.attention import _attention
-from ...functions.rotation import positions, rotation, turned_halves
+from ...functions.rotation import first_position, positions, rotation, turned_halves
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments
+from ...recurrences.shards import Shards
+from ...recurrences.summaries import sliding
 from .. import parametrizations as common
 from ..options import settle
 from ..parameters import Parameter, Parameters, as_map, constant, normal
@@ -120,6 +122,8 @@ class LocalAttention(InputDependent):
         self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
         xp, found = namespace(self.name, u=u), []
+        if segments.shards is not None:
+            return self._in_shards(params, u, state, segments, segments.shards, scale=scale, mode=mode)
         if is_open(u, u.shape[1]):
             return self._run_open(params, u, state, segments, xp)
         for start in range(0, u.shape[1], self.chunk):
@@ -146,27 +150,53 @@ class LocalAttention(InputDependent):
 
         return in_chunks(body, state, signals, dict(params), axis=1, chunk=STEPS)
 
+    def _in_shards(
+        self, params: Parameters, u: Array, state: State, segments: Segments, shards: Shards, **options: Any
+    ) -> tuple[Array, State]:
+        """`_run` of the steps of one process, behind the keys and values of those before it."""
+        xp, alone, D = namespace(self.name, u=u), segments.alone(), self.width
+        first, after = first_position(state[2], u, segments, shards, xp)
+        nothing = (*(xp.zeros_like(x) for x in state[:2]), first)
+        _, keys, values, _, end = self._beside(params, u, nothing, alone, xp)
+        own, before = (xp.concat(list(x[:2]), axis=-1) for x in (self._left(keys, values, end, alone, xp), state))
+
+        def run(before: Array) -> Array:
+            return self._run(params, u, (before[..., :D], before[..., D:], first), segments=alone, **options)[0]
+
+        y, last = shards.across(sliding(own, alone, 1, xp), before, u, run)
+        return y, (last[..., :D], last[..., D:], after)
+
     def _chunk(
         self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
     ) -> tuple[Array, State]:
         """y (B, T, H) of some steps, and the state behind them."""
-        keys, values, first = state
-        position, after = positions(first, u, segments, xp)
+        q, keys, values, position, after = self._beside(params, u, state, segments, xp)
         T, kept = u.shape[1], self.window - 1
-        q, k, v = self._projected(params, u, position, xp)
-        keys, values = xp.concat([keys, k], axis=1), xp.concat([values, v], axis=1)
         i, j = xp.arange(T, device=device(u)), xp.arange(kept + T, device=device(u)) - kept
         back = i[:, None] - j[None, :]  # how far behind a step another lies
         seen = ((back >= 0) & (back <= kept))[None, ...] & (xp.astype(back, position.dtype) <= position[..., None])
         y = affine(
             joined_heads(_attention(q, keys, values, seen), xp), params["o_proj_weight"], params.get("o_proj_bias")
         )
+        return y, self._left(keys, values, after, segments, xp)
+
+    def _beside(
+        self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
+    ) -> tuple[Array, ...]:
+        """q of some steps, keys and values of these behind those of the state, their positions, and the next one."""
+        keys, values, first = state
+        position, after = positions(first, u, segments, xp)
+        q, k, v = self._projected(params, u, position, xp)
+        return q, xp.concat([keys, k], axis=1), xp.concat([values, v], axis=1), position, after
+
+    def _left(self, keys: Array, values: Array, after: Array, segments: Segments, xp: Namespace) -> State:
+        """The state behind the keys and values, whose next position is `after`."""
         last = tuple(self._last(x, segments, xp) for x in (keys, values))
         if segments.reset is not None:  # of what was before the last reset nothing is left
-            ages = kept - xp.arange(kept, device=device(u))
+            ages = self.window - 1 - xp.arange(self.window - 1, device=device(keys))
             left = xp.astype(ages, after.dtype) <= after[:, None]
             last = tuple(xp.where(left[..., None, None], x, xp.zeros_like(x)) for x in last)
-        return y, (*last, after)
+        return *last, after
 
     def _projected(self, params: Parameters, u: Array, position: Array, xp: Namespace) -> tuple[Array, Array, Array]:
         """q, k and v by heads, q and k turned by the positions."""

@@ -7,6 +7,7 @@ A layer gives its system; how to run it, its states, direct term, activation and
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
@@ -25,10 +26,12 @@ from ..._arrays.library import (
     is_array,
     is_complex,
     matmul,
+    moved,
     namespace,
     require_arrays,
 )
 from ...functions.convolution import convolved
+from ...functions.token_shift import token_shift
 from ...recurrences.broken import kept_apart
 from ...recurrences.segments import Segments, Signals
 from ...systems import records
@@ -146,7 +149,7 @@ class TimeInvariant(Mixer):
             if scale is not None and METHODS[self.discretization].impulse:
                 x = x * scale[:, None, :]
             if self.bidirectional:
-                return self._both_directions(params, segments.masked(x, -1, xp), entry.rate, xp), None
+                return self._both_directions(params, segments.masked(x, -1, xp), entry.rate, xp, segments), None
             if self.per_channel:
                 segments, scale = segments.for_rows(), None if scale is None else scale[:, None, :]
             options = {"initial": state, "segments": segments, "step_scale": scale}
@@ -167,9 +170,15 @@ class TimeInvariant(Mixer):
 
     def _time_first_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
         """The system with C (H, N) or (H, channels, N), and rate * dt (H, 1), (H, N) or (N,)."""
+        return self._one_way(params, rate, xp, False)
+
+    def _one_way(self, params: Parameters, rate: Any, xp: Namespace, backwards: bool) -> tuple[Any, Array | None]:
+        """The same of one direction."""
         system, dt = self._sampled_system(params, rate, xp)
-        C = xp.permute_dims(system.C, (1, 0, 2)) if self.channels > 1 else system.C[0, ...]
-        return replace(system, C=C), dt
+        first = self.channels if backwards else 0
+        several = self.channels > 1
+        C = system.C[first : first + self.channels, ...] if several else system.C[first, ...]
+        return replace(system, C=xp.permute_dims(C, (1, 0, 2)) if several else C), dt
 
     def _sampled_system(self, params: Parameters, rate: Any, xp: Namespace) -> tuple[Any, Array | None]:
         """The system, and rate * dt. Impulses stand for rate samples each, so that their sum is the same signal's."""
@@ -188,20 +197,43 @@ class TimeInvariant(Mixer):
         dt = rate * dt
         return dt[:, None] if self.per_channel and not isinstance(system, Dense) else dt
 
-    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
-        """What the systems give for x (B, K, L) and its future, each layer in the way of its paper."""
-        return (self._both_kernels if self.per_channel else self._both_runs)(params, x, rate, xp)
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
+        """What the systems give for x (B, K, L) and its future, each layer in the way of its paper.
 
-    def _both_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        Beyond the lengths of the segments x is zero.
+        """
+        if not self.per_channel:
+            return self._both_runs(params, x, rate, xp, segments)
+        if segments.shards is not None:
+            return self._both_in_shards(params, x, rate, xp, segments)
+        return self._both_kernels(params, x, rate, xp)
+
+    def _both_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
         """The second C reads the states of a run over the reversed signal, which the current sample has entered."""
         system, dt = self._sampled_system(params, rate, xp)
 
-        def half(C: Array, signal: Array) -> Array:
-            one, rule = replace(system, C=C), self.discretization
-            return simulated(self.name, one, signal, xp, dt=dt, method=rule, want_state=False)[0]
+        def half(C: Array, signal: Array, segments: Segments) -> Array:
+            options: dict[str, Any] = {"dt": dt, "method": self.discretization, "segments": segments}
+            return simulated(self.name, replace(system, C=C), signal, xp, want_state=False, **options)[0]
 
         C = system.C
-        return half(C[0, ...], x) + xp.flip(half(C[1, ...], xp.flip(x, axis=-1)), axis=-1)
+        future = half(C[1, ...], segments.flipped(x, xp), segments.reversed())
+        return half(C[0, ...], x, segments) + segments.flipped(future, xp)
+
+    def _both_in_shards(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
+        """The kernels of `_both_kernels` as runs over all processes, that on the future one step late."""
+
+        def half(backwards: bool, signal: Array, segments: Segments) -> Array:
+            system, dt = self._one_way(params, rate, xp, backwards)
+            options: dict[str, Any] = {"dt": dt, "method": self.discretization, "segments": segments.for_rows()}
+            return simulated(self.name, system, signal, xp, want_state=False, **options)[0]
+
+        back = segments.reversed()
+        late = moved(half(True, segments.flipped(x, xp), back), -1, 1, xp)
+        rows = xp.reshape(late, (*late.shape[:2], math.prod(late.shape[2:])))
+        rows, _ = token_shift(rows, xp.zeros_like(xp.sum(rows, axis=1)), back, xp)
+        future = moved(xp.reshape(rows, late.shape), 1, -1, xp)
+        return half(False, x, segments) + segments.flipped(future, xp)
 
     def _both_kernels(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
         """The second half of C acts on the future, from the next sample on."""

@@ -100,9 +100,13 @@ class RTF(TimeInvariant):
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Any, None]:
         """The companion forms of all channels, forward in time: C (1, H, N + 1); no dt."""
-        numerator, denominator = self.coefficients(params, xp)
-        form = state_space(Rational(numerator[0, ...], denominator[0, ...]))
+        form, _ = self._one_way(params, 1.0, xp, False)
         return replace(form, C=form.C[None, ...]), None
+
+    def _one_way(self, params: Parameters, rate: Any, xp: Namespace, backwards: bool) -> tuple[Any, None]:
+        """The companion forms of one direction: C (H, N + 1)."""
+        numerator, denominator = self.coefficients(params, xp)
+        return state_space(Rational(numerator[int(backwards), ...], denominator[int(backwards), ...])), None
 
     def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
         return impulse_response(*self.coefficients(params, xp), length, xp)

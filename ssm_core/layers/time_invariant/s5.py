@@ -15,6 +15,7 @@ from ...measures.matrices import hippo
 from ...recurrences.diagonal import driven, gated_scan, observed, steps_at_once
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
+from ...recurrences.summaries import Elementwise
 from ...systems.discretization import discretized
 from ...systems.records import Diagonal
 from ...time_invariant.modes.choice import MODES
@@ -172,21 +173,38 @@ class S5(TimeInvariant):
         one = replace(system, B=xp.ones_like(system.poles))
         state = xp.zeros((x.shape[0], self.n_states), dtype=system.poles.dtype, device=device(x))
         state = state if initial is None else state + initial
-        if x.shape[-1] == 0:
-            return x, state if want_state else None
         fixed = discretized(one, dt, self.discretization, None, xp)
 
-        def body(state: Array, v: Signals) -> tuple[Array, Array]:
+        def gates_of(v: Signals) -> tuple[Array, Array]:
+            """Gates and drives of a chunk, time first."""
             unit = fixed
             if step_scale is not None:
                 unit = discretized(one, v["scale"][..., None] * dt, self.discretization, None, xp)
             drive = unit.B * driven(system.B, v["u"], True, xp)
-            states = gated_scan(unit.poles + drive, drive, state, v.get("reset"), v.get("valid"), xp)
+            return unit.poles + drive, drive
+
+        def body(state: Array, v: Signals) -> tuple[Array, Array]:
+            states = gated_scan(*gates_of(v), state, v.get("reset"), v.get("valid"), xp)
             return states[-1, ...], observed(system.C, states, True, True, xp)
+
+        def through(P: Array, v: Signals) -> tuple[Array, Array]:
+            gates, _ = gates_of(v)
+            gates = gates if "valid" not in v else xp.where(v["valid"][..., None], gates, xp.ones_like(gates))
+            gates = gates if "reset" not in v else xp.where(v["reset"][..., None], xp.zeros_like(gates), gates)
+            return P * xp.prod(gates, axis=0), v["u"]
 
         signals = {"u": x, "reset": segments.reset, "valid": segments.valid(xp), "scale": step_scale}
         chunk = steps_at_once(x.shape[0] * self.n_states, x.shape[-1], x)
-        y, state = in_chunks(body, state, signals, axis=-1, chunk=chunk)
+
+        def over(body: Any, state: Array) -> tuple[Array, Array]:
+            return in_chunks(body, state, signals, axis=-1, chunk=chunk) if x.shape[-1] else (x, state)
+
+        if segments.shards is not None:
+            zero = xp.zeros_like(state)
+            own = Elementwise(over(through, zero + 1)[1], over(body, zero)[1])
+            y, state = segments.shards.across(own, state, x, lambda state: over(body, state)[0])
+        else:
+            y, state = over(body, state)
         return y, state if want_state else None
 
 

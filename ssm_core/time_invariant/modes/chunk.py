@@ -24,9 +24,11 @@ ELEMENTS_AT_ONCE = 2**22  # of masked Toeplitz matrices
 
 def run_chunks(run: Run) -> tuple[Array, Array | None]:
     """The run in chunks of u masked; the state at the lengths is computed by itself."""
-    inner = replace(run, u=masked_input(run), segments=Segments(run.length, run.reset))
+    apart = run.want_state and run.segments.lengths is not None
+    unmasked = Segments(run.length, run.reset)
+    inner = replace(run, u=masked_input(run), segments=unmasked, want_state=run.want_state and not apart)
     y, state = _chunks(inner.u, inner)
-    if run.want_state and run.segments.lengths is not None:
+    if apart:
         state = last_state(run)
     return y, state if run.want_state else None
 

@@ -1,0 +1,52 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import layers
+from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
+
+
+class HGRN(InputDependentModule):
+    """The hierarchically gated recurrent network: what is not forgotten is not written.
+
+    Options as `ssm_core.layers.HGRN`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> layer = HGRN(d_model=4, key=key)
+    >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.HGRN = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        expand: int = 1,
+        lower_bound: float = 0.0,
+        epsilon: float = 1e-05,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.HGRN(
+            d_model=d_model,
+            expand=expand,
+            lower_bound=lower_bound,
+            epsilon=epsilon,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    HGRN=HGRN,
+)

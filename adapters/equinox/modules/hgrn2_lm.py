@@ -1,0 +1,64 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import models
+from ssm_core.adapters.equinox.base import MODULES
+from ssm_core.adapters.equinox.models import LanguageModule
+
+
+class HGRN2LM(LanguageModule):
+    """The language model of HGRN2: `LanguageModel` with blocks of `HGRN2`, the later the slower to forget.
+
+    Options as `ssm_core.models.HGRN2LM`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> model = HGRN2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"heads": 2}, key=key)
+    >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape
+    (1, 3, 10)
+    """
+
+    definition: models.HGRN2LM = equinox.field(static=True)
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int = 256,
+        n_layers: int = 4,
+        *,
+        layer_options: Mapping[str, Any] | None = None,
+        tied: bool = True,
+        epsilon: float = 1e-05,
+        channel_mix: str | None = "gated_mlp",
+        mix_width: int | None = None,
+        lower_bounds: bool = True,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = models.HGRN2LM(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            n_layers=n_layers,
+            layer_options={} if layer_options is None else layer_options,
+            tied=tied,
+            epsilon=epsilon,
+            channel_mix=channel_mix,
+            mix_width=mix_width,
+            lower_bounds=lower_bounds,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    HGRN2LM=HGRN2LM,
+)

@@ -1,0 +1,58 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import layers
+from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
+
+
+class LinOSS(TimeInvariantModule):
+    """A layer of P forced harmonic oscillators between two matrices, in discrete time.
+
+    Options as `ssm_core.layers.LinOSS`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> layer = LinOSS(d_model=4, d_state=8, key=key)
+    >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.LinOSS = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        d_state: int = 64,
+        scheme: str = "imex",
+        bidirectional: bool = False,
+        activation: str | None = "gelu",
+        output: str | None = "glu",
+        skip: bool = True,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.LinOSS(
+            d_model=d_model,
+            d_state=d_state,
+            scheme=scheme,
+            bidirectional=bidirectional,
+            activation=activation,
+            output=output,
+            skip=skip,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    LinOSS=LinOSS,
+)

@@ -1,0 +1,64 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import layers
+from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
+
+
+class MLSTM(InputDependentModule):
+    """The mLSTM layer of xLSTM: gates of a head and a step, exponential ones for the input.
+
+    Options as `ssm_core.layers.MLSTM`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> layer = MLSTM(d_model=4, heads=2, key=key)
+    >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.MLSTM = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        qk_dim_factor: float = 0.5,
+        v_dim_factor: float = 1.0,
+        gate_soft_cap: float = 15.0,
+        bias: bool = False,
+        norm_bias: bool = False,
+        epsilon: float = 1e-06,
+        norm_epsilon: float = 1e-06,
+        chunk: int = 64,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.MLSTM(
+            d_model=d_model,
+            heads=heads,
+            qk_dim_factor=qk_dim_factor,
+            v_dim_factor=v_dim_factor,
+            gate_soft_cap=gate_soft_cap,
+            bias=bias,
+            norm_bias=norm_bias,
+            epsilon=epsilon,
+            norm_epsilon=norm_epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    MLSTM=MLSTM,
+)

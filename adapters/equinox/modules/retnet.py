@@ -1,0 +1,64 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import layers
+from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
+
+
+class RetNet(InputDependentModule):
+    """The multi-scale retention of RetNet: every head forgets at a constant rate of its own.
+
+    Options as `ssm_core.layers.RetNet`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> layer = RetNet(d_model=4, heads=2, key=key)
+    >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RetNet = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int = 8,
+        expand_k: float = 1.0,
+        expand_v: float = 2.0,
+        rotation: str = "half",
+        row_norm: bool = False,
+        norm_weight: bool = True,
+        output_gate: bool = True,
+        epsilon: float = 1e-05,
+        chunk: int = 64,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RetNet(
+            d_model=d_model,
+            heads=heads,
+            expand_k=expand_k,
+            expand_v=expand_v,
+            rotation=rotation,
+            row_norm=row_norm,
+            norm_weight=norm_weight,
+            output_gate=output_gate,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    RetNet=RetNet,
+)

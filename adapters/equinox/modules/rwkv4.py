@@ -1,0 +1,54 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import layers
+from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
+
+
+class RWKV4(InputDependentModule):
+    """The time mix of RWKV-4: a mean of all values so far, whose weights decay, behind a gate.
+
+    Options as `ssm_core.layers.RWKV4`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> layer = RWKV4(d_model=4, key=key)
+    >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RWKV4 = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        width: int | None = None,
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        chunk: int = 64,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RWKV4(
+            d_model=d_model,
+            width=width,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
+            chunk=chunk,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    RWKV4=RWKV4,
+)

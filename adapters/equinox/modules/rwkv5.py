@@ -1,0 +1,56 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import layers
+from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
+
+
+class RWKV5(InputDependentModule):
+    """The time mix of RWKV-5: constant decays of every channel, and a bonus for the step itself.
+
+    Options as `ssm_core.layers.RWKV5`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> layer = RWKV5(d_model=4, head_dim=2, key=key)
+    >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RWKV5 = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        head_dim: int = 64,
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        epsilon: float = 0.00064,
+        chunk: int = 64,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RWKV5(
+            d_model=d_model,
+            head_dim=head_dim,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    RWKV5=RWKV5,
+)

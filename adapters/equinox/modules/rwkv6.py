@@ -1,0 +1,60 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import layers
+from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
+
+
+class RWKV6(InputDependentModule):
+    """The time mix of RWKV-6: decays of every channel and step, and a token shift that depends on the input.
+
+    Options as `ssm_core.layers.RWKV6`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> layer = RWKV6(d_model=4, head_dim=2, key=key)
+    >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.RWKV6 = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        head_dim: int = 64,
+        mix_rank: int = 32,
+        decay_rank: int = 64,
+        layer_idx: int = 0,
+        num_layers: int = 1,
+        epsilon: float = 0.00064,
+        chunk: int = 64,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.RWKV6(
+            d_model=d_model,
+            head_dim=head_dim,
+            mix_rank=mix_rank,
+            decay_rank=decay_rank,
+            layer_idx=layer_idx,
+            num_layers=num_layers,
+            epsilon=epsilon,
+            chunk=chunk,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    RWKV6=RWKV6,
+)

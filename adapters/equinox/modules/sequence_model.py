@@ -1,0 +1,70 @@
+"""Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox
+import jax
+import jax.numpy as jnp
+
+from ssm_core import models
+from ssm_core.adapters.equinox.base import MODULES
+from ssm_core.adapters.equinox.models import SequenceModule
+
+
+class SequenceModel(SequenceModule):
+    """Encoder, residual blocks of norm, layer and dropout, pooling, head.
+
+    Options as `ssm_core.models.SequenceModel`.
+
+    >>> import equinox
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> key = jax.random.key(0)
+    >>> model = SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2, key=key)
+    >>> equinox.filter_jit(model)(jnp.zeros((3, 20, 1))).shape
+    (3, 10)
+    """
+
+    definition: models.SequenceModel = equinox.field(static=True)
+
+    def __init__(
+        self,
+        d_input: int,
+        d_output: int,
+        d_model: int = 64,
+        n_layers: int = 4,
+        *,
+        layer: str = "S4D",
+        layer_options: Mapping[str, Any] | None = None,
+        dropout: float = 0.0,
+        pool: str | None = "mean",
+        channel_mix: str | None = None,
+        mix_width: int | None = None,
+        postnorm: bool = False,
+        epsilon: float = 1e-05,
+        key: jax.Array,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        definition = models.SequenceModel(
+            d_input=d_input,
+            d_output=d_output,
+            d_model=d_model,
+            n_layers=n_layers,
+            layer=layer,
+            layer_options={} if layer_options is None else layer_options,
+            dropout=dropout,
+            pool=pool,
+            channel_mix=channel_mix,
+            mix_width=mix_width,
+            postnorm=postnorm,
+            epsilon=epsilon,
+        )
+        super().__init__(definition, key, dtype)
+
+
+MODULES.update(
+    SequenceModel=SequenceModel,
+)

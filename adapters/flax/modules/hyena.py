@@ -1,0 +1,68 @@
+"""Modules of Flax NNX, one class a definition; written by `adapters/generate.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from ssm_core import layers
+from ssm_core.adapters.flax.base import MODULES, SSMModule
+
+
+class Hyena(SSMModule):
+    """Hyena: products of the input with itself, and between them convolutions as long as the sequence.
+
+    Options as `ssm_core.layers.Hyena`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> import jax
+    >>> layer = Hyena(d_model=4, l_max=16, rngs=nnx.Rngs(0))
+    >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape
+    (2, 10, 4)
+    """
+
+    definition: layers.Hyena
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        l_max: int = 1024,
+        order: int = 2,
+        filter_order: int = 64,
+        emb_dim: int = 3,
+        short_filter_order: int = 3,
+        num_inner_mlps: int = 2,
+        w: float = 1.0,
+        fast_decay_pct: float = 0.3,
+        slow_decay_pct: float = 1.5,
+        target: float = 0.01,
+        shift: float = 0.0,
+        trained_embedding: bool = False,
+        rngs: nnx.Rngs,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        definition = layers.Hyena(
+            d_model=d_model,
+            l_max=l_max,
+            order=order,
+            filter_order=filter_order,
+            emb_dim=emb_dim,
+            short_filter_order=short_filter_order,
+            num_inner_mlps=num_inner_mlps,
+            w=w,
+            fast_decay_pct=fast_decay_pct,
+            slow_decay_pct=slow_decay_pct,
+            target=target,
+            shift=shift,
+            trained_embedding=trained_embedding,
+        )
+        super().__init__(definition, rngs, param_dtype)
+
+
+MODULES.update(
+    Hyena=Hyena,
+)

@@ -1,0 +1,135 @@
+"""The documentation, built by Sphinx: `nox -s docs`, or `sphinx-build -W docs docs/_build/html`.
+
+`-D plot_gallery=0` leaves out the gallery's runs, which are most of the time that a build takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # sphinxext, and the conformance suite for its table
+
+from sphinxext import docstrings, generated, reference  # noqa: E402
+
+import ssm_core  # noqa: E402
+
+project = "ssm_core"
+author = copyright = "ssm_core contributors"
+version = release = ssm_core.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "sphinxext.mathml",
+]
+exclude_patterns = ["_build", "examples", "gallery", "sphinxext", "_templates"]
+templates_path = ["_templates"]
+nitpicky = False
+suppress_warnings = ["config.cache"]
+
+myst_enable_extensions = ["colon_fence", "dollarmath", "attrs_block"]
+myst_heading_anchors = 4
+
+autosummary_generate = True
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf: dict[str, Any] = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "ExampleTitleSortKey",
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "image_srcset": ["2x"],
+    "thumbnail_size": (400, 280),
+    "abort_on_example_error": True,
+    "reset_modules": ("sphinxext.gallery_style.reset",),
+    "min_reported_time": 1e9,
+    "doc_module": ("ssm_core",),
+    "backreferences_dir": "reference/backreferences",
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "ssm_core"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_sidebars = {"index": [], "support": []}
+html_theme_options = {
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "navbar_persistent": ["search-button"],
+    "header_links_before_dropdown": 6,
+    "show_nav_level": 1,
+    "navigation_depth": 3,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "back_to_top_button": False,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+# Where users find them, they are no modules: autodoc imports by this name.
+sys.modules |= {name: reference.module_of(name) for name in reference.MODULES if name not in sys.modules}
+reference.write(DOCS / "reference")
+generated.GENERATED["api"] = reference.toctree
+
+
+def fill_page(app: Sphinx, page: str, source: list[str]) -> None:
+    source[0] = linked(generated.filled(source[0]))
+
+
+def linked(text: str) -> str:
+    """A page whose mentions of public functions and classes lead to their pages of the reference."""
+    names = reference.full_names()
+    text = re.sub(r"\[`([^`\]]+)`\]\(api\.md#\w+\)", lambda found: role(found[1], names) or found[1], text)
+    return re.sub(r"(?<![\[`])`(ssm_core\.[\w.]+)`(?!\])", lambda found: role(found[1], names) or found[0], text)
+
+
+def role(written: str, names: dict[str, str]) -> str | None:
+    return f"{{py:obj}}`{written} <{names[written]}>`" if written in names else None
+
+
+def convert_docstring(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    text = "\n".join(lines).expandtabs()
+    if "this module" in text:
+        text += "\n\n" + (inspect.getdoc(inspect.getmodule(value)) or "")
+    module = name.rpartition(".")[0] if what in ("function", "class", "exception") else name.rsplit(".", 2)[0]
+
+    def link(written: str) -> str | None:
+        own = f"{module}.{written}"
+        full = reference.full_names()
+        return next((found for found in (full.get(own), full.get(written)) if found not in (None, name)), None)
+
+    lines[:] = docstrings.restructured(text, link)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", fill_page)
+    app.connect("autodoc-process-docstring", convert_docstring)

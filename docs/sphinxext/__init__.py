@@ -1,0 +1,1 @@
+"""What the documentation is built with beside Sphinx: docstrings, formulas, the reference, generated tables."""

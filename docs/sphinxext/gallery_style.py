@@ -1,0 +1,32 @@
+"""How the gallery's pictures look: the same in every example, readable on a light page and on a dark one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLORS = ("#2563eb", "#e4572e", "#17a398", "#8f5bd7", "#e0a100", "#5b6470")
+STYLE = {
+    "figure.figsize": (7.2, 4.0),
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.titlesize": "medium",
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "font.size": 10,
+}
+
+
+def reset(_configuration: dict[str, Any], _file: str) -> None:
+    """Called by sphinx-gallery before every example."""
+    import matplotlib as mpl
+
+    mpl.rcdefaults()
+    mpl.use("agg")
+    mpl.rcParams.update(STYLE)
+    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLORS)

@@ -1,0 +1,121 @@
+"""The reference: pages of every subject, whose tables list all public functions and classes for autosummary."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from functools import cache, reduce
+from pathlib import Path
+from typing import Any
+
+import ssm_core
+
+# The modules of the reference, by the names that users write.
+MODULES = (
+    "ssm_core",
+    "ssm_core.layers",
+    "ssm_core.models",
+    "ssm_core.adapters.torch",
+    "ssm_core.adapters.flax",
+    "ssm_core.importers",
+    "ssm_core.special",
+    "ssm_core.plot",
+)
+
+# Folder of `ssm_core` that defines a function of the first module: its page.
+SUBJECTS = {
+    "measures": "HiPPO and initializations",
+    "systems": "Systems and discretization",
+    "time_invariant": "Kernels, scans and steps",
+    "recurrences": "Linear recurrences",
+    "gated": "Gated and selective recurrences",
+    "functions": "Convolutions, norms and matrices",
+    "files": "Weight files",
+    "_arrays": "Backends and errors",
+}
+TITLES = {
+    "ssm_core.layers": "Layers",
+    "ssm_core.models": "Models",
+    "ssm_core.adapters.torch": "Modules for PyTorch",
+    "ssm_core.adapters.flax": "Modules for Flax",
+    "ssm_core.importers": "Weights of other implementations",
+    "ssm_core.special": "Functions that array libraries lack",
+    "ssm_core.plot": "Plots",
+}
+
+
+@cache
+def module_of(name: str) -> Any:
+    return reduce(getattr, name.split(".")[1:], ssm_core)
+
+
+def documented(module: Any) -> Iterator[str]:
+    """The public functions and classes of a module: those of __all__, else those it defines."""
+    for name in getattr(module, "__all__", None) or vars(module):
+        value = getattr(module, name)
+        own = hasattr(module, "__all__") or getattr(value, "__module__", None) == module.__name__
+        if own and not name.startswith("_") and (inspect.isfunction(value) or inspect.isclass(value)):
+            yield name
+
+
+@cache
+def pages() -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """Every page of the reference: title, module, and the names in it."""
+    found: dict[str, list[str]] = {subject: [] for subject in SUBJECTS}
+    for name in documented(ssm_core):
+        found[getattr(ssm_core, name).__module__.split(".")[1]].append(name)
+    subjects = {
+        subject: (SUBJECTS[subject], "ssm_core", tuple(sorted(names, key=str.lower)))
+        for subject, names in found.items()
+        if names
+    }
+    rest = {
+        module.removeprefix("ssm_core.").replace("adapters.", ""): (
+            TITLES[module],
+            module,
+            tuple(sorted(documented(module_of(module)), key=str.lower)),
+        )
+        for module in MODULES[1:]
+    }
+    return subjects | rest
+
+
+@cache
+def full_names() -> dict[str, str]:
+    """name -> full name: of functions and layers first, of modules last; and every full name itself."""
+    names: dict[str, str] = {}
+    for _, module, members in pages().values():
+        for member in members:
+            names.setdefault(member, f"{module}.{member}")
+            names[f"{module}.{member}"] = f"{module}.{member}"
+            names.setdefault(f"{module}.{member}".removeprefix("ssm_core."), f"{module}.{member}")
+    return names
+
+
+def write(folder: Path) -> None:
+    """The pages' sources; those that stay the same are left alone, so that Sphinx does not read them again."""
+    folder.mkdir(exist_ok=True)
+    for page, (title, module, members) in pages().items():
+        about = (inspect.getdoc(importlib.import_module(module_of(module).__name__)) or "").partition("\n")[0]
+        lines = [
+            title,
+            "=" * len(title),
+            "",
+            *([about.replace("`", "``"), ""] if module != "ssm_core" else []),
+            f".. currentmodule:: {module}",
+            "",
+            ".. autosummary::",
+            "   :toctree: generated",
+            "   :nosignatures:",
+            "",
+            *(f"   {member}" for member in members),
+            "",
+        ]
+        path, text = folder / f"{page}.rst", "\n".join(lines)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def toctree() -> str:
+    return "\n".join(["```{toctree}", ":maxdepth: 2", "", *(f"reference/{page}" for page in pages()), "```", ""])

@@ -1,0 +1,148 @@
+"""Modules of Equinox, with the habits of Equinox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from modules import INNER, Framework, H, close, host, signal
+
+import ssm_core
+from conformance.cases import layers as layer_cases
+from conformance.cases import models as model_cases
+from ssm_core import adapters, layers
+
+BUILDS: dict[str, tuple[str, dict[str, Any]]] = {**layer_cases.MODULES, **model_cases.MODULES}
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def eqx() -> Any:
+    pytest.importorskip("jax")
+    return pytest.importorskip("equinox")
+
+
+@pytest.fixture
+def key(eqx: Any) -> Any:
+    import jax
+
+    return jax.random.key(0)
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_weights_of_every_definition(name: str, eqx: Any, tmp_path: Path):
+    """A file becomes a module that computes, of the definition and the weights of the file, and the same file again."""
+    import jax
+
+    kind, options = BUILDS[name]
+    definition = layers.make(kind, options)
+    params = definition.initial_parameters(seed=3)
+    ssm_core.save(definition, params, tmp_path / "weights.safetensors")
+    module = adapters.equinox.load(tmp_path / "weights.safetensors")
+    assert type(module) is getattr(adapters.equinox, kind)
+    assert module.definition == definition
+    tokens = "vocab_size" in options
+    u = jax.ShapeDtypeStruct((2, 6) if tokens else (2, 6, H), jax.numpy.int32 if tokens else jax.numpy.float32)
+    wanted = eqx.filter_eval_shape(definition.apply, module.params, u)
+    assert eqx.filter_eval_shape(module, u) == wanted
+    adapters.equinox.save(module, tmp_path / "again.safetensors")
+    _, again = ssm_core.load(tmp_path / "again.safetensors")
+    for n, x in params.items():
+        np.testing.assert_array_equal(again[n], x)
+    special = {n for n, label in adapters.equinox.param_labels(module).params.items() if label == "ssm"}
+    assert special == {p.name for p in definition.parameters() if p.no_weight_decay}
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_same_numbers_as_the_definition(name: str, eqx: Any, key: Any):
+    """Sequences, and steps where there are any, compiled; beside NumPy in double precision."""
+    kind, options = BUILDS[name]
+    module = getattr(adapters.equinox, kind)(**options, key=key)
+    params = {n: x.astype(np.float64) for n, x in host(module).items()}
+    size, generator = options.get("vocab_size"), np.random.default_rng(1)
+    u = generator.normal(size=(2, 9, H)).astype(np.float32) if size is None else generator.integers(0, size, (2, 9))
+    close(eqx.filter_jit(module)(u), module.definition.apply(params, u), 1e-4)
+    if not options.get("bidirectional"):
+        step = eqx.filter_jit(lambda m, u: m.step(u, m.initial_state(2))[0])
+        d = module.definition
+        close(step(module, u[:, 0]), d.step(params, u[:, 0], d.initial_state(params, 2))[0], 1e-4)
+
+
+def test_training_with_rates_of_their_own(eqx: Any):
+    optax = pytest.importorskip("optax")
+    model, u = Framework("equinox").model(), signal(3)
+    rules = {"regular": optax.sgd(0.0), "ssm": optax.sgd(0.1)}
+    optimizer = optax.multi_transform(rules, adapters.equinox.param_labels)
+    state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
+
+    @eqx.filter_jit
+    def train(model: Any, state: Any) -> Any:
+        gradients = eqx.filter_grad(lambda m: (m(u) ** 2).sum())(model)
+        updates, state = optimizer.update(gradients, state)
+        return eqx.apply_updates(model, updates), state
+
+    after, _ = train(model, state)
+    changed = {n for n, x in host(after).items() if (x != host(model)[n]).any()}
+    assert changed == {f"blocks.0.layer.{n}" for n in ("log_dt", "log_A_re", "A_im", "B_re", "B_im")}
+
+
+def test_dropout_wants_a_key_or_inference(eqx: Any, key: Any):
+    import jax
+
+    model, u = Framework("equinox").model(dropout=0.5, channel_mix="mlp"), jax.numpy.asarray(signal(3))
+    with pytest.raises(RuntimeError, match="requires a key"):
+        model(u)
+    evaluated = eqx.filter_jit(eqx.nn.inference_mode(model))(u)
+    close(evaluated, model.definition.apply(host(model), signal(3)), 1e-4)
+    run = eqx.filter_jit(lambda model, u, key: model(u, key=key))
+    first, same, other = (run(model, u, k) for k in (key, key, jax.random.key(1)))
+    close(first, same, 0)
+    assert np.abs(np.asarray(first - other)).max() > 1e-3
+    assert np.abs(np.asarray(first - evaluated)).max() > 1e-3
+
+
+def test_habits_of_pytrees(eqx: Any, tmp_path: Path):
+    """Parts replaced, files of Equinox's own, ensembles, a place in a Sequential."""
+    import jax
+
+    layer, u = Framework("equinox").s4d(), jax.numpy.asarray(signal())
+    assert layer.D is layer.params["D"]
+    with pytest.raises(AttributeError, match="no attribute 'E'"):
+        _ = layer.E
+    doubled = eqx.tree_at(lambda m: m.params["D"], layer, replace_fn=lambda D: 2 * D)
+    close(doubled.D, 2 * layer.D, 0)
+    eqx.tree_serialise_leaves(tmp_path / "layer.eqx", layer)
+    read = eqx.tree_deserialise_leaves(tmp_path / "layer.eqx", Framework("equinox").s4d(seed=1))
+    assert eqx.tree_equal(read, layer)
+    keys = jax.random.split(jax.random.key(0), 3)
+    ensemble = eqx.filter_vmap(lambda key: adapters.equinox.S4D(H, **INNER, key=key))(keys)
+    each = eqx.filter_vmap(lambda m, u: m(u), in_axes=(eqx.if_array(0), None))
+    second = jax.tree.map(lambda x: x[1] if eqx.is_array(x) else x, ensemble)
+    close(each(ensemble, u)[1], second(u), 1e-5)
+    chain = eqx.nn.Sequential([layer, eqx.nn.Lambda(jax.nn.relu), doubled])
+    close(chain(u), doubled(jax.nn.relu(layer(u))), 1e-6)
+
+
+def test_language_models(eqx: Any, key: Any, tmp_path: Path):
+    """Directories, tokens, and what is refused."""
+    model = adapters.equinox.MambaLM(11, 8, 2, layer_options={"d_state": 4}, key=key)
+    ids = np.asarray([[1, 2, 3], [4, 5, 6]])
+    tokens = model.generate(ids, 5)
+    wanted = model.definition.generate(host(model), ids, 5)
+    np.testing.assert_array_equal(np.asarray(tokens), wanted)
+    stream = model.stream(ids)
+    np.testing.assert_array_equal(np.stack([next(stream) for _ in range(5)], axis=1), wanted)
+    model.save_pretrained(tmp_path / "mamba")
+    again = adapters.equinox.from_pretrained(tmp_path / "mamba")
+    assert type(again) is adapters.equinox.MambaLM
+    assert eqx.tree_equal(again, model)
+    with pytest.raises(ssm_core.OptionError, match=r"holds a MambaLM\. Use adapters\.equinox"):
+        adapters.equinox.RWKV7LM.from_pretrained(tmp_path / "mamba")
+
+
+def test_only_modules_are_saved(tmp_path: Path):
+    with pytest.raises(ssm_core.DTypeError, match="save: a list is no module of ssm_core"):
+        adapters.equinox.save([], tmp_path / "x")  # type: ignore[arg-type]

@@ -1,0 +1,46 @@
+"""Code of users, as type checkers see it: `nox -s typecheck` runs mypy and pyright on it. It is never imported."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+import numpy as np
+import torch
+
+import ssm_core
+from ssm_core import adapters
+
+Signal = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def kernels(A: torch.Tensor, B: torch.Tensor, C: torch.Tensor) -> None:
+    system = ssm_core.Diagonal(A, B, C, conj_pairs=True)
+    assert_type(system, ssm_core.Diagonal[torch.Tensor])
+    assert_type(ssm_core.kernel(system, 64, dt=0.1), torch.Tensor)
+    assert_type(ssm_core.kernel((A, B, C), 64, dt=0.1), torch.Tensor)
+    assert_type(ssm_core.poles(system), torch.Tensor)
+    assert_type(ssm_core.kernel(system, 64, dt=0.1, xp=np), Any)
+
+
+def signals(u: Signal, k: Signal, system: ssm_core.Rational[Signal]) -> None:
+    assert_type(ssm_core.convolve(u, k), Signal)
+    assert_type(ssm_core.scan(system, u), tuple[Signal, Signal])
+    assert_type(ssm_core.expm(u), Signal)
+    assert_type(ssm_core.linear_scan(k, u, axis=0), Signal)
+
+
+def gated(q: torch.Tensor, log_decay: torch.Tensor, keep: bool) -> None:
+    assert_type(ssm_core.gated_linear_attention(q, q, q, log_decay), torch.Tensor)
+    assert_type(
+        ssm_core.gated_delta(q, q, q, log_decay, log_decay, return_state=True), tuple[torch.Tensor, torch.Tensor]
+    )
+    y = ssm_core.selective_scan(q, q, q, q, q, return_state=keep)
+    assert_type(y, torch.Tensor | tuple[torch.Tensor, torch.Tensor])
+
+
+def layers(u: Signal) -> None:
+    definition = ssm_core.layers.S4D(8, d_state=4)
+    params = definition.initial_parameters(seed=0)
+    definition.apply(params, u, return_state=True)
+    module: torch.nn.Module = adapters.torch.S4D(8, d_state=4)
+    module.eval()

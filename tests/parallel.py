@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -157,7 +158,7 @@ def checkpoints(rank: int, mesh: Any, folder: Path) -> None:
     optimizer = torch.optim.Adam(module.parameters(), 1e-2, eps=1e-2)
     loss_of(module, u[rows(rank)], label[rows(rank)]).backward()
     optimizer.step()
-    weights, moments = dcp.state_dict.get_state_dict(module, optimizer)
+    weights, moments = get_state_dict(module, optimizer)
     dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=folder / "checkpoint")
 
 
@@ -168,9 +169,9 @@ def check_checkpoint(folder: Path) -> None:
         for p in found.parameters():
             p.zero_()
     optimizer = torch.optim.Adam(found.parameters(), 1e-2, eps=1e-2)
-    weights, moments = dcp.state_dict.get_state_dict(found, optimizer)
+    weights, moments = get_state_dict(found, optimizer)
     dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=folder / "checkpoint")
-    dcp.state_dict.set_state_dict(found, optimizer, model_state_dict=weights, optim_state_dict=moments)
+    set_state_dict(found, optimizer, model_state_dict=weights, optim_state_dict=moments)
     wanted = model()
     other = torch.optim.Adam(wanted.parameters(), 1e-2, eps=1e-2)
     for module, its in ((wanted, other), (wanted, other), (found, optimizer)):  # one update before, one behind

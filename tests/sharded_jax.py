@@ -16,7 +16,10 @@ from tests.small import small
 LENGTH, WIDTH = 24, 4
 NAMES = ("HGRN", "S4D")  # programs of others take minutes to compile
 WHOLE, CUT = PartitionSpec(), PartitionSpec(None, "time")
-MESH = Mesh(np.asarray(jax.devices()), ("time",))
+
+
+def mesh() -> Mesh:
+    return Mesh(np.asarray(jax.devices()), ("time",))
 
 
 def compare(layer: Any, u: Any, **masks: Any) -> float:
@@ -34,7 +37,7 @@ def compare(layer: Any, u: Any, **masks: Any) -> float:
     # Last states are the same on all devices, which JAX cannot know of what has been gathered.
     specs = {"in_specs": (WHOLE, CUT), "out_specs": (CUT, WHOLE), "check_vma": False}
     found = [
-        of(params, u) for of in (loss_and_gradients(run), loss_and_gradients(jax.shard_map(cut, mesh=MESH, **specs)))
+        of(params, u) for of in (loss_and_gradients(run), loss_and_gradients(jax.shard_map(cut, mesh=mesh(), **specs)))
     ]
     one, many = map(jax.tree.leaves, found)
     return max(difference(a, b) for a, b in zip(one, many, strict=True))
@@ -58,7 +61,7 @@ def compare_types(layer: Any, u: Any) -> float:
     """Outputs alone, where JAX checks how they vary over the devices."""
     params = layer.initial_parameters(seed=1, xp=jnp)
 
-    @partial(jax.shard_map, mesh=MESH, in_specs=(WHOLE, CUT), out_specs=CUT)
+    @partial(jax.shard_map, mesh=mesh(), in_specs=(WHOLE, CUT), out_specs=CUT)
     def cut(params: Any, u: Any) -> Any:
         with distributed.sequence("time"):
             return layer.apply(params, u)

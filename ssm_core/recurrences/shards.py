@@ -69,9 +69,8 @@ class Shards:
         flat = [xp.reshape(part, (-1,)) for x in leaves for part in _parts(x, xp)]
         dtype = xp.result_type(*flat)
         message = xp.concat([xp.astype(x, dtype, copy=False) for x in flat])
-        for x in _leaves(signals):
-            message = message + _nothing_of(x, dtype, xp) if _empty(x) else message
-        every = self.gather(message)
+        of = [x for x in _leaves(signals) if is_floating(x)]
+        every = self.gather(_depending(message, of, xp) if any(0 in x.shape for x in of) else message)
 
         def read(numbers: Array) -> Any:
             first = 0
@@ -154,21 +153,15 @@ def _made(over: Any, check: bool = False) -> Any:
 
 def reached(y: Array, first: Any) -> Array:
     """The outputs, which without steps depend on the state before them by name alone, for the sake of the backward."""
-    if not _empty(y):
-        return y
-    xp = namespace("sequence", y=y)
-    for x in _leaves(first):
-        y = y + _nothing_of(x, y.dtype, xp)
+    return _depending(y, _leaves(first), namespace("sequence", y=y)) if 0 in y.shape else y
+
+
+def _depending(y: Array, others: list[Array], xp: Namespace) -> Array:
+    """y, with sums of no entries of the others."""
+    for x in others:
+        nothing = xp.sum(xp.reshape(_parts(x, xp)[0], (-1,))[:0])
+        y = y + xp.astype(nothing, y.dtype, copy=False)
     return y
-
-
-def _empty(x: Array) -> bool:
-    return 0 in x.shape and is_floating(x)
-
-
-def _nothing_of(x: Array, dtype: Any, xp: Namespace) -> Array:
-    """The sum of x, whose value is of no matter."""
-    return xp.astype(xp.sum(_parts(x, xp)[0]), dtype, copy=False)
 
 
 def _begun(zero: Array, initial: Array | None) -> Array:

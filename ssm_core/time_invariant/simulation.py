@@ -46,7 +46,7 @@ from .modes.filter import run_filter
 from .modes.modal import run_modal
 from .modes.scan import run_steps
 from .run import Run, with_direct_term
-from .through import begun
+from .through import arrays_of, begun
 from .transient import run_in_double, takes_no_powers
 
 
@@ -209,7 +209,7 @@ def simulated(
     run, mode = prepared(operation, system, u, xp, **options)
     run, last = begun(run)
     y, state = run_in_double(run) if watched and takes_no_powers(operation, run) else _executed(run, mode)
-    y, state = (y, state) if last is None else (reached(y, run.initial), last)
+    y, state = (y, state) if last is None else (reached(y, (run.initial, *arrays_of(run.system))), last)
     state = halved(state, xp) if _in_halves(system) and state is not None else state
     return in_dtype_of(u, with_direct_term(operation, system, run.u, y, xp), xp), state
 

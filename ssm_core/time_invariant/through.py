@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .._arrays.library import Array, device, moved
+from .._arrays.library import Array, device, is_array, moved
 from ..recurrences.summaries import Elementwise, Matrix, through_segments
 from ..systems import records
 from ..systems.records import Diagonal
@@ -24,8 +24,14 @@ def begun(run: Run) -> tuple[Run, Array | None]:
     alone, shards = replace(run, segments=run.segments.alone()), run.segments.shards
     if shards is None:
         return run, None
-    first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial, run.u)
+    of = (run.u, *arrays_of(run.system, but=("C", "D")))
+    first, last = shards.enter(through_steps(replace(alone, initial=None)), run.initial, of)
     return replace(alone, initial=first, want_state=False), last
+
+
+def arrays_of(system: Any, but: tuple[str, ...] = ()) -> tuple[Array, ...]:
+    """The fields of a system that are arrays."""
+    return tuple(x for name, x in vars(system).items() if name not in but and is_array(x))
 
 
 def through_steps(run: Run) -> Elementwise | Matrix:

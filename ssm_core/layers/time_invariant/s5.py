@@ -202,7 +202,9 @@ class S5(TimeInvariant):
         if segments.shards is not None:
             zero = xp.zeros_like(state)
             own = Elementwise(over(through, zero + 1)[1], over(body, zero)[1])
-            y, state = segments.shards.across(own, state, x, lambda state: over(body, state)[0])
+            y, state = segments.shards.across(
+                own, state, (x, system.poles, system.B, dt), lambda state: over(body, state)[0]
+            )
         else:
             y, state = over(body, state)
         return y, state if want_state else None

@@ -60,6 +60,7 @@ TWINS: dict[str, tuple[str, ...]] = {
     ),
     "jax": (
         "attention",
+        "channel_decay",
         "linear_scan",
         "diagonal_stepper",
         "fold",
@@ -68,6 +69,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "either",
         "expm",
         "selective_scan",
+        "ssd",
         "erf",
         "sigmoid",
         "softplus",

@@ -14,15 +14,17 @@ from jax import lax
 from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
+from .decay import channel_decay, ssd
 from .delta import gated_delta
 from .folds import fold, fold_of_chunks
 from .scans import linear_scan
 from .selective import selective_scan
 
-__all__ = ["fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan"]
+__all__ = ["channel_decay", "fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan", "ssd"]
 
 FUSED = (
     "attention",
+    "channel_decay",
     "linear_scan",
     "diagonal_stepper",
     "fold",
@@ -31,6 +33,7 @@ FUSED = (
     "either",
     "expm",
     "selective_scan",
+    "ssd",
     "erf",
     "sigmoid",
     "softplus",

@@ -59,6 +59,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "written",
     ),
     "jax": (
+        "affine",
         "attention",
         "channel_decay",
         "linear_scan",

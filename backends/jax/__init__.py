@@ -17,12 +17,14 @@ from ssm_core.systems import records
 from .decay import channel_decay, ssd
 from .delta import gated_delta
 from .folds import fold, fold_of_chunks
+from .products import affine
 from .scans import linear_scan
 from .selective import selective_scan
 
-__all__ = ["channel_decay", "fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan", "ssd"]
+__all__ = ["affine", "channel_decay", "fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan", "ssd"]
 
 FUSED = (
+    "affine",
     "attention",
     "channel_decay",
     "linear_scan",

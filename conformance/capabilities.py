@@ -76,6 +76,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "softplus",
         "gelu",
         "fft_pair",
+        "weighted_means",
     ),
     "cupy": ("linear_scan", "erf"),
 }

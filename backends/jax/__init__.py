@@ -17,11 +17,12 @@ from ssm_core.systems import records
 from .decay import channel_decay, ssd
 from .delta import gated_delta
 from .folds import fold, fold_of_chunks
+from .means import weighted_means
 from .products import affine
 from .scans import linear_scan
 from .selective import selective_scan
 
-__all__ = ["affine", "channel_decay", "fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan", "ssd"]
+__all__ = ["affine", "channel_decay", "fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan", "ssd", "weighted_means"]
 
 FUSED = (
     "affine",
@@ -41,6 +42,7 @@ FUSED = (
     "softplus",
     "gelu",
     "fft_pair",
+    "weighted_means",
 )
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 SQUARINGS = 20  # of the matrix exponential that are always run

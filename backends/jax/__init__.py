@@ -22,7 +22,17 @@ from .products import affine
 from .scans import linear_scan
 from .selective import selective_scan
 
-__all__ = ["affine", "channel_decay", "fold", "fold_of_chunks", "gated_delta", "linear_scan", "selective_scan", "ssd", "weighted_means"]
+__all__ = [
+    "affine",
+    "channel_decay",
+    "fold",
+    "fold_of_chunks",
+    "gated_delta",
+    "linear_scan",
+    "selective_scan",
+    "ssd",
+    "weighted_means",
+]
 
 FUSED = (
     "affine",

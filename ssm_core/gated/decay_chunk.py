@@ -52,8 +52,8 @@ def channel_chunk(
     """
     T = v.shape[0]
     n = 1 << max(0, T - 1).bit_length()
-    turned = (_padded(xp.permute_dims(x, (1, 2, 0, 3)), n, xp) for x in (q, k, v, log_decay))
-    y, state = turned_chunk(*turned, state, weight=weight, reset=reset, exclusive=exclusive, xp=xp)
+    q, k, v, g = (_padded(xp.permute_dims(x, (1, 2, 0, 3)), n, xp) for x in (q, k, v, log_decay))
+    y, state = turned_chunk(q, k, v, g, state, weight=weight, reset=reset, exclusive=exclusive, xp=xp)
     return xp.permute_dims(y[..., :T, :], (2, 0, 1, 3)), state
 
 

@@ -184,6 +184,19 @@ def test_summaries_of_neighbors():
     np.testing.assert_allclose(parts[0].then(parts[1]).after(state), whole.after(state), atol=1e-12)
 
 
+def test_gradients_of_one_chunk_in_jax():
+    """Sizes with which XLA fails in sums along short axes between many."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    shape, random = (2, 64, 8, 128), np.random.default_rng(0)
+    q, k, v, g = (random.standard_normal(shape).astype(np.float32) for _ in range(4))
+    given = (q, k / np.linalg.norm(k, axis=-1, keepdims=True), v, -abs(g), abs(g[..., 0]).clip(0, 1))
+    found = jax.jit(jax.grad(lambda *x: gated_delta(*x).sum(), (0, 1, 2, 3, 4)))(*given)
+    leaves = [torch.tensor(x, requires_grad=True) for x in given]
+    gated_delta(*leaves).sum().backward()
+    for actual, leaf in zip(found, leaves, strict=True):
+        np.testing.assert_allclose(actual, leaf.grad, atol=1e-4 * float(leaf.grad.abs().max()))
+
+
 def test_refusals():
     found = drawn("channel")
     q, k, v, g, beta = (found[n] for n in ("q", "k", "v", "log_decay", "beta"))

@@ -14,17 +14,34 @@ from jax import lax
 from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
+from .decay import channel_decay, ssd
 from .delta import gated_delta
 from .folds import fold, fold_of_chunks
+from .means import weighted_means
+from .products import affine
 from .ratios import ratio
 from .scans import linear_scan
 from .selective import selective_scan
 from .shards import shards
 
-__all__ = ["fold", "fold_of_chunks", "gated_delta", "linear_scan", "ratio", "selective_scan", "shards"]
+__all__ = [
+    "affine",
+    "channel_decay",
+    "fold",
+    "fold_of_chunks",
+    "gated_delta",
+    "linear_scan",
+    "ratio",
+    "selective_scan",
+    "shards",
+    "ssd",
+    "weighted_means",
+]
 
 FUSED = (
+    "affine",
     "attention",
+    "channel_decay",
     "linear_scan",
     "diagonal_stepper",
     "fold",
@@ -33,12 +50,14 @@ FUSED = (
     "either",
     "expm",
     "selective_scan",
+    "ssd",
     "erf",
     "sigmoid",
     "softplus",
     "gelu",
     "fft_pair",
     "ratio",
+    "weighted_means",
 )
 SHORTEST_CONVOLUTION = 4  # steps from which the FFT beats the recurrence: benchmarks "modes-*"
 SQUARINGS = 20  # of the matrix exponential that are always run

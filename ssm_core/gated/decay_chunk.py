@@ -53,11 +53,29 @@ def channel_chunk(
     T = v.shape[0]
     n = 1 << max(0, T - 1).bit_length()
     q, k, v, g = (_padded(xp.permute_dims(x, (1, 2, 0, 3)), n, xp) for x in (q, k, v, log_decay))
-    steps = walk(q, k, g, None if weight is None else weight[:, None, :], exclusive=exclusive, xp=xp)
+    y, state = turned_chunk(q, k, v, g, state, weight=weight, reset=reset, exclusive=exclusive, xp=xp)
+    return xp.permute_dims(y[..., :T, :], (2, 0, 1, 3)), state
+
+
+def turned_chunk(
+    q: Array,
+    k: Array,
+    v: Array,
+    log_decay: Array,
+    state: Array,
+    *,
+    xp: Namespace,
+    weight: Array | None = None,
+    reset: Array | None = None,
+    exclusive: bool = False,
+) -> tuple[Array, Array]:
+    """`channel_chunk` of signals (batch, H, n, .), and resets (T, batch), T <= n, a power of two."""
+    n = k.shape[2]
+    steps = walk(q, k, log_decay, None if weight is None else weight[:, None, :], exclusive=exclusive, xp=xp)
     scores, from_start, to_end, total = steps
     if reset is not None:
         count = xp.permute_dims(xp.cumulative_sum(xp.astype(reset, xp.int32), axis=0), (1, 0))
-        last = count[:, -1:]
+        last, T = count[:, -1:], count.shape[1]
         segment = xp.concat([count, xp.broadcast_to(last, (count.shape[0], n - T))], axis=1)[:, None, :, None]
         same = segment == xp.matrix_transpose(segment)
         scores = xp.where(same, scores, xp.zeros_like(scores))
@@ -66,8 +84,7 @@ def channel_chunk(
         total = xp.where(last[:, None, :, None] == 0, total, -math.inf)
     y = matmul(scores, v, xp) + matmul(q * xp.exp(from_start), state, xp)
     kept = matmul(xp.matrix_transpose(k * xp.exp(to_end)), v, xp)
-    state = xp.exp(xp.matrix_transpose(total)) * state + kept
-    return xp.permute_dims(y[..., :T, :], (2, 0, 1, 3)), state
+    return y, xp.exp(xp.matrix_transpose(total)) * state + kept
 
 
 def _padded(x: Array, n: int, xp: Namespace) -> Array:

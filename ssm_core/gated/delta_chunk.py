@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, clip, device, matmul
-from .halves import Meetings, before, joined, met, product, stacked, with_diagonal
-
-LOWEST = -1e30  # of log decays that meet zeros in a product
+from .._arrays.library import Array, Namespace, device, matmul
+from .halves import Meetings, head_sums, joined, met, product, stacked, with_diagonal
 
 
 class Writes(NamedTuple):
@@ -67,13 +65,9 @@ def walk(reads: Array, q: Array, writes: Writes, g: Array, xp: Namespace) -> Wal
 
 def _met_by_heads(readers: list[Array], keys: list[Array], g: Array, xp: Namespace) -> Meetings:
     """With one decay a head, g (..., T, 1): products of readers and keys, times the decays of the steps between."""
-    below = before(g.shape[-2], g, xp)
-    strict, row = xp.astype(below, g.dtype), xp.matrix_transpose(clip(g, LOWEST))
-    between = xp.exp(matmul(strict * row, strict, xp))  # (..., T, T): of the sum over j < t < i
-    decay = xp.where(below, between, xp.zeros_like(between))
+    decay, *sums = head_sums(g, exclusive=True, xp=xp)
     scores = [[matmul(r, xp.matrix_transpose(k), xp) * decay for k in keys] for r in readers]
-    from_start, to_end = (xp.matrix_transpose(matmul(row, m, xp)) for m in (xp.matrix_transpose(strict), strict))
-    return Meetings(scores, from_start, to_end, xp.sum(row, axis=-1, keepdims=True))
+    return Meetings(scores, *sums)
 
 
 def unit_inverse(A: Array, xp: Namespace) -> Array:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, device, matmul
+from .._arrays.library import Array, Namespace, clip, device, matmul
 
 TINY = 4  # rows of blocks whose products are sums, cheaper than calls of a library for products of matrices
+
+LOWEST = -1e30  # of log decays that meet zeros in a product
 
 
 class Meetings(NamedTuple):
@@ -93,10 +95,17 @@ def product(x: Array, y: Array, xp: Namespace) -> Array:
     return xp.sum(x[..., :, :, None] * y[..., None, :, :], axis=-2)
 
 
-def before(T: int, like: Array, xp: Namespace) -> Array:
-    """Whether step j, a column, is before step i, a row."""
-    k = xp.arange(T, device=device(like))
-    return k[:, None] > k
+def head_sums(g: Array, *, exclusive: bool, xp: Namespace) -> tuple[Array, Array, Array, Array]:
+    """With one decay a head, g (..., T, 1): decays between the steps (..., T, T), zero above the diagonal and, if
+    exclusive, on it; and the sums of g from the start, to the end (..., T, 1), and all (..., 1, 1)."""
+    k = xp.arange(g.shape[-2], device=device(g))
+    later, row = xp.astype(k[:, None] > k, g.dtype), xp.matrix_transpose(clip(g, LOWEST))
+    reached = k[:, None] > k if exclusive else k[:, None] >= k
+    up_to = xp.astype(reached, g.dtype)
+    between = xp.exp(matmul(up_to * row, later, xp))  # of the sum over j < t < i, or j < t <= i
+    from_start, to_end = (xp.matrix_transpose(matmul(row, m, xp)) for m in (xp.matrix_transpose(up_to), later))
+    decay = xp.where(reached, between, xp.zeros_like(between))
+    return decay, from_start, to_end, xp.sum(row, axis=-1, keepdims=True)
 
 
 def with_diagonal(scores: Array, own: Array, xp: Namespace) -> Array:

@@ -5,6 +5,7 @@ With m_t = max(m_{t-1} + w, k_t), the largest exponent so far, no exponential ex
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched
@@ -204,12 +205,15 @@ def step_rwkv4(a: dict[str, Array], state: State) -> tuple[Array, State]:
     return y, last
 
 
-def _one_chunk(s: Signals, state: State, xp: Namespace) -> tuple[Array, State]:
-    """A chunk with time first: y (T, batch, W), and the state after it."""
+def _one_chunk(
+    s: Signals, state: State, xp: Namespace, held: Callable[[Array], Array] = lambda m: m
+) -> tuple[Array, State]:
+    """A chunk with time first: y (T, batch, W), and the state after it. `held` may stop the derivatives of maxima, on
+    which no y depends."""
     k, v, g, valid = s["k"], s["v"], s["g"], s.get("valid")
     num, den, top = state
     first = xp.where(den > 0, top, LOWEST)
-    m = maxima(g, k, first, xp, LOWEST)
+    m = held(maxima(g, k, first, xp, LOWEST))
     before = xp.concat([first[None, ...], m[:-1, ...]], axis=0)
     gate, weight = xp.exp(g + before - m), xp.exp(k - m)
     weight = weight if valid is None else xp.where(valid, weight, 0.0)
@@ -217,14 +221,22 @@ def _one_chunk(s: Signals, state: State, xp: Namespace) -> tuple[Array, State]:
     states = linear_scan(gate[:, None, ...], drive, axis=0, initial=xp.stack([num, den]))
     earlier = xp.concat([xp.stack([num, den])[None, ...], states[:-1, ...]], axis=0)
     before = xp.where(g > LOWEST / 2, before, LOWEST)  # nothing, where a sequence begins
-    y, _ = _mean(earlier[:, 0, ...], earlier[:, 1, ...], before, k + s["bonus"], v, xp)
+    y, _ = _mean(earlier[:, 0, ...], earlier[:, 1, ...], before, k + s["bonus"], v, xp, held)
     num, den = states[-1, 0, ...], states[-1, 1, ...]
     return y, (num, den, xp.where(den > 0, m[-1, ...], top))
 
 
-def _mean(num: Array, den: Array, top: Array, k: Array, v: Array, xp: Namespace) -> tuple[Array, State]:
+def _mean(
+    num: Array,
+    den: Array,
+    top: Array,
+    k: Array,
+    v: Array,
+    xp: Namespace,
+    held: Callable[[Array], Array] = lambda m: m,
+) -> tuple[Array, State]:
     """(num + e^k v) / (den + e^k), of num and den over e^top, and the sums with their exponent."""
-    m = xp.maximum(top, k)
+    m = held(xp.maximum(top, k))
     kept, new = xp.exp(top - m), xp.exp(k - m)
     num, den = kept * num + new * v, kept * den + new
     return num / den, (num, den, m)

@@ -7,12 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..._arrays.dispatch import is_open
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, device, namespace
+from ..._arrays.library import Array, Namespace, device, moved, namespace, taken_along
+from ..._arrays.sizes import STEPS
 from ...functions.affine import affine
 from ...functions.attention import _attention
 from ...functions.rotation import positions, rotation, turned_halves
-from ...recurrences.segments import Segments
+from ...recurrences.fold import in_chunks
+from ...recurrences.segments import Segments, Signals
 from .. import parametrizations as common
 from ..options import settle
 from ..parameters import Parameter, Parameters, as_map, constant, normal
@@ -117,6 +120,8 @@ class LocalAttention(InputDependent):
         self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
         xp, found = namespace(self.name, u=u), []
+        if is_open(u, u.shape[1]):
+            return self._unknown_chunks(params, u, state, segments, xp)
         for start in range(0, u.shape[1], self.chunk):
             stop = min(start + self.chunk, u.shape[1])
             y, state = self._chunk(params, u[:, start:stop, :], state, segments.part(start, stop, xp), xp)
@@ -124,6 +129,21 @@ class LocalAttention(InputDependent):
         if not found:
             return u, state
         return found[0] if len(found) == 1 else xp.concat(found, axis=1), state
+
+    def _unknown_chunks(
+        self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
+    ) -> tuple[Array, State]:
+        """The same for a length that a trace does not know: behind the lengths there are chunks of no steps."""
+
+        def body(state: State, v: Signals) -> tuple[State, Array]:
+            v = {name: x if name in params else moved(x, 0, 1, xp) for name, x in v.items()}
+            steps = xp.sum(xp.astype(v["valid"], xp.int32), axis=1)
+            inner = Segments(v["u"].shape[1], v.get("reset"), steps)
+            y, state = self._chunk(v, v["u"], state, inner, xp)
+            return state, moved(y, 1, 0, xp)
+
+        signals = {"u": u, "valid": segments.valid(xp), "reset": segments.reset}
+        return in_chunks(body, state, signals, params, axis=1, chunk=STEPS)
 
     def _chunk(
         self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
@@ -164,7 +184,7 @@ class LocalAttention(InputDependent):
             return x[:, x.shape[1] - kept :, ...]
         index = xp.astype(segments.lengths, xp.arange(1).dtype)[:, None] + xp.arange(kept, device=device(x))
         index = xp.broadcast_to(index[..., None, None], (x.shape[0], kept, *x.shape[2:]))
-        return xp.take_along_axis(x, index, axis=1)
+        return taken_along(x, index, 1)
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         def advance(u: Array, state: State) -> tuple[Array, State]:

@@ -19,7 +19,7 @@ COPIED = 16  # steps copied at once: a cache line of float32
 SLAB = 2**19  # numbers that are transformed at once in a long convolution,
 ROWS = 8  # and at least so many rows, which NumPy's FFT takes side by side
 NAMESPACE = compat
-WIDE = 1024  # numbers a step from which a recurrence step by step is faster than by matrices of blocks
+FADING = 32  # steps after which what has faded away is set to zero
 FUSED = (
     *("linear_scan", "diagonal_stepper", "erf", "exp", "gelu", "sigmoid", "affine", "glu", "convolve", "fft_pair"),
     "ratio",
@@ -246,15 +246,18 @@ def ratio(r: Any, a: Any) -> Any:
     """w_k = r_k - sum_{j>=1} a_j w_{k-j}, all filters side by side: row k of r becomes w_k."""
     (*batch, L), m = r.shape, a.shape[-1]
     n = math.prod(batch)
-    if n * m < WIDE or r.dtype != a.dtype:
+    if r.dtype != a.dtype:
         return NotImplemented
     rows = np.zeros((m - 1 + L, n), r.dtype)
     rows[m - 1 :] = r.reshape(n, L).T
-    weights = -a.reshape(n, m).T[::-1]
+    weights = np.ascontiguousarray(-a.reshape(n, m).T[::-1])
     weights[-1] = 1
-    products = np.empty_like(weights)
-    with np.errstate(over="ignore", invalid="ignore"):  # of a response that grows
+    products, least = np.empty_like(weights), np.finfo(r.dtype).tiny * 2.0**100
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for k in range(L):
-            np.multiply(weights, rows[k : k + m], out=products)
+            window = rows[k : k + m]
+            if k % FADING == 0:  # processors take a hundred times as long for numbers below the normal ones
+                window[np.abs(window) < least] = 0
+            np.multiply(weights, window, out=products)
             np.add.reduce(products, axis=0, out=rows[m - 1 + k])
     return np.ascontiguousarray(rows[m - 1 :].T).reshape(r.shape)

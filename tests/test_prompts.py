@@ -12,7 +12,7 @@ import pytest
 
 import ssm_core
 from ssm_core import DomainError, adapters
-from ssm_core.models import LanguageModel, Mamba2LM, MambaLM, prompts
+from ssm_core.models import LanguageModel, Mamba2LM, MambaLM, RecurrentGemmaLM, prompts
 
 V = 13
 MODELS: dict[str, LanguageModel] = {
@@ -20,6 +20,8 @@ MODELS: dict[str, LanguageModel] = {
     "Mamba2": Mamba2LM(V, 8, 2, {"d_state": 4, "head_dim": 4, "chunk": 4}),
     "S4D": LanguageModel(V, 8, 2, "S4D", {"d_state": 4}, channel_mix="mlp"),
     "RWKV7": LanguageModel(V, 8, 2, "RWKV7", {"head_dim": 4}),
+    # Attention that sees less than a piece of the prompt: what is behind its window is forgotten, not refused.
+    "Griffin": RecurrentGemmaLM(V, 8, 3, {"heads": 2}, attention_options={"heads": 2, "window": 5}),
 }
 each_model = pytest.mark.parametrize("name", MODELS)
 LENGTHS = np.asarray([9, 23, 1, 12])

@@ -18,6 +18,7 @@ from ssm_core import DPLR, Dense, Diagonal, Rational, discretize, kernel, to_rat
 from ssm_core.systems.companion import companion
 from ssm_core.time_invariant import rational, realization
 
+RESONANT = np.asarray([1.0, -1.2, 0.8, -0.3])  # powers of its companion matrix grow before they decay
 SIZES = [(1, 1), (3, 1), (1, 4), (4, 2), (2, 6), (40, 3), (3, 40), (40, 45), (200, 40)]
 
 
@@ -117,6 +118,59 @@ def test_derivatives(n: int, m: int, length: int, imaginary: bool):
     xp = ssm_core._arrays.library.resolve("torch")
     assert torch.autograd.gradcheck(lambda b, a: rational.impulse_response(b, a, length, xp), (b, a))
     assert torch.autograd.gradcheck(lambda b, a: rational.aliased_response(b, a, length + 36, xp), (b, a))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated")  # of PyTorch's forward mode, about itself
+@pytest.mark.parametrize("imaginary", [False, True])
+def test_derivatives_of_derivatives(imaginary: bool):
+    """By the adjoint by hand, in batches of gradients and forward, where a response comes by the recurrence."""
+    torch = pytest.importorskip("torch")
+    turn = np.exp(0.3j * np.arange(4)) if imaginary else np.ones(4)
+    b, a = (torch.tensor(x, requires_grad=True) for x in (coefficients(3, 4)[0], RESONANT * turn))
+    xp = ssm_core._arrays.library.resolve("torch")
+
+    def response(b: Any, a: Any) -> Any:
+        return rational.impulse_response(b, a, 9, xp)
+
+    assert torch.autograd.gradgradcheck(response, (b, a))
+    if not imaginary:
+        wanted = torch.autograd.functional.jacobian(response, (b, a))
+        for found in (
+            torch.autograd.functional.jacobian(response, (b, a), vectorize=True),
+            torch.func.jacfwd(response, (0, 1))(b, a),
+            torch.func.jacrev(response, (0, 1))(b, a),
+        ):
+            torch.testing.assert_close(found, wanted)
+
+
+def test_derivatives_in_jax():
+    """Of a batch that shares its denominator, in reverse, forward, and of derivatives: those of the recurrence."""
+    jax = pytest.importorskip("jax")
+    b, a = coefficients(2, 4, batch=(3,))[0], RESONANT
+    xp, w = ssm_core._arrays.library.resolve("jax"), np.cos(np.arange(40.0))
+
+    def loss(b: Any, a: Any) -> Any:
+        return (w * rational.impulse_response(b, a, 40, xp) ** 2).sum()
+
+    def derivatives(b: Any, a: Any) -> Any:
+        slopes = jax.grad(loss, (0, 1))
+        return slopes(b, a), jax.jvp(loss, (b, a), (b, a)), jax.jvp(slopes, (b, a), (2 * b, a))
+
+    with jax.enable_x64(True):
+        arrays = [jax.numpy.asarray(x) for x in (b, a)]
+        found = jax.jit(derivatives)(*arrays)
+        with ssm_core.use_backend("generic"):
+            wanted = derivatives(*arrays)
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9)
+
+
+def test_what_fades_away_is_zero():
+    """Numbers below the normal ones would take a hundred times as long."""
+    h = rational.impulse_response(np.asarray([1.0]), np.asarray([1.0, -1.0, 0.24]), 8000, compat)
+    k = np.arange(8000)
+    np.testing.assert_allclose(h, 3 * 0.6**k - 2 * 0.4**k, rtol=1e-12, atol=1e-275)
+    assert (h[2000:] == 0).all()
 
 
 # Aliasing ------------------------------------------------------------------------------------------------------------

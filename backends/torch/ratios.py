@@ -56,11 +56,9 @@ def _of_the_recurrence(r: Tensor, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _by_recurrence(r: Tensor, a: Tensor) -> Tensor:
-    if r.device.type == "cpu":
-        found = on_the_host.ratio(*(x.detach().resolve_conj().resolve_neg().numpy() for x in (r, a)))
-        if found is not NotImplemented:
-            return torch.from_numpy(found)
-    return _ratio(r, a, backend="generic")
+    if r.device.type != "cpu":
+        return _ratio(r, a, backend="generic")
+    return torch.from_numpy(on_the_host.ratio(*(x.detach().resolve_conj().resolve_neg().numpy() for x in (r, a))))
 
 
 def _lagged(x: Tensor, y: Tensor, m: int) -> Tensor:

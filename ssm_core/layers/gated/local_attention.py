@@ -15,7 +15,7 @@ from ...functions.affine import affine
 from ...functions.attention import _attention
 from ...functions.rotation import first_position, positions, rotation, turned_halves
 from ...recurrences.fold import in_chunks
-from ...recurrences.segments import Segments
+from ...recurrences.segments import Segments, Signals
 from ...recurrences.shards import Shards
 from ...recurrences.summaries import sliding
 from .. import parametrizations as common
@@ -125,7 +125,7 @@ class LocalAttention(InputDependent):
         if segments.shards is not None:
             return self._in_shards(params, u, state, segments, segments.shards, scale=scale, mode=mode)
         if is_open(u, u.shape[1]):
-            return self._run_open(params, u, state, segments, xp)
+            return self._unknown_chunks(params, u, state, segments, xp)
         for start in range(0, u.shape[1], self.chunk):
             stop = min(start + self.chunk, u.shape[1])
             y, state = self._chunk(params, u[:, start:stop, :], state, segments.part(start, stop, xp), xp)
@@ -134,21 +134,20 @@ class LocalAttention(InputDependent):
             return u, state
         return found[0] if len(found) == 1 else xp.concat(found, axis=1), state
 
-    def _run_open(
+    def _unknown_chunks(
         self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
     ) -> tuple[Array, State]:
-        """The same of a length that a trace does not know, in chunks that count their steps."""
-        counts = xp.ones(u.shape[:2], dtype=u.dtype, device=device(u))
-        signals = {"u": u, "counts": segments.masked(counts, 1, xp), "reset": segments.reset}
+        """The same for a length that a trace does not know: behind the lengths there are chunks of no steps."""
 
-        def body(state: State, v: dict[str, Array]) -> tuple[State, Array]:
-            x, counts = (moved(v[name], 0, 1, xp) for name in ("u", "counts"))
-            reset = moved(v["reset"], 0, 1, xp) if "reset" in v else None
-            lengths = xp.astype(xp.sum(counts, axis=1), xp.arange(1).dtype)
-            y, state = self._chunk({name: v[name] for name in params}, x, state, Segments(STEPS, reset, lengths), xp)
+        def body(state: State, v: Signals) -> tuple[State, Array]:
+            v = {name: x if name in params else moved(x, 0, 1, xp) for name, x in v.items()}
+            steps = xp.sum(xp.astype(v["valid"], xp.int32), axis=1)
+            inner = Segments(v["u"].shape[1], v.get("reset"), steps)
+            y, state = self._chunk(v, v["u"], state, inner, xp)
             return state, moved(y, 1, 0, xp)
 
-        return in_chunks(body, state, signals, dict(params), axis=1, chunk=STEPS)
+        signals = {"u": u, "valid": segments.valid(xp), "reset": segments.reset}
+        return in_chunks(body, state, signals, params, axis=1, chunk=STEPS)
 
     def _in_shards(
         self, params: Parameters, u: Array, state: State, segments: Segments, shards: Shards, **options: Any

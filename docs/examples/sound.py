@@ -53,8 +53,8 @@ def clips_of(path: Path | None, rate: int = 8000, shortest: int = 1) -> Clips:
     for clip in clips:
         if len(clip) < shortest:
             raise SystemExit(
-                f"audio: a clip of {path} has {len(clip)} samples at {rate} Hz, but the pools need {shortest}. Leave it "
-                "out."
+                f"audio: a clip of {path} has {len(clip)} samples at {rate} Hz, but the pools need {shortest}. Leave "
+                "it out."
             )
     held = np.arange(len(clips)) % 10 == 9 if held is None else held
     if held.all() or not held.any():
@@ -86,7 +86,7 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
 def _read_npz(path: Path, rate: int) -> tuple[list[np.ndarray], np.ndarray | None]:
     """The clips between the offsets, and which are for testing if that is said."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             held = file.get("is_test")
             samples, offsets, own = file["samples"], file["offsets"], int(file["sample_rate"])
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

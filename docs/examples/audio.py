@@ -29,8 +29,8 @@ from ssm_core import adapters, models
 FOLDER = Path(__file__).parents[1] / "_build" / "audio"
 S4D: dict[str, Any] = {"layer": "S4D", "layer_options": {"d_state": 32}}
 RECIPES = {
-    "sashimi": Recipe(models.SaShiMi(256, 16, 2, **S4D, pool=(4, 4)), updates=1200),
-    "isotropic": Recipe(models.SaShiMi(256, 52, 4, **S4D, pool=()), updates=450),
+    "sashimi": Recipe(models.SaShiMi(256, 32, 1, **S4D, pool=(4, 4)), updates=2400),
+    "isotropic": Recipe(models.SaShiMi(256, 72, 5, **S4D, pool=()), updates=500),
 }
 TESTED = 40  # clips
 

@@ -25,7 +25,7 @@ class Recipe:
     model: models.SaShiMi
     updates: int
     batch: int = 8
-    length: int = 2048  # samples of a clip that an update sees
+    length: int = 1024  # samples of a clip that an update sees
     lr: float = 1e-2
     ssm_lr: float = 2e-3
     weight_decay: float = 0.01
@@ -79,7 +79,7 @@ def train(name: str, recipe: Recipe, clips: Sequence[np.ndarray], path: Path, st
             torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             bits = loss.item() / math.log(2)
-            mean = bits if mean is None else 0.98 * mean + 0.02 * bits
+            mean = bits if mean is None else 0.95 * mean + 0.05 * bits
             bar.set_postfix_str(f"{mean:.3f} bits a sample", refresh=False)
             bar.update()
             if (update + 1) % recipe.every == 0 or update + 1 == end:

@@ -211,6 +211,16 @@ def language(session: nox.Session) -> None:
 
 
 @nox.session
+def audio(session: nox.Session) -> None:
+    """Train SaShiMi and an isotropic S4D on sound in ten minutes on a CPU, and make sound step by step in NumPy.
+
+    `nox -s audio -- --data FILE` learns a WAV file, a folder of them or an .npz of clips instead of a plucked string.
+    """
+    install(session, "-e", ".[demo]")
+    session.run("python", "docs/examples/audio.py", *session.posargs, env={"MPLBACKEND": "agg"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Time and memory beside other ways to compute the same, in one run. `nox -s bench -- --list` names the jobs."""
     install(session, "-e", ".[demo]", "scipy", "transformers", "mambapy")

@@ -43,6 +43,7 @@ MENU = {
         "mamba",
         "language_models",
         "generation",
+        "sound",
         "transformers",
         "gated",
         "gated_vectors",

@@ -67,3 +67,92 @@ def test_bigrams(example: Callable[[str], Any]):
     """A text in which every byte tells the next: next to no bits."""
     text = np.tile(np.arange(4), 1000)
     assert example("language").bigram_bits(text, text) < 0.01
+
+
+def small_recipes(audio: Any) -> dict[str, Any]:
+    model = {"d_model": 4, "n_layers": 1, "layer_options": {"d_state": 4}}
+    return {
+        name: replace(recipe, model=replace(recipe.model, **model), updates=4, batch=2, length=64, every=1)
+        for name, recipe in audio.RECIPES.items()
+    }
+
+
+def test_sound(example: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Plucked strings, a few updates of both models, sound made in NumPy, a picture."""
+    audio, sound = example("audio"), example("sound")
+    clips = sound.clips_of(None, 800, 16)
+    assert {len(clip) for clip in clips.train} == {800}
+    few = replace(clips, train=clips.train[:4], test=clips.test[:2])
+    bits = audio.run(few, tmp_path, small_recipes(audio), seconds=0.05)
+    assert all(0 < found < 9 for found in bits.values())
+    assert bits["counts, order 1"] < bits["counts, order 0"]
+    assert (tmp_path / "spectrograms.png").read_bytes().startswith(b"\x89PNG")
+    assert sound.read_wav(tmp_path / "sashimi_0.wav", 800).shape == (40,)
+    assert f"sound in {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_stopped_training_goes_on_to_the_same_numbers(example: Callable[[str], Any], tmp_path: Path):
+    audio, training = example("audio"), example("audio_training")
+    clips = [np.random.default_rng(i).integers(0, 256, 90) for i in range(3)]
+    recipe = small_recipes(audio)["sashimi"]
+    whole = training.train("whole", recipe, clips, tmp_path / "whole")
+    training.train("first", recipe, clips, tmp_path / "cut", stop=2)
+    rest = training.train("rest", recipe, clips, tmp_path / "cut")
+    for (name, p), q in zip(whole.state_dict().items(), rest.state_dict().values(), strict=True):
+        assert (p == q).all(), name
+    assert training.bits_a_sample(whole, clips) == training.bits_a_sample(rest, clips)
+    with pytest.raises(SystemExit, match="is of another model, sound or length of training"):
+        training.train("other", recipe, clips[:2], tmp_path / "cut")
+    (tmp_path / "cut").write_bytes(b"no checkpoint")
+    with pytest.raises(SystemExit, match="cannot be read"):
+        training.train("rest", recipe, clips, tmp_path / "cut")
+
+
+def test_counts_of_sounds(example: Callable[[str], Any]):
+    """Samples that follow from the two before them: one bit by the one before, next to none by two."""
+    bits = example("sound").order_bits
+    clips = [np.tile([1, 2, 1, 3], 500)] * 2
+    assert bits(clips, clips, 0) == pytest.approx(1.5, abs=0.05)
+    assert bits(clips, clips, 1) == pytest.approx(0.5, abs=0.05)
+    assert bits(clips, clips, 2) < 0.05
+
+
+def test_sounds_of_any_kind(example: Callable[[str], Any], tmp_path: Path):
+    """Two channels, other rates and widths of samples become one channel at one rate."""
+    sound, t = example("sound"), np.arange(1600)
+    tone = 0.5 * np.sin(2 * np.pi * t / 40)
+    for width, (dtype, scale) in sound.WIDTHS.items():
+        stereo = np.stack([tone, np.zeros_like(tone)], axis=1) * scale + (128 if width == 1 else 0)
+        with sound.wave.open(str(tmp_path / f"{width}.wav"), "wb") as file:
+            file.setparams((2, width, 1600, len(t), "NONE", ""))
+            file.writeframes(stereo.astype(dtype).tobytes())
+        x = sound.read_wav(tmp_path / f"{width}.wav", 800)
+        np.testing.assert_allclose(x[50:-50], tone[::2][50:-50] / 2, atol=0.02)
+    clips = sound.clips_of(tmp_path / "2.wav", 1600, 16)
+    assert [len(clips.train), len(clips.test), sum(map(len, clips.train + clips.test))] == [9, 1, 1600]
+    np.savez(tmp_path / "clips.npz", samples=np.zeros(90, np.int16), offsets=np.asarray([0, 40, 90]), sample_rate=8000)
+    with pytest.raises(SystemExit, match="none to be tested on"):
+        sound.clips_of(tmp_path / "clips.npz", 8000, 16)
+
+
+def test_sounds_that_cannot_be_read(example: Callable[[str], Any], tmp_path: Path):
+    sound = example("sound")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("no sound")
+    sound.write_wav(tmp_path / "silent.wav", np.zeros(0), 8000)
+    sound.write_wav(tmp_path / "short.wav", np.zeros(100), 8000)
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:20])
+    (tmp_path / "none").mkdir()
+    for name, message in {
+        "missing.wav": "there is no .*missing.wav. Give a WAV file",
+        "empty.wav": "is no WAV file",
+        "text.wav": "is no WAV file",
+        "silent.wav": "holds no samples",
+        "short.wav": "has 10 samples at 8000 Hz, but the pools need 16",
+        "other.npz": "holds no samples, offsets and sample_rate",
+        "torn.npz": "holds no samples, offsets and sample_rate",
+        "none": "holds no .wav file",
+    }.items():
+        with pytest.raises(SystemExit, match=f"^audio: .*{message}"):
+            sound.clips_of(tmp_path / name, 8000, 16)

@@ -17,8 +17,8 @@ from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
 from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
+from ssm_core.models.blocks import Parts
 from ssm_core.models.language_model import EMBEDDING_STD
-from ssm_core.models.model import Parts
 
 from .base import BASES, MODULES, module, redraw
 from .norms import norm_module
@@ -246,8 +246,7 @@ class LanguageModule(ModelModule):
         super().__init__(definition)
         d = definition
         self.backbone = _Backbone(d, device, dtype)
-        head = {"bias": d.head_bias, "device": device, "dtype": dtype}
-        self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, **head)
+        self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, d.head_bias, device=device, dtype=dtype)
 
     def ends(self) -> tuple[Any, Any, Any]:
         part = self.backbone

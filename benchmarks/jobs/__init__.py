@@ -14,6 +14,7 @@ from . import (
     mamba,
     matrix_states,
     memory,
+    sashimi,
     scans,
     starting,
     steps,
@@ -32,5 +33,6 @@ JOBS: dict[str, Job] = {
     **frameworks.JOBS,
     **memory.JOBS,
     **steps.JOBS,
+    **sashimi.JOBS,
     **starting.JOBS,
 }

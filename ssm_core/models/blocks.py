@@ -341,6 +341,26 @@ class BlockParts:
         return norm(x) if self.postnorm else x
 
 
+@dataclass(frozen=True)
+class Parts:
+    """A model as functions of arrays, whichever framework they are of.
+
+    enter   inputs -> features (..., H)
+    blocks  of a run: `BlockParts.run` or what is called alike; of a step: `BlockParts.step`
+    leave   features -> outputs
+    own     enter is not the definition's: it says which inputs there are
+    beside  (n, features): what the mixer of every block takes behind its input; None: nothing
+    maps    the linear maps between levels, by name
+    """
+
+    enter: Function
+    blocks: Sequence[Callable[..., Any]]
+    leave: Function
+    own: bool = False
+    beside: Array | None = None
+    maps: Mapping[str, Function] = field(default_factory=dict)
+
+
 def of_place(layer: str | None, i: int, n: int) -> dict[str, Any]:
     """The options of a layer that say it is the i-th of n; of RWKV-7 who gives the first values, and who takes them."""
     known = set() if layer not in LAYERS else {f.name for f in fields(LAYERS[layer])}

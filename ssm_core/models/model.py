@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,29 +21,9 @@ from ..layers.parameters import Parameter, Parameters
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
 from ..recurrences.shards import shards_of_now
-from .blocks import Block, Function, of_place, under
+from .blocks import Block, Function, Parts, of_place, under
 
 StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A model as functions of arrays, whichever framework they are of.
-
-    enter   inputs -> features (..., H)
-    blocks  of a run: `BlockParts.run` or what is called alike; of a step: `BlockParts.step`
-    leave   features -> outputs
-    own     enter is not the definition's: it says which inputs there are
-    beside  (n, features): what the mixer of every block takes behind its input; None: nothing
-    maps    the linear maps between levels, by name
-    """
-
-    enter: Function
-    blocks: Sequence[Callable[..., Any]]
-    leave: Function
-    own: bool = False
-    beside: Array | None = None
-    maps: Mapping[str, Function] = field(default_factory=dict)
 
 
 class Model(Layer):
@@ -347,10 +327,7 @@ class Model(Layer):
         return in_its_dtype
 
     def compose_stepper(self, parts: Parts, like: Array, moment: Hashable = None) -> Stepper:
-        """`stepper` of the model's parts, whichever framework they are of; like is any parameter.
-
-        moment is that of all its steps, where a compiler wants to know it.
-        """
+        """`stepper` of the model's parts of any framework; like is any parameter, moment that of all steps if known."""
         n, check = self.n_states, once_per_kind(partial(self._check_step, like, parts.own))
         bring = bringing({"any": like})
 

@@ -12,10 +12,9 @@ from .._arrays.library import Array, clip, namespace
 from .._arrays.numbers import flag, whole
 from ..layers.registry import registered
 from ..recurrences.segments import Segments
-from .blocks import Block, Function, Norm, of_place
+from .blocks import Block, Function, Norm, Parts, of_place
 from .language_model import LanguageModel
 from .levels import Runs, Steps, due, first_pools
-from .model import Parts
 
 
 @registered

@@ -48,7 +48,7 @@ class H3(InputDependent):
     dt_min, dt_max  the first steps are log-uniform between them
     discretization  as in `S4D`
 
-    The channel of D d of q, k and v is the d-th of its head; that of y goes by d first, d H / D + head, as in the
+    Feature D h + d of q, k and v is the d-th of head h, and so is feature d H / D + h of what W_o maps, as in the
     original code. Parameters, all real float32: q_proj_weight, k_proj_weight, v_proj_weight, output_weight (H, H) and
     their biases, ssm_k_B, ssm_k_C (H, N) and ssm_k_D (H,) of the shift, log_dt (H / D,), log_A_re, A_im, B_re, B_im,
     C_re, C_im (H / D, N / 2) and D (H / D,).

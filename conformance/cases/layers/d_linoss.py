@@ -42,7 +42,7 @@ CASES = TimeInvariantCases(
     joint=True,
     timed=False,
     instances={
-        "DLinOSS": {"d_state": 3},
+        "DLinOSS": {"d_state": 3, "r_max": 0.95, "theta_max": 2.0},
         "DLinOSS_beyond": {"d_state": 3, "output": "linear", "theta_max": 0.5, "r_min": 0.5, "dt_std": 0.0},
     },
     edits={"DLinOSS_beyond": beyond},

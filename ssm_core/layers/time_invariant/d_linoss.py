@@ -17,7 +17,7 @@ from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .linoss import Oscillators
 
-SMALLEST = 1e-6  # of dt^2 where it divides, as in the original code
+SMALLEST = 1e-6  # dt^2 in the upper bound of A, as in the original code
 
 
 @registered
@@ -89,7 +89,8 @@ class DLinOSS(Oscillators):
 
     def motion(self, params: Parameters, xp: Namespace) -> tuple[Array, ...]:
         dt, G = sigmoid(params["steps"]), relu(params["G_diag"])
-        S, square = 1 + dt * G, xp.clip(dt * dt, SMALLEST)
-        low, high = ((1 + S + sign * 2 * xp.sqrt(S)) / square for sign in (-1, 1))
+        S = 1 + dt * G
+        root = 1 + xp.sqrt(S)
+        low, high = (G / root) ** 2, root**2 / xp.clip(dt * dt, SMALLEST)  # ((sqrt(S) -+ 1) / dt)^2
         A = low + relu(params["A_diag"] - low) - relu(params["A_diag"] - high)
         return 1 / S, -dt * A / S, dt / S, 1 - dt * dt * A / S, dt / S, dt * dt / S

@@ -10,8 +10,10 @@ import pytest
 from ssm_core import OptionError, layers
 
 from .cases import refusals
+from .cases.layer import WholeCases
 from .cases.layers import LAYERS
 from .cases.refusals import Row, refused
+from .cases.refusals_whole import of_whole
 
 
 def rows(of: Callable[[Any], list[Row]]) -> list[Any]:
@@ -28,7 +30,11 @@ def test_options_of_its_own(operation: str, call: Callable[[], Any], error: type
     refused(operation, call, error, message)
 
 
-@pytest.mark.parametrize(("operation", "call", "error", "message"), rows(refusals.of_the_kind))
+def of_the_kind(cases: Any) -> list[Row]:
+    return of_whole(cases) if isinstance(cases, WholeCases) else refusals.of_the_kind(cases)
+
+
+@pytest.mark.parametrize(("operation", "call", "error", "message"), rows(of_the_kind))
 def test_what_layers_of_a_kind_refuse(operation: str, call: Callable[[], Any], error: type, message: str):
     refused(operation, call, error, message)
 

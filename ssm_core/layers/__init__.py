@@ -33,6 +33,7 @@ from .layer import Layer, Stepper
 from .parameters import HostRandom, Parameter, Parameters, Random
 from .registry import LAYERS, make, registered
 from .time_invariant.base import TimeInvariant
+from .time_invariant.d_linoss import DLinOSS
 from .time_invariant.dss import DSS
 from .time_invariant.linoss import LinOSS
 from .time_invariant.lmu import LMU
@@ -67,6 +68,7 @@ __all__ = [
     "S4ND",
     "S5",
     "SSM",
+    "DLinOSS",
     "DeltaNet",
     "GatedDeltaNet",
     "GatedDeltaProduct",

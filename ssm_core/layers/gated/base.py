@@ -45,6 +45,7 @@ class InputDependent(Mixer):
     """What Mamba and its successors share. The state is a tuple of real arrays."""
 
     modes: ClassVar[tuple[str, ...]] = ("auto", "scan")
+    lean: ClassVar[bool] = False  # whether `_run` takes None for zeros, and want_state=False to leave out the last one
 
     @abstractmethod
     def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
@@ -97,12 +98,15 @@ class InputDependent(Mixer):
         entry = self.entry(params, u, state, **options, **masks)
         dtype = compute_dtype(entry.xp, entry.x, entry.step_scale, *entry.params.values(), *(entry.state or ()))
         inner = self._run if recompute is None else partial(self._run_in_pieces, recompute)
+        lean = self.lean and recompute is None
+        if lean:
+            inner = partial(self._run, want_state=return_state)  # type: ignore[call-arg]
 
         def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
             x, scale = segments.masked(signals["x"], 1, entry.xp), signals["scale"]
             scale = entry.rate if scale is None else entry.rate * scale
-            state = self._zeros(entry.params, x.shape[0], entry.xp) if state is None else state
-            state = tuple(entry.xp.astype(s, dtype, copy=False) for s in state)
+            state = self._zeros(entry.params, x.shape[0], entry.xp) if state is None and not lean else state
+            state = state if state is None else tuple(entry.xp.astype(s, dtype, copy=False) for s in state)
             return inner(entry.params, x, state, segments=segments, scale=scale, mode=mode)
 
         first = None if state is None else tuple(computable(s, entry.xp) for s in entry.state)

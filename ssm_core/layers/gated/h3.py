@@ -48,7 +48,7 @@ class H3(InputDependent):
     dt_min, dt_max  the first steps are log-uniform between them
     discretization  as in `S4D`
 
-    The channel of D d of q, k and v is the d-th of its head; that of y goes by d first, d H / D + head, as in the
+    Feature D h + d of q, k and v is the d-th of head h, and so is feature d H / D + h of what W_o maps, as in the
     original code. Parameters, all real float32: q_proj_weight, k_proj_weight, v_proj_weight, output_weight (H, H) and
     their biases, ssm_k_B, ssm_k_C (H, N) and ssm_k_D (H,) of the shift, log_dt (H / D,), log_A_re, A_im, B_re, B_im,
     C_re, C_im (H / D, N / 2) and D (H / D,).
@@ -72,6 +72,7 @@ class H3(InputDependent):
 
     timed: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = MODES
+    lean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         settle(self)
@@ -115,18 +116,28 @@ class H3(InputDependent):
         return {"keys": (batch, self.d_model, N - 1), "x": (batch, D, D, self.heads, N)}
 
     def _run(
-        self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
-    ) -> tuple[Array, State]:
+        self,
+        params: Parameters,
+        u: Array,
+        state: State | None,
+        *,
+        segments: Segments,
+        scale: Any,
+        mode: str,
+        want_state: bool = True,
+    ) -> tuple[Array, Any]:
         xp = namespace(self.name, u=u)
+        before, x = (None, None) if state is None else (state[0], halved(state[1], xp))
         q, k, v = _projected(params, u)
-        k, keys = short_convolution(k, self._taps(params, xp), None, state[0], segments, xp)
+        k, keys = short_convolution(k, self._taps(params, xp), None, before, segments, xp)
         z = xp.permute_dims(self._products(k, v), (0, 2, 3, 4, 1))  # (B, D, D, H / D, L)
         system, dt = self._system(params, xp)
         s, x = simulated(
-            self.name, system, z, xp, dt=dt, method=self.discretization, initial=halved(state[1], xp),
-            segments=segments.for_rows(3), mode=mode,
+            self.name, system, z, xp, dt=dt, method=self.discretization, initial=x, segments=segments.for_rows(3),
+            mode=mode, want_state=want_state,
         )  # fmt: skip
-        return self._output(params, xp.permute_dims(s, (0, 4, 1, 2, 3)), q, xp), (keys, joined(x, xp))
+        y = self._output(params, xp.permute_dims(s, (0, 4, 1, 2, 3)), q, xp)
+        return y, (keys, joined(x, xp)) if want_state else None
 
     def _taps(self, params: Parameters, xp: Namespace) -> Array:
         """K (H, N) of the shift with its direct term, the tap of the current sample last: C in reverse, over B."""

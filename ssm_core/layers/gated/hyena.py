@@ -32,7 +32,7 @@ class Hyena(Whole, Mixer):
     """Hyena: products of the input with itself, and between them convolutions as long as the sequence.
 
     x_0, .., x_{n-1}, v = shortconv(W_i u + b_i);   v <- h_o * (x_i v) + bias_o (x_i v),   o = 0 .. n-2, i = n-1 .. 1
-    y = W_o (x_0 v) + b_o,   h(t) = (W_m s + 0) (exp(-a t) + shift),   s = sin(f (W .. sin(f (W_0 z(t) + b_0)) .. + b))
+    y = W_o (x_0 v) + b_o,   h(t) = W_h s (exp(-a t) + shift),   s = sin(f (W .. sin(f (W_0 z(t) + b_0)) .. + b))
 
     t = k / (l_max - 1), z = (t, cos(f_b w), -sin(f_b w)) with w = 2 pi k / l_max and bands f_b up to
     (emb_dim - 3) / 2; every channel's a lies between -log(target) / slow and -log(target) / fast. u (B, L, H),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,9 +23,103 @@ SCHEMES = ("im", "imex")
 LONG = 2**10  # steps above which rounded frequencies show
 
 
+class Oscillators(TimeInvariant):
+    """P oscillators on (z, x) between the matrices B and C: all but what moves them. B u is complex."""
+
+    d_state: int
+    timed: ClassVar[bool] = False
+
+    @abstractmethod
+    def moving(self) -> tuple[Parameter, ...]:
+        """Parameters of the oscillators themselves (P,), A_diag among them."""
+
+    @abstractmethod
+    def motion(self, params: Parameters, xp: Namespace) -> tuple[Array, ...]:
+        """The entries of the step of every oscillator, each (P,): those of its matrix by rows, and of its drive."""
+
+    @property
+    def width(self) -> int:
+        return 2 * self.d_state
+
+    @property
+    def n_states(self) -> int:
+        return 2
+
+    @property
+    def real_states(self) -> bool:
+        return True
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        H, P = self.d_model, self.d_state
+        b, c = 1 / math.sqrt(H), 1 / math.sqrt(P)
+        return (
+            *self.moving(),
+            *(uniform(name, (P, H), -b, b) for name in ("B_re", "B_im")),
+            *(uniform(name, (self.rows(), H, P), -c, c) for name in ("C_re", "C_im")),
+            *self.outer_parameters(),
+        )
+
+    def maps(self, params: Parameters, xp: Namespace) -> tuple[Array, Array]:
+        """B (2P, H) and Re(C x) = [C_re, -C_im] (H, 2P), or (H, 4P) of both directions."""
+        B = xp.concat([params["B_re"], params["B_im"]], axis=0)
+        C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
+        return B, xp.concat([C[i, ...] for i in range(C.shape[0])], axis=-1)
+
+    def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
+        """Re(C k B) of the oscillators' kernels k: (H, H, L), in two directions (2 H, H, L)."""
+        K = self._oscillations(params, length, rate, xp)
+        enter, leave = self.maps(params, xp)
+        driven = xp.reshape(enter[..., None] * K[:, None, :], (self.width, self.d_model * length))
+        halves = [leave[:, start : start + self.width] for start in range(0, leave.shape[-1], self.width)]
+        return xp.reshape(matmul(xp.concat(halves, axis=0), driven, xp), (-1, self.d_model, length))
+
+    def _oscillations(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
+        """The kernels of the oscillators (2P, L), as precise as the library can: their phases need its digits."""
+        K = super()._kernel(self._doubled(params, xp), length, rate, xp)[0, ...]
+        return xp.astype(K, params["A_diag"].dtype, copy=False)
+
+    def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
+        """Long sequences by the kernel of double precision, or in it where a state comes or goes.
+
+        Of a length that a trace does not know, chunks in double precision.
+        """
+        length = x.shape[-1]
+        known = not is_open(x, length)
+        if known and length <= LONG:
+            return super()._run(params, x, rate, xp, **options)
+        segments = options.get("segments") or Segments(x.shape[-1])
+        given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
+        free = (
+            known and segments.shards is None and all(v is None for v in given) and not options.get("want_state", True)
+        )
+        if free and options.get("mode", "auto") in ("auto", "conv"):
+            K = self._oscillations(params, x.shape[-1], rate, xp)
+            return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None
+        y, state = super()._run(self._doubled(params, xp), x, rate, xp, **options)
+        dtype = xp.result_type(x.dtype, params["A_diag"].dtype)
+        return xp.astype(y, dtype, copy=False), None if state is None else xp.astype(state, dtype, copy=False)
+
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+        """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""
+        past, future = (self._run(params, signal, rate, xp, want_state=False)[0] for signal in (x, xp.flip(x, axis=-1)))
+        return xp.concat([past, xp.flip(future, axis=-1)], axis=1)
+
+    def system(self, params: Parameters, xp: Namespace) -> tuple[Any, None]:
+        """The discrete systems of all oscillators on (z, x): A (2P, 2, 2), B (2P, 2), C (1, 2P, 2); no dt."""
+        zz, zx, xz, xx, *drive = self.motion(params, xp)
+        matrix = xp.stack([xp.stack([zz, zx], axis=-1), xp.stack([xz, xx], axis=-1)], axis=-2)
+        position = xp.asarray([0.0, 1.0], dtype=zz.dtype, device=device(zz))
+        C = xp.broadcast_to(position, (1, self.width, 2))
+        return Dense(xp.tile(matrix, (2, 1, 1)), xp.tile(xp.stack(drive, axis=-1), (2, 1)), C, discrete=True), None
+
+    def _doubled(self, params: Parameters, xp: Namespace) -> Parameters:
+        """The parameters of the oscillators in double precision, where the library has it."""
+        return {**params, **{p.name: widest(params[p.name], xp) for p in self.moving()}}
+
+
 @registered
 @dataclass(frozen=True)
-class LinOSS(TimeInvariant):
+class LinOSS(Oscillators):
     """A layer of P forced harmonic oscillators between two matrices, in discrete time.
 
     x''(t) = -A x(t) + B u(t),   v = Re(C x) + D u,   y = glu(W gelu(v) + b),   A = relu(A_diag), dt = sigmoid(steps)
@@ -64,96 +159,17 @@ class LinOSS(TimeInvariant):
     output: str | None = "glu"
     skip: bool = True
 
-    timed: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         self.check_options()
         common.whole("LinOSS", d_state=self.d_state)
         if self.scheme not in SCHEMES:
             raise unknown("LinOSS", "scheme", self.scheme, SCHEMES)
 
-    @property
-    def width(self) -> int:
-        return 2 * self.d_state
+    def moving(self) -> tuple[Parameter, ...]:
+        return tuple(uniform(name, (self.d_state,), 0.0, 1.0, no_weight_decay=True) for name in ("A_diag", "steps"))
 
-    @property
-    def n_states(self) -> int:
-        return 2
-
-    @property
-    def real_states(self) -> bool:
-        return True
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        H, P = self.d_model, self.d_state
-        b, c = 1 / math.sqrt(H), 1 / math.sqrt(P)
-        return (
-            uniform("A_diag", (P,), 0.0, 1.0, no_weight_decay=True),
-            uniform("steps", (P,), 0.0, 1.0, no_weight_decay=True),
-            *(uniform(name, (P, H), -b, b) for name in ("B_re", "B_im")),
-            *(uniform(name, (self.rows(), H, P), -c, c) for name in ("C_re", "C_im")),
-            *self.outer_parameters(),
-        )
-
-    def maps(self, params: Parameters, xp: Namespace) -> tuple[Array, Array]:
-        """B (2P, H) and Re(C x) = [C_re, -C_im] (H, 2P), or (H, 4P) of both directions."""
-        B = xp.concat([params["B_re"], params["B_im"]], axis=0)
-        C = xp.concat([params["C_re"], -params["C_im"]], axis=-1)
-        return B, xp.concat([C[i, ...] for i in range(C.shape[0])], axis=-1)
-
-    def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
-        """Re(C k B) of the oscillators' kernels k: (H, H, L), in two directions (2 H, H, L)."""
-        K = self._oscillations(params, length, rate, xp)
-        enter, leave = self.maps(params, xp)
-        driven = xp.reshape(enter[..., None] * K[:, None, :], (self.width, self.d_model * length))
-        halves = [leave[:, start : start + self.width] for start in range(0, leave.shape[-1], self.width)]
-        return xp.reshape(matmul(xp.concat(halves, axis=0), driven, xp), (-1, self.d_model, length))
-
-    def _oscillations(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
-        """The kernels of the oscillators (2P, L), as precise as the library can: their phases need its digits."""
-        K = super()._kernel(_doubled(params, xp), length, rate, xp)[0, ...]
-        return xp.astype(K, params["A_diag"].dtype, copy=False)
-
-    def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
-        """Long sequences by the kernel of double precision, or in it where a state comes or goes.
-
-        Of a length that a trace does not know, chunks in double precision.
-        """
-        length = x.shape[-1]
-        known = not is_open(x, length)
-        if known and length <= LONG:
-            return super()._run(params, x, rate, xp, **options)
-        segments = options.get("segments") or Segments(x.shape[-1])
-        given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
-        free = (
-            known and segments.shards is None and all(v is None for v in given) and not options.get("want_state", True)
-        )
-        if free and options.get("mode", "auto") in ("auto", "conv"):
-            K = self._oscillations(params, x.shape[-1], rate, xp)
-            return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None
-        y, state = super()._run(_doubled(params, xp), x, rate, xp, **options)
-        dtype = xp.result_type(x.dtype, params["A_diag"].dtype)
-        return xp.astype(y, dtype, copy=False), None if state is None else xp.astype(state, dtype, copy=False)
-
-    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
-        """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""
-        rows, back = segments.for_rows(), segments.reversed().for_rows()
-        past, _ = self._run(params, x, rate, xp, segments=rows, want_state=False)
-        future, _ = self._run(params, segments.flipped(x, xp), rate, xp, segments=back, want_state=False)
-        return xp.concat([past, segments.flipped(future, xp)], axis=1)
-
-    def system(self, params: Parameters, xp: Namespace) -> tuple[Any, None]:
-        """The discrete systems of all oscillators on (z, x): A (2P, 2, 2), B (2P, 2), C (1, 2P, 2); no dt."""
+    def motion(self, params: Parameters, xp: Namespace) -> tuple[Array, ...]:
         A, dt = relu(params["A_diag"]), sigmoid(params["steps"])
         s = 1 / (1 + dt * dt * A) if self.scheme == "im" else xp.ones_like(A)
         corner = s if self.scheme == "im" else 1 - dt * dt * A
-        rows = [xp.stack([s, -dt * A * s], axis=-1), xp.stack([dt * s, corner], axis=-1)]
-        matrix, drive = xp.stack(rows, axis=-2), xp.stack([dt * s, dt * dt * s], axis=-1)
-        position = xp.asarray([0.0, 1.0], dtype=A.dtype, device=device(A))
-        C = xp.broadcast_to(position, (1, self.width, 2))
-        return Dense(xp.tile(matrix, (2, 1, 1)), xp.tile(drive, (2, 1)), C, discrete=True), None
-
-
-def _doubled(params: Parameters, xp: Namespace) -> Parameters:
-    """The parameters of the oscillators in double precision, where the library has it."""
-    return {**params, **{name: widest(params[name], xp) for name in ("A_diag", "steps")}}
+        return s, -dt * A * s, dt * s, corner, dt * s, dt * dt * s

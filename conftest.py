@@ -59,7 +59,7 @@ LEFT_OUT = (
     LeftOut("exponentials of matrices in JAX, whose loop is compiled", r"^tests/test_matrix_exponential\.py::test_jax"),
     LeftOut("a hundred thousand steps and more", r"^tests/.*(hundred_thousand|million)_steps"),
     LeftOut("second derivatives of whole layers", r"gradcheck_twice"),
-    LeftOut("examples that train, and doctests that train", r"^docs/test_examples|^ssm_core/adapters/flax/"),
+    LeftOut("examples that train, and doctests that train", r"^docs/test_(examples|gallery)|^ssm_core/adapters/flax/"),
     LeftOut("processes that load PyTorch anew", r"^tests/test_torch_tools\.py::test_shards_of_two_processes"),
     LeftOut("two minutes of strange inputs", r"^tests/test_fuzzing\.py"),
     LeftOut("the run that wants a GPU, in miniature", r"^tests/test_benchmarks_gpu\.py::test_in_miniature"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 import ssm_core
 from ssm_core import Diagonal, OptionError, Rational, kernel
 

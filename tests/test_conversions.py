@@ -8,8 +8,8 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
-import reference
 
+import reference
 from ssm_core import (
     DPLR,
     Dense,

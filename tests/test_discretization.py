@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import scipy.linalg
 import scipy.signal
 import scipy.special
 
+import reference
 from ssm_core import Dense, Diagonal, discretize
 
 ALPHAS = {"bilinear": 0.5, "euler": 0.0, "backward_euler": 1.0, "gbt": 0.3}

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import scipy.linalg
 import scipy.signal
 
+import reference
 from ssm_core import DPLR, Dense, Diagonal, discretize, frequency_response, kernel, nplr, poles, scan, step, to_dense
 from ssm_core.time_invariant.steps import system_stepper
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import scipy.signal
 
+import reference
 from ssm_core import Dense, Diagonal, discretize, frequency_response, kernel, poles
 
 OMEGA = np.linspace(-3.0, 3.0, 8)

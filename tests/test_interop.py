@@ -9,9 +9,9 @@ import array_api_strict
 import control
 import numpy as np
 import pytest
-import reference
 import scipy.signal
 
+import reference
 import ssm_core
 from ssm_core import Dense, Diagonal, Rational, discretize, from_control, from_scipy, scan, to_control, to_scipy
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 import ssm_core
 from ssm_core import Diagonal, discretize, kernel
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 from ssm_core import discretize
 from ssm_core.time_invariant import krylov
 from ssm_core.time_invariant.krylov import DensePropagator

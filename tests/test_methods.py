@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import scipy.linalg
 import scipy.signal
 import scipy.special
 
+import reference
 import ssm_core
 from ssm_core import DPLR, Dense, Diagonal, discretize, frequency_response, kernel, scan, to_dense
 from ssm_core.systems import methods

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference
 import ssm_core
 from ssm_core import chunk_summary, convolve, diagonal_scan, discretize, kernel, linear_scan, scan, step
 

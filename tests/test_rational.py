@@ -8,11 +8,11 @@ from typing import Any
 import array_api_compat.numpy as compat
 import numpy as np
 import pytest
-import reference
 import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference
 import ssm_core
 from ssm_core import DPLR, Dense, Diagonal, Rational, discretize, kernel, to_rational
 from ssm_core.systems.companion import companion

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 from ssm_core import Diagonal, discretize, scan, step
 
 MODES = ("conv", "chunk", "scan", "auto")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 import ssm_core
 from ssm_core import DPLR, Dense, Diagonal, Rational
 from ssm_core.systems import records

@@ -77,7 +77,12 @@ def is_formula(block: str) -> bool:
     ends = block.rstrip()[-1:]
     equation = re.search(r" (=|<-|->) ", block)
     words = re.findall(r"(?<![\w`\"])[a-z]{4,}(?![\w(])", block)
-    return bool(equation) and ends not in ".:" and not re.search("[`\"]", block) and len(words) <= 7 * (block.count("\n") + 1)
+    return (
+        bool(equation)
+        and ends not in ".:"
+        and not re.search('[`"]', block)
+        and len(words) <= 7 * (block.count("\n") + 1)
+    )
 
 
 def raised(block: str) -> tuple[str, str]:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import re
 
-GREEK = "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
-FUNCTIONS = "exp log tanh sinh cosh sin cos max min det Re Im".split()
-OPERATORS = "softplus sigmoid silu gelu relu softmax diag conv norm dropout pool sign cond rot erf glu".split()
-WORDS = (
-    "a all an and are as at before beside block blocks both by columns complex conjugate delayed discrete continuous each "
-    "else every first five for from further half heads if in input into is it its last least left lower bound made makes "
-    "matrix meets most next none normal of on one or otherwise output over pairs parts past right same sample saved "
-    "sequence so state states step steps tap taps that the then their time to turned under unit up via was what where "
-    "which whose with without again"
-).split()
+GREEK = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi",
+    "rho", "sigma", "tau", "phi", "chi", "psi", "omega",
+]  # fmt: skip
+FUNCTIONS = ["exp", "log", "tanh", "sinh", "cosh", "sin", "cos", "max", "min", "det", "Re", "Im"]
+OPERATORS = [
+    "softplus", "sigmoid", "silu", "gelu", "relu", "softmax", "diag", "conv", "norm", "dropout", "pool", "sign",
+    "cond", "rot", "erf", "glu",
+]  # fmt: skip
+WORDS = [
+    "a", "all", "an", "and", "are", "as", "at", "before", "beside", "block", "blocks", "both", "by", "columns",
+    "complex", "conjugate", "delayed", "discrete", "continuous", "each", "else", "every", "first", "five", "for",
+    "from", "further", "half", "heads", "if", "in", "input", "into", "is", "it", "its", "last", "least", "left",
+    "lower", "bound", "made", "makes", "matrix", "meets", "most", "next", "none", "normal", "of", "on", "one", "or",
+    "otherwise", "output", "over", "pairs", "parts", "past", "right", "same", "sample", "saved", "sequence", "so",
+    "state", "states", "step", "steps", "tap", "taps", "that", "the", "then", "their", "time", "to", "turned",
+    "under", "unit", "up", "via", "was", "what", "where", "which", "whose", "with", "without", "again",
+]  # fmt: skip
 SYMBOLS = {
     "<=": r"\le",
     ">=": r"\ge",

@@ -19,7 +19,7 @@ ERROR = re.compile(r"\b(?:[A-Z]\w*Error|SSMError)\b")
 
 
 def restructured(text: str, link: Callable[[str], str | None]) -> list[str]:
-    """The lines of reStructuredText of a docstring. `link` gives the full name of what a name means, None if unknown."""
+    """The lines of reStructuredText of a docstring. `link` gives the full name that a name means, or None."""
     lines: list[str] = []
     for index, block in enumerate(re.split(r"\n[ \t]*\n", text.strip("\n"))):
         lines += [*convert(block, link, first=index == 0), ""]

@@ -1,7 +1,7 @@
 """The formulas of docstrings, which are written for a terminal, in LaTeX.
 
 >>> latex("x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k")
-'x_k = \\\\bar{A} \\\\, x_{k-1} + \\\\bar{B} \\\\, u_k , \\\\qquad y_k = C \\\\, x_k'
+'x_k = \\\\bar{A} \\\\, x_{k - 1} + \\\\bar{B} \\\\, u_k, \\\\qquad y_k = C \\\\, x_k'
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def test_docstring_becomes_fields_and_formulas():
     assert ":param dt: a number, (...) as the batch axes" in found
     assert "as in :py:obj:`discretize <ssm_core.discretize>`" in found
     assert ":Returns: (..., L)" in found
-    assert ":Raises: " not in found  # they stand at the end of a paragraph here
+    assert "\n:Raises: ShapeError, DTypeError, OptionError" in found
     assert ".. code-block:: pycon\n\n   >>> import numpy, ssm_core" in found
 
 

@@ -1,7 +1,7 @@
 """The formulas of docstrings, which are written for a terminal, in LaTeX.
 
 >>> latex("x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k")
-'x_k = \\\\bar{A} \\\\, x_{k - 1} + \\\\bar{B} \\\\, u_k, \\\\qquad y_k = C \\\\, x_k'
+'x_k = \\\\overline{A} \\\\, x_{k - 1} + \\\\overline{B} \\\\, u_k, \\\\qquad y_k = C \\\\, x_k'
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def symbol(name: str) -> str:
     if name.lower() in GREEK:
         return "\\" + name
     if name in ("Ab", "Bb"):
-        return rf"\bar{{{name[0]}}}"
+        return rf"\overline{{{name[0]}}}"
     if name in ("sum", "prod"):
         return "\\" + name
     if name in FUNCTIONS or name in OPERATORS:

@@ -64,7 +64,10 @@ LEFT_OUT = (
     LeftOut("exponentials of matrices in JAX, whose loop is compiled", r"^tests/test_matrix_exponential\.py::test_jax"),
     LeftOut("a hundred thousand steps and more", r"^tests/.*(hundred_thousand|million)_steps"),
     LeftOut("second derivatives of whole layers", r"gradcheck_twice"),
-    LeftOut("examples that train, doctests that compile", r"^docs/test_examples|^ssm_core/adapters/(flax|equinox)/"),
+    LeftOut(
+        "examples that train, doctests that compile",
+        r"^docs/test_(examples|gallery)|^ssm_core/adapters/(flax|equinox)/",
+    ),
     LeftOut("every module of Equinox as a program of JAX", r"^tests/test_equinox_modules\.py::test_same_numbers"),
     LeftOut("processes that load a framework anew", r"^tests/.*(shards_of_two_processes|channels_that_two_devices)"),
     LeftOut("memory as the benchmark measures it", r"^tests/test_benchmarks\.py::test_a_planted_slowdown"),

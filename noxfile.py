@@ -21,7 +21,6 @@ nox.options.sessions = ["short"]
 ROOT = Path(__file__).parent
 CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
 FRAMEWORKS = "torch,flax,equinox"
-PAGES = ("markdown-it-py", "pygments")  # what builds the documentation
 USER_CODE = "tests/typing/user_code.py"
 WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
@@ -47,6 +46,12 @@ def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     session.run("pytest", *arguments, env=own | env)
 
 
+def sphinx(session: nox.Session, builder: str, *arguments: str) -> None:
+    """Every warning is an error: a link that leads nowhere, a docstring that cannot be read."""
+    folder = f"docs/_build/{builder}"
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", builder, *arguments, "docs", folder)
+
+
 def interpreted(session: nox.Session, *arguments: str) -> None:
     """Tests of the Triton kernels, in a process of their own: Triton reads the switch when it is imported."""
     tests = sorted(str(path) for path in Path("tests").glob("test_triton*.py"))
@@ -56,12 +61,12 @@ def interpreted(session: nox.Session, *arguments: str) -> None:
 @nox.session
 def short(session: nox.Session) -> None:
     """What every change is checked with: rules, types, documentation, and the tests that `conftest.py` calls short."""
-    install(session, "-e", f".[{FRAMEWORKS},plot,test]", "ruff", "mypy", "basedpyright", *PAGES)
+    install(session, "-e", f".[{FRAMEWORKS},docs,test]", "ruff", "mypy", "basedpyright")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
     session.run("basedpyright", "--level=error", USER_CODE)
-    session.run("python", "docs/build.py")
+    sphinx(session, "dummy", "-D", "plot_gallery=0")  # reads all pages and looks up their links, and writes none
     pytest(session, "--tier=short", *WORKERS, *EVERYTHING)
 
 
@@ -104,9 +109,13 @@ def adapters(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation: docs/_build/index.html. The code that it shows runs in the tests."""
-    install(session, "-e", f".[{FRAMEWORKS}]", *PAGES)
-    session.run("python", "docs/build.py", *session.posargs)
+    """Build the documentation, docs/_build/html/index.html, with the gallery's pictures, and check its inner links.
+
+    `nox -s docs -- -D plot_gallery=0` leaves out the examples, which take most of the time.
+    """
+    install(session, "-e", f".[{FRAMEWORKS},docs]")
+    sphinx(session, "html", *session.posargs)
+    session.run("python", "docs/check_links.py", "docs/_build/html")
 
 
 @nox.session

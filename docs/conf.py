@@ -16,9 +16,8 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # sphinxext, and the conformance suite for its table
 
-from sphinxext import docstrings, generated, reference  # noqa: E402
-
 import ssm_core  # noqa: E402
+from sphinxext import docstrings, generated, reference  # noqa: E402
 
 project = "ssm_core"
 author = copyright = "ssm_core contributors"

@@ -86,8 +86,8 @@ def bode(system: Any, omega: Array, *, axes: Any = None, **line: Any) -> Any:
     response = to_numpy(frequency_response(system, omega))
     if response.ndim != 1:
         raise ShapeError(
-            f"bode: the response has shape {response.shape}, but one curve has (W,): several systems, inputs or outputs. "
-            "Draw them one by one, for example from ssm_core.frequency_response."
+            f"bode: the response has shape {response.shape}, but one curve has (W,): several systems, inputs or "
+            "outputs. Draw them one by one, for example from ssm_core.frequency_response."
         )
     omega = to_numpy(omega)
     upper, lower = _two_axes(axes)

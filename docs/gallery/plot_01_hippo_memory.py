@@ -4,8 +4,8 @@ HiPPO remembers a curve
 
 Sixty-four numbers, updated sample by sample, hold all of an electrocardiogram's past, or its last second.
 
-`hippo_project` keeps the coefficients of the best polynomial through the past; `hippo_reconstruct` draws it. The measure
-says which past matters: ``"legs"`` all of it, ``"legt"`` a sliding window. The recording comes with PyWavelets.
+`hippo_project` keeps the coefficients of the best polynomial through the past; `hippo_reconstruct` draws it. The
+measure says which past matters: ``"legs"`` all of it, ``"legt"`` a sliding window. The recording comes with PyWavelets.
 """
 
 import matplotlib.pyplot as plt

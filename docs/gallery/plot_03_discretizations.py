@@ -4,8 +4,8 @@ Discretizations side by side, with scipy's names
 
 A continuous system becomes a recurrence by an assumption about the input between two samples. Here are all of them.
 
-What `discretize` calls ``"tustin"`` is ``"bilinear"`` in scipy.signal; ``"bilinear"`` here, as in the literature of state
-space models, is the trapezoidal rule in the state alone.
+What `discretize` calls ``"tustin"`` is ``"bilinear"`` in scipy.signal; ``"bilinear"`` here, as in the literature of
+state space models, is the trapezoidal rule in the state alone.
 """
 
 import matplotlib.pyplot as plt
@@ -33,8 +33,8 @@ for ax in axes[-1]:
     ax.set_xlabel("time")
 
 # %%
-# The same numbers as scipy's, by scipy's names. Its output sees the state *before* the input of the step, ours the state
-# after it; `from_scipy` translates, so that outputs agree at every step.
+# The same numbers as scipy's, by scipy's names. Its output sees the state *before* the input of the step, ours the
+# state after it; `from_scipy` translates, so that outputs agree at every step.
 
 names = {"zoh": "zoh", "foh": "foh", "tustin": "bilinear"}
 A, B, C, D = dense.A, dense.B[:, None], dense.C[None], np.zeros((1, 1))

@@ -29,8 +29,8 @@ left.plot(now - ago, ssm_core.hippo_reconstruct(c[-1], "legt", ago, window=2.0))
 left.set(xlim=(now - 2.5, now), title="remembered from 200 of 600 samples", xlabel="time")
 
 # %%
-# A system that is told: step k lasts ``step_scale[k] * dt``. The wrong way, counting samples as if they were equally far
-# apart, hears another frequency.
+# A system that is told: step k lasts ``step_scale[k] * dt``. The wrong way, counting samples as if they were equally
+# far apart, hears another frequency.
 
 resonator = ssm_core.Diagonal(
     np.asarray([-0.8 + 2j * np.pi * 0.7]), np.asarray([1.0]), np.asarray([0.8]), conj_pairs=True

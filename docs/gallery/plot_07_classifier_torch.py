@@ -41,7 +41,7 @@ optimizer = torch.optim.AdamW(groups)
 
 losses = []
 shuffle = torch.Generator().manual_seed(0)
-for epoch in range(6):
+for _ in range(6):
     for batch in torch.randperm(1400, generator=shuffle).split(50):
         loss = cross_entropy(model(u[train][batch]), label[train][batch])
         optimizer.zero_grad()

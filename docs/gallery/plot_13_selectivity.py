@@ -2,10 +2,11 @@
 Mamba's selectivity, drawn
 ==========================
 
-A time-invariant system forgets at its own pace. In a selective one every input decides how much of the past it replaces.
+A time-invariant system forgets at its own pace. In a selective one every input decides how much of the past it
+replaces.
 
-Here the decision is made by hand, so that it can be seen: marked samples get a long step dt, the others next to none. In
-a Mamba layer dt is a learned function of the input.
+Here the decision is made by hand, so that it can be seen: marked samples get a long step dt, the others next to none.
+In a Mamba layer dt is a learned function of the input.
 """
 
 import matplotlib.pyplot as plt

@@ -4,8 +4,8 @@ A state space model sounds
 
 A string is a state space model: each of its tones is a pair of poles. Pluck it with a burst of noise and listen.
 
-Networks of raw audio, as SaShiMi, are stacks of such systems with learned poles. These are set by hand: a harmonic series
-that decays faster the higher it is.
+Networks of raw audio, as SaShiMi, are stacks of such systems with learned poles. These are set by hand: a harmonic
+series that decays faster the higher it is.
 """
 
 import base64

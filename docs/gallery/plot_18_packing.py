@@ -5,6 +5,8 @@ Packing and resets
 Three sequences of different lengths in one row, without padding, and without any of them seeing its neighbor.
 """
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -26,8 +28,8 @@ print("outputs:", np.abs(y[0] - np.concatenate([each for each, _ in alone])).max
 print("states: ", np.abs(states - np.stack([state for _, state in alone])).max())
 
 # %%
-# ``reset`` is the other way to say it: the state is zeroed before a step. Without either, the past of one sequence leaks
-# into the next.
+# ``reset`` is the other way to say it: the state is zeroed before a step. Without either, the past of one sequence
+# leaks into the next.
 
 reset = np.zeros(len(packed), dtype=bool)
 reset[ends[1:-1]] = True
@@ -35,7 +37,7 @@ with_resets, _ = ssm_core.scan(system, packed, dt=0.05, reset=reset)
 leaking, _ = ssm_core.scan(system, packed, dt=0.05)
 
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 4.4), sharex=True)
-for k, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
+for k, (start, end) in enumerate(pairwise(ends)):
     above.plot(np.arange(start, end), packed[start:end], color=f"C{k}", label=f"sequence {k + 1}")
     above.axvspan(start, end, color=f"C{k}", alpha=0.08, linewidth=0)
     below.axvspan(start, end, color=f"C{k}", alpha=0.08, linewidth=0)

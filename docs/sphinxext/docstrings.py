@@ -19,7 +19,7 @@ ERROR = re.compile(r"\b(?:[A-Z]\w*Error|SSMError)\b")
 
 
 def restructured(text: str, link: Callable[[str], str | None]) -> list[str]:
-    """The lines of reStructuredText of a docstring. `link` gives the full name of what a name means, None if unknown."""
+    """The lines of reStructuredText of a docstring. `link` gives the full name that a name means, or None."""
     lines: list[str] = []
     for index, block in enumerate(re.split(r"\n[ \t]*\n", text.strip("\n"))):
         lines += [*convert(block, link, first=index == 0), ""]
@@ -35,9 +35,10 @@ def convert(block: str, link: Callable[[str], str | None], first: bool = False) 
         return fields(rows, link)
     if is_formula(block):
         return [".. math::", "", *indented(latex(block).split("\n"))]
-    if re.match(r"Raises? [A-Z]", block):
-        head, rest = raised(block)
-        return [":Raises: " + prose(head, link), "", *([prose(rest, link)] if rest else [])]
+    if found := re.search(r"(?:^|(?<=\.\s))Raises ((?:[^.]|\.(?=\S))+)(?:\.\s*|$)", block):
+        before, after = block[: found.start()], block[found.end() :]
+        around = [[prose(text, link), ""] if text.strip() else [] for text in (before, after)]
+        return [*around[0], f":Raises: {prose(found[1], link)}", "", *around[1]]
     head, *rest = block.split("\n")
     if rest and is_formula(head) and not re.search(r"\w,?$|:$", head.rstrip(",")):
         return convert(head, link)
@@ -54,7 +55,7 @@ def table(block: str) -> list[tuple[str, str]]:
     for line in lines:
         row = ROW.match(line)
         if row and row.end() >= column and not line.startswith(" "):  # a name may be wider than its column
-            rows.append((row[1], line[row.end() :]))
+            rows.append((row[1].rstrip(":"), line[row.end() :]))
         elif line[:column].strip() == "" and rows:
             rows[-1] = (rows[-1][0], f"{rows[-1][1]} {line[column:].strip()}")
         else:
@@ -83,13 +84,6 @@ def is_formula(block: str) -> bool:
         and not re.search('[`"]', block)
         and len(words) <= 7 * (block.count("\n") + 1)
     )
-
-
-def raised(block: str) -> tuple[str, str]:
-    """The errors of a paragraph that begins with them, and the sentences that follow."""
-    found = re.match(r"Raises? (.*?)(?:\.(?:\s+(?=[A-Z])|$)|\Z)", block, re.DOTALL)
-    assert found
-    return found[1], block[found.end() :]
 
 
 def prose(text: str, link: Callable[[str], str | None]) -> str:

@@ -39,14 +39,12 @@ def numbers() -> str:
     cards = []
     for job, what in NUMBERS.items():
         row = next(row for row in rows if row["job"] == job and row["variant"] != "ours")
-        memory = f" and **{row['memory_ratio']:.0f}x** less memory" if row["memory_ratio"] else ""
+        memory = f" and {row['memory_ratio']:.0f}x less memory" if row["memory_ratio"] else ""
         cards += [
-            ":::{grid-item-card}",
+            f":::{{grid-item-card}} {row['ratio']:.2g}x faster{memory}",
             ":class-card: number",
-            f"**{row['ratio']:.2g}x** faster{memory}",
-            "^^^",
-            f"{what[0].upper()}{what[1:]}, beside {row['variant']}",
-            "+++",
+            f"{what[0].upper()}{what[1:]}, beside {row['variant']}.",
+            "",
             f"`nox -s bench -- {job}`",
             ":::",
         ]

@@ -1,5 +1,6 @@
 """Modules of Equinox, one class a definition; written by `adapters/generate.py`."""
 
+from .d_linoss import DLinOSS
 from .delta_net import DeltaNet
 from .dss import DSS
 from .gated_delta_net import GatedDeltaNet
@@ -68,6 +69,7 @@ __all__ = [
     "S5",
     "SSM",
     "XLSTMLM",
+    "DLinOSS",
     "DeltaNet",
     "GatedDeltaNet",
     "GatedDeltaProduct",

@@ -99,10 +99,12 @@ class Oscillators(TimeInvariant):
         dtype = xp.result_type(x.dtype, params["A_diag"].dtype)
         return xp.astype(y, dtype, copy=False), None if state is None else xp.astype(state, dtype, copy=False)
 
-    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace) -> Array:
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
         """The oscillators' positions after the past, then those after the future: (B, 4P, L)."""
-        past, future = (self._run(params, signal, rate, xp, want_state=False)[0] for signal in (x, xp.flip(x, axis=-1)))
-        return xp.concat([past, xp.flip(future, axis=-1)], axis=1)
+        rows, back = segments.for_rows(), segments.reversed().for_rows()
+        past, _ = self._run(params, x, rate, xp, segments=rows, want_state=False)
+        future, _ = self._run(params, segments.flipped(x, xp), rate, xp, segments=back, want_state=False)
+        return xp.concat([past, segments.flipped(future, xp)], axis=1)
 
     def system(self, params: Parameters, xp: Namespace) -> tuple[Any, None]:
         """The discrete systems of all oscillators on (z, x): A (2P, 2, 2), B (2P, 2), C (1, 2P, 2); no dt."""

@@ -1,0 +1,68 @@
+"""What the site is made of: docstrings as reStructuredText, formulas as LaTeX, the reference, and links that exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ssm_core
+from check_links import broken
+from sphinxext import docstrings, formulas, generated, reference
+
+for package in ("torch", "flax"):
+    pytest.importorskip(package, reason=f"the reference lists modules of {package}, which is not installed")
+
+
+def test_docstring_becomes_fields_and_formulas():
+    text = ssm_core.kernel.__doc__
+    assert text is not None
+    found = "\n".join(docstrings.restructured(text.replace("\n    ", "\n"), {"discretize": "ssm_core.discretize"}.get))
+    assert ".. math::\n" in found
+    assert ":param dt: a number, (...) as the batch axes" in found
+    assert "as in :py:obj:`discretize <ssm_core.discretize>`" in found
+    assert ":Returns: (..., L)" in found
+    assert "\n:Raises: ShapeError, DTypeError, OptionError" in found
+    assert ".. code-block:: pycon\n\n   >>> import numpy, ssm_core" in found
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("y = C x + D u", r"y = C \, x + D \, u"),
+        ("exp(dt A)", r"\operatorname{exp} (\mathit{dt} \, A)"),
+        ("sqrt(1 - a^2)", r"\sqrt{ 1 - a^2}"),
+        ("V^-1 B", r"V^{-1} \, B"),
+        ("log_dt", r"\mathtt{log\_dt}"),
+    ],
+)
+def test_formula(written: str, expected: str):
+    assert formulas.latex(written) == expected
+
+
+def test_tables_of_names_are_none_of_equations():
+    assert docstrings.table("a    one\nbcd  two\n     more") == [("a", "one"), ("bcd", "two more")]
+    assert docstrings.table("x = a,   y = b\nz = c,   w = d") == []
+
+
+def test_reference_lists_everything_once():
+    listed = [f"{module}.{name}" for _, module, names in reference.pages().values() for name in names]
+    assert len(listed) == len(set(listed))
+    assert {"ssm_core.kernel", "ssm_core.layers.S4D", "ssm_core.adapters.torch.S4D", "ssm_core.special.phi1"} <= {
+        *listed
+    }
+    assert {f"ssm_core.{name}" for name in reference.documented(ssm_core)} <= {*listed}
+    assert reference.full_names()["kernel"] == "ssm_core.kernel"
+
+
+def test_markers_are_filled():
+    text = generated.filled("before\n*words* <!-- generated: support table -->\nafter")
+    assert text.startswith("before\n| function |")
+    assert '<span class="support fused">fused</span>' in text
+    assert generated.numbers().count("grid-item-card") == len(generated.NUMBERS)
+
+
+def test_broken_links_are_found(tmp_path: Path):
+    (tmp_path / "a.html").write_text('<a href="b.html#here">x</a><a href="b.html#no">x</a><img src="no.png">')
+    (tmp_path / "b.html").write_text('<p id="here"></p><a href="a.html">x</a><a href="https://elsewhere">x</a>')
+    assert list(broken(tmp_path)) == ["a.html: b.html#no", "a.html: no.png"]

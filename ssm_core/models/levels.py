@@ -56,7 +56,7 @@ class Runs:
         given |= {} if between is None else {"between": between}
         x = self._parts.blocks[i](x, state=self.states[i], return_state=self._keep, **given)
         if self._keep:
-            x, self.states[i] = x  # type: ignore[misc]
+            x, self.states[i] = x
         return x
 
     def across(self, i: int, x: Array, inner: Function) -> Array:
@@ -128,7 +128,7 @@ class Steps:
             rested[1][i] = (buffer, stored)
             full = phase == s - 1
             self.states, self.pools = (
-                [_chosen(full, *pair, xp) for pair in zip(*both, strict=True)]
+                [_chosen(full, new, old, xp) for new, old in zip(*both, strict=True)]
                 for both in ((self.states, rested[0]), (self.pools, rested[1]))
             )
         return out
@@ -166,5 +166,5 @@ def _chosen(rows: Array, new: Any, old: Any, xp: Namespace) -> Any:
     if new is old:
         return old
     if isinstance(new, tuple | list):
-        return tuple(_chosen(rows, *pair, xp) for pair in zip(new, old, strict=True))
+        return tuple(_chosen(rows, n, o, xp) for n, o in zip(new, old, strict=True))
     return xp.where(xp.reshape(rows, (-1, *(1,) * (new.ndim - 1))), new, old)

@@ -106,7 +106,8 @@ class SaShiMi(LanguageModel):
         return self.n_layers * (1 + n * (2 if self.unet else 1)) + (n > 0)
 
     def maps(self) -> dict[str, tuple[int, int]]:
-        found, H, e = {}, self.d_model, self.expand
+        found: dict[str, tuple[int, int]] = {}
+        H, e = self.d_model, self.expand
         for i, s in enumerate(self.pool):
             found |= {f"down_{i}": (s * H, e * H), f"up_{i}": (e * H, s * H)}
             H *= e
@@ -125,7 +126,7 @@ class SaShiMi(LanguageModel):
             lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 0, x.shape[1])
         runs = Runs(parts, self.pool, before, return_state, lengths=lengths, **options)
         y = self._level(0, x, runs)
-        return y, runs.after(*x.shape[:2], like=x)
+        return y, runs.after(x.shape[0], x.shape[1], x)
 
     def step_through(
         self, x: Array, parts: Parts, before: Any, moment: Hashable = None

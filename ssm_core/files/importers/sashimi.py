@@ -51,7 +51,7 @@ def from_sashimi(
     pools, mixes, mixers = (_of_kind(parts, kind) for kind in ("pool", "mix", "mixer"))
     n, H = len(_of_kind(sections["c_layers"], "mixer")), len(last["norm.weight"])
     params: Weights = {f"{NORM}{name.removeprefix('norm.')}": last[name] for name in _NORM}
-    layers = []
+    layers: list[Any] = []
     for i, part in enumerate(mixers):
         layer, own = from_s4({name: x for name, x in part.items() if name not in _NORM}, **options)
         norm = _checked({name: part[name] for name in _NORM if name in part}, _NORM)
@@ -65,16 +65,16 @@ def from_sashimi(
     sizes, expand = [], 1
     width = H
     for i, (down, up) in enumerate(zip(pools[: len(pools) // 2], reversed(pools[len(pools) // 2 :]), strict=False)):
-        down, up = _checked(down, _POOL), _checked(up, _POOL)
-        W, V = _flat(down["linear.weight"]), _flat(up["linear.weight"])
+        falling, rising = _checked(down, _POOL), _checked(up, _POOL)
+        W, V = _flat(falling["linear.weight"]), _flat(rising["linear.weight"])
         s, expand = W.shape[1] // width, len(W) // width
         if s < 1 or expand < 1 or V.size != W.size or W.shape != (expand * width, s * width):
             raise OptionError(f"from_sashimi: no pools of {width} features are {W.shape} and {V.shape}.")
         params |= {
             f"backbone.down_{i}.weight": np.swapaxes(W.reshape(-1, width, s), 1, 2).reshape(W.shape),
-            f"backbone.down_{i}.bias": down["linear.bias"],
+            f"backbone.down_{i}.bias": falling["linear.bias"],
             f"backbone.up_{i}.weight": np.swapaxes(V.reshape(width, s, -1), 0, 1).reshape(V.shape),
-            f"backbone.up_{i}.bias": np.swapaxes(up["linear.bias"].reshape(width, s), 0, 1).reshape(-1),
+            f"backbone.up_{i}.bias": np.swapaxes(rising["linear.bias"].reshape(width, s), 0, 1).reshape(-1),
         }
         sizes.append(s)
         width *= expand

@@ -20,6 +20,11 @@ from ..stored import Stored
 Config = dict[str, Any]
 
 
+def as_they_are(config: Config, tensors: Any) -> tuple[Config, Any]:
+    """Where files and models have the same layouts."""
+    return config, tensors
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Both ways between a directory and a definition.
@@ -58,14 +63,8 @@ class Architecture:
     unsaid: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
     transposed: Callable[[str], bool] = lambda name: False
-    prepared: Callable[[Config, dict[str, Stored]], tuple[Config, dict[str, Stored]]] = lambda config, tensors: (
-        config,
-        tensors,
-    )
-    written: Callable[[Config, dict[str, np.ndarray]], tuple[Config, dict[str, np.ndarray]]] = lambda config, tensors: (
-        config,
-        tensors,
-    )
+    prepared: Callable[[Config, dict[str, Stored]], tuple[Config, dict[str, Stored]]] = as_they_are
+    written: Callable[[Config, dict[str, np.ndarray]], tuple[Config, dict[str, np.ndarray]]] = as_they_are
     entries: tuple[str, ...] | None = None
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     passed: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any
 from ..._arrays.errors import OptionError
 from ...models import LanguageModel
 from ..stored import Stored
-from .architecture import Architecture, Config
+from .architecture import Architecture, Config, as_they_are
 
 # Ours, and theirs, outside of the mixers.
 _RENAMED = {
@@ -170,5 +170,5 @@ def architecture(
         entries=(*options, "hidden_ratio", *entries),
         fixed=FIXED | {"hidden_act": SWISH} | dict(fixed or {}),
         passed=PASSED,
-        **({"prepared": one_norm} if fused else {}),
+        prepared=one_norm if fused else as_they_are,
     )

@@ -182,8 +182,8 @@ class Hyena(Whole, Mixer):
             x = xp.astype(self._embedding(widest(k, xp), xp), freq.dtype, copy=False)
         for i in range(self.num_inner_mlps + 1):
             x = xp.sin(freq * affine(x, params[f"filter_{i}_weight"], params[f"filter_{i}_bias"]))
-        ends = (math.log(self.target) / pct for pct in (self.slow_decay_pct, self.fast_decay_pct))
-        decay = np.linspace(*ends, (self.order - 1) * H) / max(self.l_max - 1, 1)
+        slow, fast = (math.log(self.target) / pct for pct in (self.slow_decay_pct, self.fast_decay_pct))
+        decay = np.linspace(slow, fast, (self.order - 1) * H) / max(self.l_max - 1, 1)
         fallen = xp.exp(k[:, None] * xp.asarray(decay, dtype=k.dtype, device=device(k)))
         h = affine(x, params["filter_out_weight"], None) * (fallen + self.shift)
         return xp.permute_dims(xp.reshape(h, (-1, H, self.order - 1)), (2, 1, 0))

@@ -17,8 +17,17 @@ def affine(u: Any, weight: Any, bias: Any) -> Any:
     """Fused `ssm_core.functions.affine.affine`."""
     if u.dtype != weight.dtype or u.ndim < 2 or weight.ndim != 2 or jax.default_backend() != "cpu":
         return NotImplemented
+    u, weight = jnp.asarray(u), jnp.asarray(weight)
+    if _over_devices(u, weight):
+        return NotImplemented
     y = _product.bind(u, weight)
     return y if bias is None else y + bias
+
+
+def _over_devices(*arrays: Any) -> bool:
+    """Whether devices share them by their types, or in shard_map: JAX's own product reckons with that."""
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(x).sharding.mesh for x in arrays)]
+    return not all(mesh.empty for mesh in meshes)
 
 
 def _plain(u: Any, weight: Any) -> Any:

@@ -207,7 +207,7 @@ NOT_COMPUTING = frozenset(
     {
         "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
         "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "distributed", "importers",
-        "layers", "models", "show_backends", "special", "use_backend",
+        "layers", "models", "plot", "show_backends", "special", "use_backend",
     }
 )  # fmt: skip
 

@@ -42,7 +42,7 @@ def their_name(name: str) -> str:
 
 def prepared(c: Config, tensors: dict[str, Stored]) -> tuple[Config, dict[str, Stored]]:
     """The first map of the MLPs as the two that it is made of: the values, then the gates."""
-    found = {}
+    found: dict[str, Stored] = {}
     for name, x in tensors.items():
         if name.endswith(_FUSED):
             half, place = x.shape[0] // 2, name.removesuffix(_FUSED)

@@ -10,11 +10,9 @@ import pytest
 from modules import INNER, Framework, H, close, host, signal
 
 import ssm_core
-from conformance.cases import layers as layer_cases
-from conformance.cases import models as model_cases
+from conformance.examples import Draw
+from conformance.test_adapters import BUILDS, STATEFUL, inputs
 from ssm_core import adapters, layers
-
-BUILDS: dict[str, tuple[str, dict[str, Any]]] = {**layer_cases.MODULES, **model_cases.MODULES}
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -44,8 +42,7 @@ def test_weights_of_every_definition(name: str, eqx: Any, tmp_path: Path):
     module = adapters.equinox.load(tmp_path / "weights.safetensors")
     assert type(module) is getattr(adapters.equinox, kind)
     assert module.definition == definition
-    tokens = "vocab_size" in options
-    u = jax.ShapeDtypeStruct((2, 6) if tokens else (2, 6, H), jax.numpy.int32 if tokens else jax.numpy.float32)
+    u = jax.numpy.asarray(inputs(name, Draw(1), 6), None if "vocab_size" in options else jax.numpy.float32)
     wanted = eqx.filter_eval_shape(definition.apply, module.params, u)
     assert eqx.filter_eval_shape(module, u) == wanted
     adapters.equinox.save(module, tmp_path / "again.safetensors")
@@ -62,10 +59,10 @@ def test_same_numbers_as_the_definition(name: str, eqx: Any, key: Any):
     kind, options = BUILDS[name]
     module = getattr(adapters.equinox, kind)(**options, key=key)
     params = {n: x.astype(np.float64) for n, x in host(module).items()}
-    size, generator = options.get("vocab_size"), np.random.default_rng(1)
-    u = generator.normal(size=(2, 9, H)).astype(np.float32) if size is None else generator.integers(0, size, (2, 9))
+    u = inputs(name, Draw(1), 9)
+    u = u if "vocab_size" in options else u.astype(np.float32)
     close(eqx.filter_jit(module)(u), module.definition.apply(params, u), 1e-4)
-    if not options.get("bidirectional"):
+    if name in STATEFUL:
         step = eqx.filter_jit(lambda m, u: m.step(u, m.initial_state(2))[0])
         d = module.definition
         close(step(module, u[:, 0]), d.step(params, u[:, 0], d.initial_state(params, 2))[0], 1e-4)

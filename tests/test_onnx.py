@@ -168,6 +168,11 @@ def test_whole_sequences(name: str, tmp_path: Path):
     whole(name, tmp_path / "layer.onnx")
 
 
+def test_a_fixed_length_says_what_to_write():
+    with pytest.raises(NotImplementedError, match=r"dynamic_shapes=\(\{1: torch.export.Dim"):
+        adapters.torch.onnx_program(made("S4D"), sequence("S4D", 2, 70))
+
+
 GATED, DELTA, TAPS = "LinearAttention gated", "LinearAttention gated_delta", "CausalConvWithState"
 
 

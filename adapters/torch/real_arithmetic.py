@@ -167,8 +167,9 @@ class RealInterpreter(fx.Interpreter):
         name = target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else target.__name__
         if name not in RULES:
             raise NotImplementedError(
-                f"onnx_program: {target} of complex numbers has no form in real arithmetic. Layers in two directions, "
-                "which are convolved by FFTs, cannot be exported: make one of two layers in one direction."
+                f"onnx_program: {target} of complex numbers has no form in real arithmetic, as convolutions by FFTs "
+                "have none. Where the length may change, dynamic_shapes=({1: torch.export.Dim('L', min=2)},), layers "
+                "run in chunks instead; one in two directions cannot: make it of two in one direction."
             )
         return RULES[name](target, *args, **kwargs)
 

@@ -45,10 +45,15 @@ def first_position(first: Array, u: Array, segments: Segments, shards: Shards, x
     return found
 
 
-def rotation(position: Array, speeds: np.ndarray, xp: Namespace) -> tuple[Array, Array]:
-    """cos and sin (..., 1, pairs) of position (...) times speeds (pairs,), for all heads."""
-    like: dict[str, Any] = {"dtype": position.dtype, "device": device(position)}
-    w, many = (xp.asarray(s, **like) for s in (speeds, np.mod(TURNS * speeds, 2 * math.pi)))
+def turning(speeds: np.ndarray, x: Array, xp: Namespace) -> tuple[Array, Array]:
+    """The angles (pairs,) of one position and of TURNS of them, beside an array x."""
+    like: dict[str, Any] = {"dtype": x.dtype, "device": device(x)}
+    return xp.asarray(speeds, **like), xp.asarray(np.mod(TURNS * speeds, 2 * math.pi), **like)
+
+
+def rotation(position: Array, speeds: np.ndarray | tuple[Array, Array], xp: Namespace) -> tuple[Array, Array]:
+    """cos and sin (..., 1, pairs) of position (...) times speeds (pairs,), or their `turning`, for all heads."""
+    w, many = speeds if isinstance(speeds, tuple) else turning(speeds, position, xp)
     turns = xp.floor(position / TURNS)
     angles = turns[..., None] * many + (position - TURNS * turns)[..., None] * w
     return xp.cos(angles)[..., None, :], xp.sin(angles)[..., None, :]

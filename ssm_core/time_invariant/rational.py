@@ -95,11 +95,11 @@ def _quotient(b: Array, a: Array, length: int, xp: Namespace) -> Array:
 
     def by_recurrence() -> Array:
         if a.shape[-1] > LONG + 1:
-            divided = xp.broadcast_to(_divide(b, a, length, True, xp), r.shape)
-            if not readable(divided) or bool(_solves(divided, a, r, xp)):
-                return divided
-        h: Array = _ratio(r, xp.broadcast_to(a, (*batch, a.shape[-1])))
-        return h
+            h = xp.broadcast_to(_divide(b, a, length, True, xp), r.shape)
+            if not readable(h) or bool(_solves(h, a, r, xp)):
+                return h
+        exact: Array = _ratio(r, xp.broadcast_to(a, (*batch, a.shape[-1])))
+        return exact
 
     # Then no power of the companion matrix has an inf-norm above 1, and its products leave only roundings.
     contracts = xp.all(xp.sum(xp.abs(a[..., 1:]), axis=-1) <= 1)

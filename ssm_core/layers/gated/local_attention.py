@@ -13,7 +13,7 @@ from ..._arrays.library import Array, Namespace, device, moved, namespace, taken
 from ..._arrays.sizes import STEPS
 from ...functions.affine import affine
 from ...functions.attention import _attention
-from ...functions.rotation import first_position, positions, rotation, turned_halves
+from ...functions.rotation import first_position, positions, rotation, turned_halves, turning
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
 from ...recurrences.shards import Shards
@@ -140,14 +140,15 @@ class LocalAttention(InputDependent):
         """The same for a length that a trace does not know: behind the lengths there are chunks of no steps."""
 
         def body(state: State, v: Signals) -> tuple[State, Array]:
-            v = {name: x if name in params else moved(x, 0, 1, xp) for name, x in v.items()}
+            v = {name: moved(x, 0, 1, xp) if name in signals else x for name, x in v.items()}
             steps = xp.sum(xp.astype(v["valid"], xp.int32), axis=1)
             inner = Segments(v["u"].shape[1], v.get("reset"), steps)
-            y, state = self._chunk(v, v["u"], state, inner, xp)
+            y, state = self._chunk(v, v["u"], state, inner, xp, speeds=(v["one"], v["many"]))
             return state, moved(y, 1, 0, xp)
 
         signals = {"u": u, "valid": segments.valid(xp), "reset": segments.reset}
-        return in_chunks(body, state, signals, params, axis=1, chunk=STEPS)
+        one, many = turning(self._speeds(), u, xp)  # here: a loop that is exported holds no numbers
+        return in_chunks(body, state, signals, params | {"one": one, "many": many}, axis=1, chunk=STEPS)
 
     def _in_shards(
         self, params: Parameters, u: Array, state: State, segments: Segments, shards: Shards, **options: Any
@@ -166,10 +167,10 @@ class LocalAttention(InputDependent):
         return y, (last[..., :D], last[..., D:], after)
 
     def _chunk(
-        self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
+        self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace, *, speeds: Any = None
     ) -> tuple[Array, State]:
         """y (B, T, H) of some steps, and the state behind them."""
-        q, keys, values, position, after = self._beside(params, u, state, segments, xp)
+        q, keys, values, position, after = self._beside(params, u, state, segments, xp, speeds=speeds)
         T, kept = u.shape[1], self.window - 1
         i, j = xp.arange(T, device=device(u)), xp.arange(kept + T, device=device(u)) - kept
         back = i[:, None] - j[None, :]  # how far behind a step another lies
@@ -180,12 +181,12 @@ class LocalAttention(InputDependent):
         return y, self._left(keys, values, after, segments, xp)
 
     def _beside(
-        self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace
+        self, params: Parameters, u: Array, state: State, segments: Segments, xp: Namespace, *, speeds: Any = None
     ) -> tuple[Array, ...]:
         """q of some steps, keys and values of these behind those of the state, their positions, and the next one."""
         keys, values, first = state
         position, after = positions(first, u, segments, xp)
-        q, k, v = self._projected(params, u, position, xp)
+        q, k, v = self._projected(params, u, position, self._speeds() if speeds is None else speeds, xp)
         return q, xp.concat([keys, k], axis=1), xp.concat([values, v], axis=1), position, after
 
     def _left(self, keys: Array, values: Array, after: Array, segments: Segments, xp: Namespace) -> State:
@@ -197,13 +198,20 @@ class LocalAttention(InputDependent):
             last = tuple(xp.where(left[..., None, None], x, xp.zeros_like(x)) for x in last)
         return *last, after
 
-    def _projected(self, params: Parameters, u: Array, position: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+    def _speeds(self) -> np.ndarray:
+        """By how much pairs of features turn from one position to the next."""
+        n = self.turning
+        return self.theta ** (-2 * np.arange(n // 2) / max(n, 1))
+
+    def _projected(
+        self, params: Parameters, u: Array, position: Array, speeds: Any, xp: Namespace
+    ) -> tuple[Array, Array, Array]:
         """q, k and v by heads, q and k turned by the positions."""
         heads = {"q": self.heads, "k": self.groups, "v": self.groups}
         q, k, v = (in_heads(affine_map(params, f"{name}_proj", u), n, xp) for name, n in heads.items())
         n = self.turning
         if n:
-            cos, sin = rotation(position, self.theta ** (-2 * np.arange(n // 2) / n), xp)
+            cos, sin = rotation(position, speeds, xp)
             q, k = (xp.concat([turned_halves(x[..., :n], cos, sin, xp), x[..., n:]], axis=-1) for x in (q, k))
         return q, k, v
 

@@ -11,7 +11,7 @@ from ssm_core.gated.delta_run import power
 from ssm_core.gated.halves import LOWEST, head_sums
 from ssm_core.recurrences.segments import Segments
 
-from .chunks import Arrays, over_chunks
+from .loops import Arrays, over_chunks
 
 
 def channel_decay(

@@ -10,7 +10,7 @@ from ssm_core.gated.delta_chunk import Writes, through_chunk, walk
 from ssm_core.gated.delta_run import in_substeps, of_every_head, power, rule
 from ssm_core.recurrences.segments import Segments
 
-from .chunks import Arrays, over_chunks
+from .loops import Arrays, over_chunks
 
 
 def gated_delta(

@@ -196,7 +196,7 @@ NOT_COMPUTING = frozenset(
     {
         "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
         "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "importers", "layers", "models",
-        "show_backends", "special", "use_backend",
+        "plot", "show_backends", "special", "use_backend",
     }
 )  # fmt: skip
 

@@ -381,8 +381,7 @@ class Model(Layer):
             wanted = " and ".join((f"{self.n_states} layer states", *self.behind))
             raise ShapeError(
                 f"{operation}: state must be a tuple of {wanted}, not {type(state).__name__} of "
-                f"{len(state) if hasattr(state, '__len__') else 0}. "
-                "Start from initial_state(batch)."
+                f"{len(state) if hasattr(state, '__len__') else 0}. Start from initial_state(batch)."
             )
 
 

@@ -209,7 +209,7 @@ class LocalAttention(InputDependent):
         """q, k and v by heads, q and k turned by the positions."""
         heads = {"q": self.heads, "k": self.groups, "v": self.groups}
         q, k, v = (in_heads(affine_map(params, f"{name}_proj", u), n, xp) for name, n in heads.items())
-        n = self.turning
+        n = 2 * (speeds[0] if isinstance(speeds, tuple) else speeds).shape[0]  # not of `rotary`: a loop takes no number
         if n:
             cos, sin = rotation(position, speeds, xp)
             q, k = (xp.concat([turned_halves(x[..., :n], cos, sin, xp), x[..., n:]], axis=-1) for x in (q, k))

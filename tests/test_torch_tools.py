@@ -122,6 +122,9 @@ def test_maps_are_the_layers_own():
     torch.testing.assert_close(layer.in_proj(torch.ones(4)), layer.in_proj_weight.sum(1))
     other = copy.deepcopy(layer)
     assert other.in_proj.weight is other.in_proj_weight
+    assert [name for name, _ in layer.in_proj.named_parameters()] == ["weight"]
+    layer.in_proj.requires_grad_(False)
+    assert [name for name, p in layer.named_parameters() if not p.requires_grad] == ["in_proj_weight"]
     layer.out_proj.weight = torch.nn.Parameter(torch.zeros(4, 8))
     assert not layer(signal("Mamba")).any()
     assert {name for name, _ in layer.named_parameters()} == set(layer.state_dict()) == set(layer.arrays())

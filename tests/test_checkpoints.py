@@ -205,7 +205,7 @@ def test_files_of_other_programs(metadata: Any, path: Path):
         ('{"layer": "S4D", "options": {"d_model": 4, "invented": 1}}', "invented"),
         ('{"layer": "S4D", "options": {"d_model": -4}}', "d_model = -4"),
         ('{"layer": ["S4D"], "options": {}}', "S4D"),
-        ('{"layer": "S9", "options": {}}', r"unknown layer 'S9'\. Known: 'DSS'"),
+        ('{"layer": "S9", "options": {}}', r"unknown layer 'S9'\. Known: 'DLinOSS'"),
     ],
 )
 def test_foreign_metadata(entry: str, message: str, path: Path):

@@ -75,7 +75,7 @@ LAYERS: dict[str, list[Row]] = {
         (lambda: LAST.apply(MODEL_PARAMS, Z[:, :0]), SSMError, "pool|length|step"),
     ],
     "(layers.make|S4D|SequenceModel)": [  # a model hands these to its layers
-        (lambda: SequenceModel(1, 1, layer="S9"), OptionError, "unknown layer 'S9'. Known: 'DSS'"),
+        (lambda: SequenceModel(1, 1, layer="S9"), OptionError, "unknown layer 'S9'. Known: 'DLinOSS'"),
         (lambda: SequenceModel(1, 1, layer=None), OptionError, "unknown layer None"),
         (lambda: SequenceModel(1, 1, layer="SequenceModel"), OptionError, "layer.*SequenceModel"),
         (lambda: SequenceModel(1, 1, layer_options={"invented": 1}), OptionError, "invented"),
@@ -88,7 +88,7 @@ LAYERS: dict[str, list[Row]] = {
         (lambda: MODEL.step(MODEL_PARAMS, Z[:, 0], MODEL.initial_state(MODEL_PARAMS, 1)), ShapeError, "state must be"),
     ],
     "layers.make": [
-        (lambda: layers.make("S9", {}), OptionError, "unknown layer 'S9'. Known: 'DSS'"),
+        (lambda: layers.make("S9", {}), OptionError, "unknown layer 'S9'. Known: 'DLinOSS'"),
         (lambda: layers.make(None, {}), OptionError, "unknown layer None"),
         (lambda: layers.make(["S4D"], {}), OptionError, "unknown layer"),
         (lambda: layers.make("S4D", {}), OptionError, "d_model"),

@@ -66,7 +66,7 @@ MODULES: list[tuple[Callable[..., Any], type, str]] = [
     (lambda f, u, z: f.make("S4D", 4, activation="x"), OptionError, "^S4D: unknown activation 'x'. Known: 'gelu'"),
     (lambda f, u, z: f.make("SequenceModel", 0, 1), OptionError, "^SequenceModel: d_input = 0"),
     (lambda f, u, z: f.make("SequenceModel", 1, 1, pool="x"), OptionError, "^SequenceModel: unknown pool 'x'. Known"),
-    (lambda f, u, z: f.make("SequenceModel", 1, 1, layer="x"), OptionError, "unknown layer 'x'. Known: 'DSS'"),
+    (lambda f, u, z: f.make("SequenceModel", 1, 1, layer="x"), OptionError, "unknown layer 'x'. Known: 'DLinOSS'"),
     (lambda f, u, z: f.make("SequenceModel", 1, 1, layer_options={"x": 1}), OptionError, "'?x'?"),
     (lambda f, u, z: f.layer(None), DTypeError, "^S4D: .*(u is a NoneType|no array)"),
     (lambda f, u, z: f.layer([1.0]), DTypeError, "^S4D: u is a list"),

@@ -37,6 +37,10 @@ FULL = {
     ),
     "ssd": lambda x: ssm_core.ssd(x[None, :, None], x[None, :, :1], -x[0, :1], x[None, :, None], x[None, :, None]),
     "gated_delta": lambda x: ssm_core.gated_delta(*(x[None, :, None] for _ in range(3)), beta=x[None, :, :1]),
+    "gated_linear_attention": lambda x: ssm_core.gated_linear_attention(
+        *(x[None, :, None] for _ in range(3)), -x[None, :, None]
+    ),
+    "rwkv4": lambda x: ssm_core.rwkv4(x[None], x[None], -x[0], x[1], return_state=True)[1][2],
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from ssm_core.gated.halves import LOWEST, head_sums
 from ssm_core.recurrences.segments import Segments
 
 from .loops import Arrays, over_chunks
+
+_matmul = partial(jnp.matmul, precision="highest")  # with all digits on a GPU too
 
 
 def channel_decay(
@@ -55,6 +58,6 @@ def _dual_chunk(x: Any, g: Any, B: Any, C: Any, state: Any) -> tuple[Any, Any]:
     x, g, S = x.reshape(*lead, T, P), g.reshape(*lead, T, 1), state.reshape(*lead, P, N)
     decay, from_start, to_end, total = head_sums(g, exclusive=False, xp=jnp)
     B, C = B[:, :, None], C[:, :, None]
-    y = (C @ B.mT * decay) @ x + jnp.exp(from_start) * (C @ S.mT)
-    S = jnp.exp(total) * S + (jnp.exp(to_end) * x).mT @ B
+    y = _matmul(_matmul(C, B.mT) * decay, x) + jnp.exp(from_start) * _matmul(C, S.mT)
+    S = jnp.exp(total) * S + _matmul((jnp.exp(to_end) * x).mT, B)
     return S.reshape(state.shape), y.reshape(batch, H, T, P)

@@ -33,6 +33,6 @@ def _last_maximum(k: Any, g: Any, state: State) -> Any:
     """The largest exponent after all steps, of k and g with time first."""
     _, den, top = state
     g, t = jnp.maximum(g, FARTHEST), jnp.arange(k.shape[0])
-    after = jnp.tensordot((t[:, None] < t).astype(g.dtype), g, 1)
+    after = jnp.tensordot((t[:, None] < t).astype(g.dtype), g, 1, precision="highest")
     first = jnp.where(den > 0, top, LOWEST) + g[0] + after[0]
     return jnp.maximum(first, jnp.max(k + after, axis=0))

@@ -46,6 +46,11 @@ def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     session.run("pytest", *arguments, env=own | env)
 
 
+def pyright(session: nox.Session) -> None:
+    """On a sample of user code: arrays go in, and the same arrays come out."""
+    session.run("basedpyright", "--level=error", "--pythonpath", str(Path(session.bin) / "python"), USER_CODE)
+
+
 def sphinx(session: nox.Session, builder: str, *arguments: str) -> None:
     """Every warning is an error: a link that leads nowhere, a docstring that cannot be read."""
     folder = f"docs/_build/{builder}"
@@ -65,7 +70,7 @@ def short(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
-    session.run("basedpyright", "--level=error", USER_CODE)
+    pyright(session)
     sphinx(session, "dummy", "-D", "plot_gallery=0")  # reads all pages and looks up their links, and writes none
     pytest(session, "--tier=short", *WORKERS, *EVERYTHING)
 
@@ -89,7 +94,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Mypy on the package, and mypy and pyright on a sample of user code, which sees arrays go in and come out.
+    """Mypy on the package, and mypy and pyright on a sample of user code.
 
     In the package the objects of the frameworks count as Any, whether they are installed or not.
     """
@@ -97,7 +102,7 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy", *session.posargs)
     if not session.posargs:
         session.run("mypy", "--config-file=", "--strict", USER_CODE)
-        session.run("basedpyright", "--level=error", USER_CODE)
+        pyright(session)
 
 
 @nox.session

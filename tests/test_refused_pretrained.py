@@ -13,7 +13,7 @@ import pytest
 
 import ssm_core
 from ssm_core import DTypeError, OptionError, ShapeError, SSMError, adapters, layers, models
-from ssm_core.models import Mamba2LM, Mamba3LM, MambaLM
+from ssm_core.models import Mamba2LM, MambaLM
 
 pytest.importorskip("safetensors")
 
@@ -220,7 +220,7 @@ def test_modules_refuse_alike(framework: str, folder: Path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Mamba3LM(11, 8, 1, {"head_dim": 4}), "transformers has no Mamba3LM. Use save, which every model has"),
+        (models.LanguageModel(11, 8, 1, "S4D"), "transformers has no LanguageModel. Use save, which every model has"),
         (MambaLM(11, 8, 1, {"discretization": "zoh"}), "the format knows no discretization 'zoh'"),
         (Mamba2LM(11, 8, 1, {"head_dim": 4, "epsilon": 1e-4}), "one epsilon for all norms, .* has 1e-05 and .* 0.0001"),
         (layers.S4D(4), r"S4D\(.* is no language model"),

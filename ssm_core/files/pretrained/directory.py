@@ -32,6 +32,7 @@ from .state_spaces import is_original, translated
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 GENERATION = "generation_config.json"
 OURS = "ssm_core"  # the entry of config.json for what the format has none for
+BLOCKS = ("num_hidden_layers", "num_blocks")  # the entries that count them
 _OF_THE_FILE = ("dtype", "torch_dtype", OURS)  # entries that say what was in the old file
 Made = TypeVar("Made")
 
@@ -158,12 +159,13 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
     for old, new in architecture.other_names.items():
         if old in given and new not in given:
             given[new] = given.pop(old)
+    for entry in BLOCKS:  # before a model of so many is made
+        if isinstance(count := config.get(entry), int) and count > len(given):
+            raise OptionError(
+                f"from_pretrained: config.json of {os.fspath(folder)!r} has {entry} = {count}, but there are "
+                f"{len(given)} tensors."
+            )
     definition = _of_config(folder, lambda: _definition(architecture, config, given))
-    if definition.n_layers > len(given):
-        raise OptionError(
-            f"from_pretrained: config.json of {os.fspath(folder)!r} has num_hidden_layers = {definition.n_layers}, but "
-            f"there are {len(given)} tensors."
-        )
     if definition.tied:
         given.pop(architecture.their_name(HEAD), None)
     wanted = {p.name: (architecture.their_name(p.name), p.shape) for p in definition.parameters()}

@@ -30,7 +30,8 @@ class Page(HTMLParser):
 
 
 def broken(folder: Path) -> Iterator[str]:
-    pages = {path.resolve(): Page(path) for path in sorted(folder.rglob("*.html"))}
+    written = (path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts)  # templates of the theme
+    pages = {path.resolve(): Page(path) for path in written}
     for path, page in pages.items():
         for target in sorted(page.targets):
             parts = urlsplit(target)

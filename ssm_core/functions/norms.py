@@ -9,6 +9,7 @@ from .._arrays.errors import OptionError, ShapeError, describe
 from .._arrays.library import (
     Array,
     Namespace,
+    clip,
     compute_dtype,
     in_dtype_of,
     namespace,
@@ -120,5 +121,5 @@ def standardized(x: Array, epsilon: float, xp: Namespace) -> Array:
 def l2_normed(x: Array, xp: Namespace, *, epsilon: float = 0.0, floor: float = 0.0) -> Array:
     """x / sqrt(max(sum x^2, floor^2) + epsilon) over the last axis: delta rules have an epsilon, RWKV-7 a floor."""
     squares = xp.sum(x * x, axis=-1, keepdims=True)
-    squares = xp.clip(squares, floor * floor) if floor else squares
+    squares = clip(squares, floor * floor) if floor else squares
     return x / xp.sqrt(squares + epsilon)

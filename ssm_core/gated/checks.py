@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.errors import DomainError, OptionError, ShapeError
-from .._arrays.library import Array, Namespace
+from .._arrays.library import Array, Namespace, clip
 from .._arrays.numbers import is_number, plain
 from .._arrays.values import check_finite
 from ..functions.special import softplus
@@ -32,7 +32,7 @@ def steps_of(
     dt = softplus(dt) if with_softplus else dt
     if isinstance(dt, np.ndarray) and bool((dt < 0).any()):
         raise DomainError(f"{operation}: dt is negative at {int((dt < 0).sum())} steps ({shapes}). {advice}")
-    return dt if tuple(limit) == (0.0, math.inf) else xp.clip(dt, limit[0], limit[1])
+    return dt if tuple(limit) == (0.0, math.inf) else clip(dt, limit[0], limit[1])
 
 
 def check_limit(operation: str, limit: Any) -> tuple[float, float]:

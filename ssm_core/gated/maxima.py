@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._arrays.library import Array, Namespace
+from .._arrays.library import Array, Namespace, clip
 
 
 def maxima(g: Array, k: Array, first: Array, xp: Namespace, least: float | None = None) -> Array:
@@ -16,6 +16,6 @@ def maxima(g: Array, k: Array, first: Array, xp: Namespace, least: float | None 
         later = xp.maximum(k[:-width, ...] + g[width:, ...], k[width:, ...])
         k = xp.concat([k[:width, ...], later], axis=0)
         sums = g[width:, ...] + g[:-width, ...]
-        g = xp.concat([g[:width, ...], sums if least is None else xp.clip(sums, least)], axis=0)
+        g = xp.concat([g[:width, ...], sums if least is None else clip(sums, least)], axis=0)
         width *= 2
     return xp.maximum(first + g, k)

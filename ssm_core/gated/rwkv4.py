@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, device, in_dtype_of, namespace
+from .._arrays.library import Array, Namespace, clip, device, in_dtype_of, namespace
 from .._arrays.numbers import flag, whole
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
@@ -132,7 +132,7 @@ def rwkv4_summary(
 
 def _summarized(state: State, k: Array, w: Array, segments: Segments, xp: Namespace) -> Weighted:
     """The summary of steps that lead from nothing to the state."""
-    return Weighted(xp.clip(xp.sum(_decays(k, w, segments, xp), axis=1), LOWEST), state)
+    return Weighted(clip(xp.sum(_decays(k, w, segments, xp), axis=1), LOWEST), state)
 
 
 class Weighted(NamedTuple):
@@ -145,8 +145,7 @@ class Weighted(NamedTuple):
         return _joined(state, self.log_through, self.state, namespace("after", state=state[0]))
 
     def then(self, later: Weighted) -> Weighted:
-        xp = namespace("then", through=self.log_through)
-        return Weighted(xp.clip(self.log_through + later.log_through, LOWEST), later.after(self.state))
+        return Weighted(clip(self.log_through + later.log_through, LOWEST), later.after(self.state))
 
 
 def run_rwkv4(

@@ -17,6 +17,7 @@ from ..._arrays.library import (
     Array,
     Namespace,
     bringing,
+    clip,
     computable,
     compute_dtype,
     device,
@@ -207,7 +208,7 @@ def step_bias(name: str, n: int, dt_min: float, dt_max: float, dt_floor: float) 
     def draw(random: Random) -> Array:
         logs = random.uniform((n,), float(np.log(dt_min)), float(np.log(dt_max)))
         xp = namespace(name, logs=logs)
-        dt = xp.clip(xp.exp(logs), dt_floor)
+        dt = clip(xp.exp(logs), dt_floor)
         return dt + xp.log(-xp.expm1(-dt))  # the inverse of softplus
 
     return Parameter(name, (n,), draw, no_weight_decay=True)

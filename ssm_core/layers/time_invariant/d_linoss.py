@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace
+from ..._arrays.library import Array, Namespace, clip
 from ..._arrays.numbers import is_number, number
 from ...functions.special import relu, sigmoid
 from .. import parametrizations as common
@@ -91,6 +91,6 @@ class DLinOSS(Oscillators):
         dt, G = sigmoid(params["steps"]), relu(params["G_diag"])
         S = 1 + dt * G
         root = 1 + xp.sqrt(S)
-        low, high = (G / root) ** 2, root**2 / xp.clip(dt * dt, SMALLEST)  # ((sqrt(S) -+ 1) / dt)^2
+        low, high = (G / root) ** 2, root**2 / clip(dt * dt, SMALLEST)  # ((sqrt(S) -+ 1) / dt)^2
         A = low + relu(params["A_diag"] - low) - relu(params["A_diag"] - high)
         return 1 / S, -dt * A / S, dt / S, 1 - dt * dt * A / S, dt / S, dt * dt / S

@@ -96,8 +96,8 @@ def both_ways(name: str) -> list[Any]:
     return [layer, replace(layer, bidirectional=True)] if hasattr(layer, "bidirectional") else [layer]
 
 
-@pytest.mark.parametrize("counted", [False, True])
-def test_without_steps_the_messages_are_the_same(counted: bool):
+@pytest.mark.parametrize("mask", [None, "lengths", "cu_seqlens"])
+def test_without_steps_the_messages_are_the_same(mask: str | None):
     """Their sizes, and how often gradients of them are asked for: a gather that one of all leaves out never ends."""
     torch = pytest.importorskip("torch")
     pools = [models.SequenceModel(4, 3, 4, 1, layer_options={"d_state": 4}, pool=pool) for pool in ("mean", "last")]
@@ -119,10 +119,14 @@ def test_without_steps_the_messages_are_the_same(counted: bool):
                     return gradient.sum(0)
 
             params = {name: p.requires_grad_() for name, p in layer.initial_parameters(seed=0, xp=torch).items()}
-            u = torch.ones(2, length, getattr(layer, "input_width", 4))
-            lengths = torch.tensor([length + 5, 6]) if counted else None
+            packed = mask == "cu_seqlens"
+            u = torch.ones(1 if packed else 2, length, getattr(layer, "input_width", 4), requires_grad=True)
+            masks = {None: None, "lengths": [length + 5, 6], "cu_seqlens": [0, 2, 2, length + 5]}
+            options = {} if mask is None else {mask: torch.tensor(masks[mask])}
+            with_states = packed and not getattr(layer, "bidirectional", False)
             with sequence(Shards(2, 1, Gather.apply, lambda steps: (5, steps))):
-                layer.apply(params, u, lengths=lengths).sum().backward()
+                found = layer.apply(params, u, return_state=with_states, **options)
+                (found[0] if with_states else found).sum().backward()
             seen.append(sent)
         assert seen[0] == seen[1], layer
 

@@ -28,7 +28,7 @@ from .._arrays.library import (
     to_numpy,
 )
 from .._arrays.shapes import broadcast
-from .shards import Shards
+from .shards import Shards, depending
 
 Signals = dict[str, Any]
 PADDING = 64  # steps that a batch of packed sequences may be padded by, besides a quarter of its own
@@ -135,8 +135,7 @@ class Segments:
         if self.cu_seqlens is None:
             y, states = run(signals, initial, self)
             return y, owned(states) if apart else states
-        present = {name: x for name, x in signals.items() if x is not None}
-        xp = namespace(operation, **present)
+        xp = namespace(operation, **{name: x for name, x in signals.items() if x is not None})
         if self.shards is not None:
             if initial is None and not apart:
                 return run(signals, None, replace(self, cu_seqlens=None))
@@ -370,7 +369,8 @@ def _laid(x: Array | None, flat: Array, n: int, longest: int, axis: int, xp: Nam
         return None
     time = axis % x.ndim
     if x.shape[time] == 0:
-        return xp.zeros((n, *x.shape[1:time], longest, *x.shape[time + 1 :]), dtype=x.dtype, device=device(x))
+        shape = n, *x.shape[1:time], longest, *x.shape[time + 1 :]
+        return depending(xp.zeros(shape, dtype=x.dtype, device=device(x)), [x], xp)
     rows = xp.take(x, flat, axis=time)[0, ...]
     rows = xp.reshape(rows, (*rows.shape[: time - 1], n, longest, *rows.shape[time:]))
     return moved(rows, time - 1, 0, xp)

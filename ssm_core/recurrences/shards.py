@@ -70,7 +70,7 @@ class Shards:
         dtype = xp.result_type(*flat)
         message = xp.concat([xp.astype(x, dtype, copy=False) for x in flat])
         of = [x for x in _leaves(signals) if is_floating(x)]
-        every = self.gather(_depending(message, of, xp) if any(0 in x.shape for x in of) else message)
+        every = self.gather(depending(message, of, xp) if any(0 in x.shape for x in of) else message)
 
         def read(numbers: Array) -> Any:
             first = 0
@@ -153,12 +153,12 @@ def _made(over: Any, check: bool = False) -> Any:
 
 def reached(y: Array, first: Any) -> Array:
     """The outputs, which without steps depend on the state before them by name alone, for the sake of the backward."""
-    return _depending(y, _leaves(first), namespace("sequence", y=y)) if 0 in y.shape else y
+    return depending(y, _leaves(first), namespace("sequence", y=y)) if 0 in y.shape else y
 
 
-def _depending(y: Array, others: list[Array], xp: Namespace) -> Array:
-    """y, with sums of no entries of the others."""
-    for x in others:
+def depending(y: Array, others: list[Array], xp: Namespace) -> Array:
+    """y, with sums of no entries of the others: a gradient of y asks for theirs."""
+    for x in filter(is_floating, others):
         nothing = xp.sum(xp.reshape(_parts(x, xp)[0], (-1,))[:0])
         y = y + xp.astype(nothing, y.dtype, copy=False)
     return y

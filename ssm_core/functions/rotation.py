@@ -25,11 +25,11 @@ def positions(first: Array, u: Array, segments: Segments, xp: Namespace) -> tupl
         first, last = first_position(first, u, segments, segments.shards, xp)
         return positions(first, u, segments.alone(), xp)[0], last
     batch, L = u.shape[:2]
-    if segments.reset is None and segments.lengths is None:
+    if segments.reset is None:
         k = xp.astype(xp.arange(L, device=device(u)), u.dtype)
-        return first[:, None] + k, first + L
+        return first[:, None] + k, first + (L if segments.lengths is None else xp.astype(segments.lengths, u.dtype))
     counts = xp.ones((batch, L), dtype=u.dtype, device=device(u))
-    kept = counts if segments.reset is None else xp.astype(~segments.reset, u.dtype)
+    kept = xp.astype(~segments.reset, u.dtype)
     counts = linear_scan(kept, segments.masked(counts, 1, xp), axis=1, initial=first)
     before = xp.maximum(counts, xp.ones_like(counts)) - 1  # in a sequence of no steps all lie beyond its length
     return before, counts[:, -1] if L else first

@@ -33,13 +33,13 @@ def test_gradients_of_language_models_agree(name: str, backend: Backend, torch_t
     torch.load_state_dict({n: torch_too.asarray(np.asarray(x)) for n, x in flax.arrays().items()})
     ids = inputs(name, Draw(1), 9)
     torch_too.module.sin(10 * torch(torch_too.asarray(ids))).sum().backward()
-    definition, state = nnx.split(flax)
+    definition, state, rest = nnx.split(flax, nnx.Param, ...)  # the rest: the keys of dropout
 
     def loss(state: Any, ids: Any) -> Any:
-        return backend.xp.sin(10 * nnx.merge(definition, state)(ids)).sum()
+        return backend.xp.sin(10 * nnx.merge(definition, state, rest)(ids)).sum()
 
     gradients = backend.jit(backend.module.grad(loss))(state, backend.asarray(ids))
-    found = nnx.merge(definition, gradients).arrays()
+    found = nnx.merge(definition, gradients, rest).arrays()
     for n, p in torch.named_parameters():
         wanted = torch_too.to_numpy(p.grad)
         compare(backend.to_numpy(found[n]), wanted, backend, dtype, function=function_of(BUILDS[name][0]), terms=64 * 9)

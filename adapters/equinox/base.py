@@ -70,9 +70,7 @@ class SSMModule(eqx.Module):
         **others: Any,
     ) -> Any:
         """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`.
-
-        No layer needs the key, which Equinox hands to all of its own.
-        """
+        No layer needs the key, which Equinox hands to all of its own."""
         masks: dict[str, Any] = {"lengths": lengths, "reset": reset, "cu_seqlens": cu_seqlens}
         steps = {"rate": rate, "step_scale": step_scale, "mode": mode, **others}
         return self.definition.apply(self.params, u, state=state, return_state=return_state, **masks, **steps)

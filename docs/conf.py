@@ -129,6 +129,13 @@ def convert_docstring(app: Sphinx, what: str, name: str, value: Any, options: An
     lines[:] = docstrings.restructured(text, link)
 
 
+def filled_pages(app: Sphinx, *changes: object) -> list[str]:
+    """Pages with what is generated are read in every build: it follows the code, not the page."""
+    folder = Path(app.srcdir)
+    return [page.stem for page in folder.glob("*.md") if generated.MARKER.search(page.read_text(encoding="utf-8"))]
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", fill_page)
+    app.connect("env-get-outdated", filled_pages)
     app.connect("autodoc-process-docstring", convert_docstring)

@@ -294,6 +294,8 @@ def test_quantization_at_its_ends():
     for error, message, call in (
         (OptionError, "unknown law 'a_law'", lambda: ssm_core.quantize(np.zeros(3), law="a_law")),
         (OptionError, "levels = 1 must be", lambda: ssm_core.dequantize(np.zeros(3, int), levels=1)),
+        (DomainError, r"in \[0, 256\) \(smallest: 0, largest: 256", lambda: ssm_core.dequantize(np.asarray([0, 256]))),
+        (DomainError, r"in \[0, 16\) \(smallest: -1", lambda: ssm_core.dequantize(np.asarray([-1]), levels=16)),
         (ShapeError, "at least one sample", lambda: ssm_core.quantize(np.zeros((2, 0)), minmax=True)),
         (DomainError, "x holds NaN or inf", lambda: ssm_core.quantize(np.asarray([np.nan]))),
         (DTypeError, "levels of sound are integers", lambda: ssm_core.dequantize(np.zeros(3))),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._arrays.errors import DTypeError, ShapeError, describe, unknown
+from .._arrays.errors import DomainError, DTypeError, ShapeError, describe, unknown
 from .._arrays.library import (
     Array,
     Namespace,
@@ -25,7 +25,7 @@ from .._arrays.library import (
     require_arrays,
 )
 from .._arrays.numbers import flag, whole
-from .._arrays.values import check_finite
+from .._arrays.values import bounds, check_finite
 
 LAWS = ("mu_law", "linear")
 SLACK = 0.005  # of a cell: what comes back lies on an edge of its cell, give or take a rounding error
@@ -72,13 +72,14 @@ def dequantize(q: Array, *, law: str = "mu_law", levels: int = 256, dtype: Any =
 
     y = 2 q / levels - 1;   x = y, or of mu_law sign(y) ((1 + mu)^|y| - 1) / mu
 
-    q        (...)  integer
+    q        (...)  integer; where it cannot be read, what lies outside is clipped
     law      "mu_law", with mu = levels - 1, or "linear"
     levels   V
     dtype    of the result; float32 if None
     returns  (...)  dtype
 
-    Raises DTypeError and OptionError.
+    Raises DTypeError, OptionError and DomainError (levels that there are not).
+    Source: ITU-T G.711, as in `quantize`.
 
     >>> import numpy
     >>> dequantize(numpy.asarray([0, 128, 192]), law="linear")
@@ -91,7 +92,13 @@ def dequantize(q: Array, *, law: str = "mu_law", levels: int = 256, dtype: Any =
     if "int" not in dtype_name(q):
         raise DTypeError(f"dequantize: q has dtype {dtype_name(q)}, but levels of sound are integers.")
     levels = _checked("dequantize", law, levels)
-    y = xp.astype(q, xp.float32 if dtype is None else dtype) * (2 / levels) - 1
+    found = bounds(q)
+    if found is not None and not 0 <= found[0] <= found[1] < levels:
+        raise DomainError(
+            f"dequantize: q must lie in [0, {levels}) (smallest: {found[0]}, largest: {found[1]}). Give the levels "
+            "that it was quantized with."
+        )
+    y = clip(xp.astype(q, xp.float32 if dtype is None else dtype), 0.0, float(levels - 1)) * (2 / levels) - 1
     if law == "linear":
         return y
     return xp.sign(y) * xp.expm1(xp.abs(y) * math.log(levels)) / (levels - 1)

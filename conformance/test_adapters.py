@@ -31,6 +31,7 @@ each_layer = pytest.mark.parametrize("layer", layers.LAYERS)
 STATEFUL = [n for n, (kind, o) in BUILDS.items() if layers.LAYERS[kind].streaming and not o.get("bidirectional")]
 # Discrete from the start, or of tokens: no rate.
 WITHOUT_STEPS = (*(n for n, (kind, _) in cases.MODULES.items() if not cases.LAYERS[kind].timed), *LANGUAGE)
+POOLED = tuple(n for n, (_, options) in models.MODULES.items() if isinstance(options.get("pool"), tuple))  # no resets
 
 
 def inputs(name: str, d: Draw, length: int) -> np.ndarray:
@@ -191,10 +192,11 @@ def test_twins_agree_through_states(name: str, backend: Backend, torch_too: Back
     options = {} if name in WITHOUT_STEPS else {"rate": 0.5}
 
     def run(module: Any, x: Any, lengths: Any, reset: Any) -> list[Any]:
+        resets = {} if name in POOLED else {"reset": reset}
         y, state = module(x, lengths=lengths, return_state=True)
         stepped, _ = module.step(x[:, 0], module.initial_state(2))
         again, _ = module(x[:, :3], state=state, return_state=True, mode="scan")
-        return [y[:, :9] if y.ndim == 3 else y, module(x, reset=reset, **options), stepped, again]
+        return [y[:, :9] if y.ndim == 3 else y, module(x, **resets, **options), stepped, again]
 
     results = []
     for module, framework, f in ((torch, torch_too, run), (flax, backend, compiled(backend, run))):

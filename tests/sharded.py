@@ -144,11 +144,20 @@ def compare(rank: int, cut: tuple[int, ...], some: Any) -> dict[str, float]:
             part = run(layer, mask, steps, size)
         for x in part["everywhere"]:
             dist.all_reduce(x)
+        alike = part["last"] if whole["y"].ndim == 3 else [part["y"], *part["last"]]
+        assert all(map(same_everywhere, alike)), f"{name}: processes differ in what is of the whole sequence"
         y = whole["y"][:, steps] if whole["y"].ndim == 3 else whole["y"]
         pairs = [(part["y"], y), (part["u"], whole["u"][:, steps])]
         pairs += list(zip(part["last"] + part["everywhere"], whole["last"] + whole["everywhere"], strict=True))
         worst[name] = max(difference(a, b) for a, b in pairs)
     return worst
+
+
+def same_everywhere(x: torch.Tensor) -> bool:
+    """Whether all processes have it bit for bit, and in the same order in memory, which is what a message copies."""
+    first = x.clone()
+    dist.broadcast(torch.view_as_real(first) if first.is_complex() else first, 0)
+    return torch.equal(first, x)
 
 
 def check(rank: int, size: int) -> None:

@@ -39,8 +39,16 @@ def compare(layer: Any, u: Any, **masks: Any) -> float:
     found = [
         of(params, u) for of in (loss_and_gradients(run), loss_and_gradients(jax.shard_map(cut, mesh=mesh(), **specs)))
     ]
+    state = jax.tree.leaves(found[1][0][1][1])
+    assert all(map(same_everywhere, state)), f"devices differ in the last state of {layer}"
     one, many = map(jax.tree.leaves, found)
     return max(difference(a, b) for a, b in zip(one, many, strict=True))
+
+
+def same_everywhere(x: jax.Array) -> bool:
+    """Whether all devices have it bit for bit."""
+    first, *others = (np.asarray(shard.data) for shard in x.addressable_shards)
+    return bool(others) and all(np.array_equal(first, other) for other in others)
 
 
 def difference(a: jax.Array, b: jax.Array) -> float:
@@ -52,7 +60,7 @@ def loss_and_gradients(run: Any) -> Any:
     def loss(params: Any, u: Any) -> Any:
         y, state = run(params, u)
         weights = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
-        return (weights * y).sum() + sum((jnp.abs(x) ** 2).sum() for x in jax.tree.leaves(state)), y
+        return (weights * y).sum() + sum((jnp.abs(x) ** 2).sum() for x in jax.tree.leaves(state)), (y, state)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
 

@@ -172,6 +172,16 @@ def test_what_is_no_group_is_refused(over: Any):
         pass
 
 
+@pytest.mark.parametrize("xp", ["numpy", "torch"])
+def test_what_arrays_cannot_be_cut_over_is_refused(xp: str):
+    """An axis of JAX, of which only the arrays say that it is of another framework."""
+    u = pytest.importorskip(xp).zeros((2, 9, 4))
+    layer = layers.HGRN(d_model=4)
+    params = layer.initial_parameters(seed=0, xp=xp)
+    with sequence("time"), pytest.raises(OptionError, match=rf"'time' is no process group .*\({xp}\)"):
+        layer.apply(params, u)
+
+
 def test_lengths_count_the_steps_of_all():
     layer = layers.HGRN(d_model=4)
     second = Shards(2, 1, lambda x: np.stack([x, x]), lambda length: (length, length))

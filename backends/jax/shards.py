@@ -11,8 +11,10 @@ from jax import lax
 from ssm_core.recurrences.shards import Shards
 
 
-def shards(axis: str) -> Shards:
-    """Those along an axis, by its name."""
+def shards(axis: Any) -> Any:
+    """Those along an axis, by its name; NotImplemented for anything else."""
+    if not isinstance(axis, str):
+        return NotImplemented
     size = lax.axis_size(axis)
     return Shards(size, lax.axis_index(axis), partial(lax.all_gather, axis_name=axis), lambda length: (length,) * size)
 

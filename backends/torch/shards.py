@@ -11,9 +11,11 @@ from ssm_core._arrays.errors import OptionError
 from ssm_core.recurrences.shards import Shards
 
 
-def shards(over: Any) -> Shards:
-    """Those of a process group, or of a device mesh of one dimension."""
+def shards(over: Any) -> Any:
+    """Those of a process group, or of a device mesh of one dimension; NotImplemented for anything else."""
     group = over.get_group() if hasattr(over, "get_group") else over
+    if not isinstance(group, dist.ProcessGroup):
+        return NotImplemented
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     if rank < 0:
         raise OptionError("sequence: this process is no member of the group that it is given.")

@@ -188,7 +188,7 @@ class Mixer(Layer):
         flag(self.name, return_state=return_state)
         rate, (B, L, _) = self.check_rate(rate), u.shape
         given = describe(u=u, step_scale=step_scale, **masks)
-        segments = checked_segments(self.name, given, (B,), L, of=u, shards=shards_of_now(), **masks)
+        segments = checked_segments(self.name, given, (B,), L, of=u, shards=shards_of_now(u), **masks)
         if step_scale is not None:
             if not self.timed:
                 raise OptionError(

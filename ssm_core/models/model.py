@@ -278,7 +278,7 @@ class Model(Layer):
         masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
         check_rate(self.name, rate, self.d_model)
         given = {self.signal: u} | masks
-        shards = shards_of_now()
+        shards = shards_of_now(u)
         segments = checked_segments(
             self.name, describe(**given), tuple(u.shape[:1]), u.shape[1], shards=shards, **masks
         )

@@ -101,7 +101,7 @@ class SequenceModel(Model):
     def outputs(
         self, x: Array, leave: Function, state: Any, *, lengths: Any = None, cu_seqlens: Any = None, **others: Any
     ) -> tuple[Array, tuple[Any, ...]]:
-        before, shards = None if state is None else state[0], shards_of_now()
+        before, shards = None if state is None else state[0], shards_of_now(x)
         if shards is not None:
             segments = self.segments(x, lengths=lengths, cu_seqlens=cu_seqlens)
             lengths, cu_seqlens = segments.lengths, segments.cu_seqlens

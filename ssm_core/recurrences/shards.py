@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._arrays.dispatch import framework_of, load
+from .._arrays.dispatch import framework, framework_of, load
 from .._arrays.errors import OptionError
-from .._arrays.library import Array, Namespace, is_array, is_complex, is_floating, namespace
+from .._arrays.library import Array, Namespace, device, is_array, is_complex, is_floating, namespace
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,12 @@ class Shards:
         """The state before the steps of this process, and the one after those of all.
 
         `own` is the summary of its steps, and `initial` the state before all steps, the same everywhere, with None for
-        zero. The signals are what the summary is made of: without steps it depends on them by name alone, for the
-        backward of the gather is one of all processes.
+        zero. The state after all is the same bit for bit. The signals are what the summary is made of: without steps
+        it depends on them by name alone, for the backward of the gather is one of all processes.
         """
         xp = namespace("sequence", summary=_leaves(own)[0])
-        nothing = _mapped(xp.zeros_like, own.state)
+        # Not zeros_like, which lies in memory as the state of this process does: all make the same bytes.
+        nothing = _mapped(lambda x: xp.zeros(x.shape, dtype=x.dtype, device=device(x)), own.state)
         states = [nothing if initial is None else _mapped(_begun, nothing, initial)]
         every = self._summaries(own, signals, xp)
         for summary in reversed(every) if self.backwards else every:
@@ -120,7 +121,8 @@ def sequence(over: Any) -> Iterator[None]:
     (2, 10, 4)
     """
     global _over
-    _made(over, check=True)
+    if not isinstance(over, str):  # an axis has a place where it is used, which the block may surround
+        _made(framework_of(type(over)), over)
     before, _over = _over, over
     try:
         yield
@@ -128,9 +130,9 @@ def sequence(over: Any) -> Iterator[None]:
         _over = before
 
 
-def shards_of_now() -> Shards | None:
-    """What the innermost `sequence` says, None outside of one."""
-    return None if _over is None else _made(_over)
+def shards_of_now(u: Array) -> Shards | None:
+    """What the innermost `sequence` says of arrays like u, None outside of one."""
+    return None if _over is None else _made(framework(u), _over)
 
 
 def whole_sequence(operation: str, why: str) -> None:
@@ -139,16 +141,20 @@ def whole_sequence(operation: str, why: str) -> None:
         raise OptionError(f"{operation}: within ssm_core.distributed.sequence a process has a part of the steps. {why}")
 
 
-def _made(over: Any, check: bool = False) -> Any:
+def _made(kind: str | None, over: Any) -> Shards:
+    """What a framework makes of it, by the function `shards` of its backend."""
     if isinstance(over, Shards):
         return over
-    found = "jax" if isinstance(over, str) else framework_of(type(over))
-    if found not in ("jax", "torch"):
+    make = None if kind is None else getattr(load(kind), "shards", None)
+    found = NotImplemented if make is None else make(over)
+    if found is NotImplemented:
         raise OptionError(
-            f"sequence: {over!r} is no process group of torch.distributed and no name of an axis of JAX's shard_map."
+            f"sequence: {over!r} is no process group of torch.distributed, for arrays of torch, and no name of an axis "
+            f"of JAX's shard_map, for arrays of jax ({kind or type(over).__name__}). For others pass "
+            "ssm_core.distributed.Shards."
         )
-    # An axis has a place where it is used, which the block may surround.
-    return None if check and found == "jax" else load(found).shards(over)
+    made: Shards = found
+    return made
 
 
 def reached(y: Array, first: Any) -> Array:

@@ -19,11 +19,13 @@ its logarithm is the sum of that, without differences that would lose the digits
 At a reset it is 0. Steps beyond the length are those of x = B = C = 0 and a log gate of 0, which does not vary.
 
 Between forward and backward only inputs are kept. While the forward runs, the states of all chunks take N / T times the
-memory of x; in the backward they do twice, and dB and dC of every head, to be summed over groups, N / P times each.
+memory of x; in the backward they do twice, and dB and dC of a head N / P times each. A program adds up those of some
+heads of a group, one after another; what several programs have of a group is summed in the end.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +41,8 @@ from ssm_core.recurrences.segments import Segments
 # keep at most three such tiles besides the operands of a product, and spill nothing of them. The rows keep as much and
 # two blocks more: they have twice the threads, and blocks of 32 by 32.
 STEPS, P_BLOCK, N_BLOCK = 64, 64, 32
+HEADS, PROGRAMS = 8, 512  # at most so many heads of a group in one program, where enough programs are left
+WALK_STAGES = 2  # chunks in flight of the walk, which waits for memory: nothing else of a program goes on meanwhile
 PRECISE = "tf32x3"  # float32 as three products of tf32
 _FLOOR = tl.constexpr(FLOOR)
 
@@ -67,6 +71,13 @@ def _tile(x, i, j, height, width, stride):
 def _put(x, i, j, height, width, stride, values):
     inside = (i < height)[:, None] & (j < width)[None, :]
     tl.store(x + (i * stride)[:, None] + j[None, :], values, mask=inside)
+
+
+@triton.jit
+def _add(x, i, j, height, width, stride, values, others):
+    """To what others have put there, where there are any."""
+    at, inside = x + (i * stride)[:, None] + j[None, :], (i < height)[:, None] & (j < width)[None, :]
+    tl.store(at, values + tl.load(at, mask=inside & (others > 0), other=0.0), mask=inside)
 
 
 @triton.jit
@@ -170,16 +181,34 @@ def _outputs_kernel(
 @triton.jit
 def _rows_kernel(
     x, B, C, g, reset, lengths, states, adjoints, dy, dB, dC, dg, length, chunks,
-    heads: tl.constexpr, share: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
+    heads: tl.constexpr, share: tl.constexpr, together: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
     resets: tl.constexpr, ragged: tl.constexpr,
     steps: tl.constexpr, p_block: tl.constexpr, n_block: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
-    """dg of one chunk and head, and the share of the head in dB and dC of its group."""
+    """dg of one chunk and some heads, and their share in dB and dC of their group."""
     program = tl.program_id(0).to(tl.int64)
-    h, c, b = program % heads, program // heads % chunks, program // heads // chunks
+    parts: tl.constexpr = heads // together
+    part, c, b = program % parts, program // parts % chunks, program // parts // chunks
+    for i in range(together):
+        _rows_of_head(
+            x, B, C, g, reset, lengths, states, adjoints, dy, dB, dC, dg, length, chunks, part * together + i, c, b, i,
+            heads, share, together, P, N, resets, ragged, steps, p_block, n_block, precision,
+        )  # fmt: skip
+        tl.debug_barrier()  # of dB and dC, to which the next head adds
+
+
+@triton.jit
+def _rows_of_head(
+    x, B, C, g, reset, lengths, states, adjoints, dy, dB, dC, dg, length, chunks, h, c, b, others,
+    heads: tl.constexpr, share: tl.constexpr, together: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
+    resets: tl.constexpr, ragged: tl.constexpr,
+    steps: tl.constexpr, p_block: tl.constexpr, n_block: tl.constexpr, precision: tl.constexpr,
+):  # fmt: skip
+    """dg of one head, and what it adds to dB and dC, where others have added before."""
     t, start = tl.arange(0, steps), c * steps
     here = _here(lengths, b, start, length, ragged)
     at, shared = _place(b, start, h, length, heads, share)
+    _, sums = _place(b, start, h, length, heads, together)
     state = ((b * heads + h) * chunks + c) * P * N
     row: tl.constexpr = heads // share * N
     scores = tl.zeros((steps, steps), dtype=tl.float32)
@@ -223,9 +252,9 @@ def _rows_kernel(
         C_tile = _tile(C + shared * N, t, n, here, N, row)
         into += tl.sum(dC_tile * C_tile, axis=1)
         dC_tile += tl.dot(products, B_tile, input_precision=precision)
-        _put(dC + at * N, t, n, length - start, N, heads * N, dC_tile)
+        _add(dC + sums * N, t, n, length - start, N, heads // together * N, dC_tile, others)
         dB_tile += tl.dot(tl.trans(products), C_tile, input_precision=precision)
-        _put(dB + at * N, t, n, length - start, N, heads * N, dB_tile)
+        _add(dB + sums * N, t, n, length - start, N, heads // together * N, dB_tile, others)
 
     whole = _last(through, steps) * tl.sum(along, axis=0)
     passed += tl.sum(tl.where(later, into[:, None], 0.0), axis=0) + tl.cumsum(out, axis=0) + whole
@@ -252,13 +281,20 @@ def _block(size: int, most: int) -> int:
     return min(most, max(16, triton.next_power_of_2(size)))
 
 
+def _together(share: int, programs: int) -> int:
+    """How many heads of a group's share a program has, of so many programs with one each."""
+    few = max(1, programs // PROGRAMS)
+    return math.gcd(share, min(HEADS, 1 << (few.bit_length() - 1)))
+
+
 def _walk(x: Tensor, B: Tensor, first: Tensor, given: Any, *, adjoint: bool) -> tuple[Tensor, Tensor]:
     """The states before the chunks (batch, H, chunks, P, N), in the order of walking, and the last one."""
     gates, (length, chunks), options = given
     batch, H, P, N = first.shape
     states, last = first.new_empty((batch, H, chunks, P, N)), torch.empty_like(first)
     grid = (batch * H, triton.cdiv(P, options["p_block"]), triton.cdiv(N, options["n_block"]))
-    _states_kernel[grid](x, B, *gates, first, states, last, length, chunks, adjoint=adjoint, num_warps=4, **options)
+    options = options | {"num_stages": WALK_STAGES, "num_warps": 4}
+    _states_kernel[grid](x, B, *gates, first, states, last, length, chunks, adjoint=adjoint, **options)
     return states, last
 
 
@@ -299,8 +335,9 @@ def backward(
     dy: Tensor,
     dlast: Tensor,
     precision: str = PRECISE,
+    together: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, g, B, C and of the first state."""
+    """The gradients of x, g, B, C and of the first state; `together` are the heads of a program, else its choice."""
     x, g, B, C, first, dy, dlast = (v.contiguous() for v in (x, g, B, C, first, dy, dlast))
     (batch, L, H, P), (G, N) = x.shape, B.shape[2:]
     with torch.cuda.device_of(x):
@@ -308,10 +345,13 @@ def backward(
         states, _ = _walk(x, B, first, given, adjoint=False)
         adjoints, dfirst = _walk(dy, C, dlast, given, adjoint=True)
         dx = _outputs(dy, C, B, adjoints, given, adjoint=True)
-        dB, dC, dg = x.new_empty((batch, L, H, N)), x.new_empty((batch, L, H, N)), torch.empty_like(g)
-        options |= {"p_block": _block(P, N_BLOCK), "num_warps": 8}
-        _rows_kernel[(batch * H * sizes[1],)](x, B, C, *gates, states, adjoints, dy, dB, dC, dg, *sizes, **options)
-    dB, dC = (v if G == H else v.unflatten(2, (G, H // G)).sum(3) for v in (dB, dC))
+        together = together or _together(H // G, batch * H * sizes[1])
+        dB, dC = (x.new_empty((batch, L, H // together, N)) for _ in range(2))
+        dg = torch.empty_like(g)
+        options |= {"p_block": _block(P, N_BLOCK), "num_warps": 8, "together": together}
+        grid = (batch * H // together * sizes[1],)
+        _rows_kernel[grid](x, B, C, *gates, states, adjoints, dy, dB, dC, dg, *sizes, **options)
+    dB, dC = (v if v.shape[2] == G else v.unflatten(2, (G, -1)).sum(3) for v in (dB, dC))
     return dx, dg, dB, dC, dfirst
 
 
@@ -328,4 +368,5 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         arrays: Any = [v.detach().to(device, torch.float32) for v in (*leaves, *grads)]
         mask = reset if reset is None else reset.to(device)
         yield from zip(forward(*[*arrays[:5], mask, None]), wanted, strict=True)
-        yield from zip(backward(*[*arrays[:5], mask, None, *arrays[5:]]), slopes, strict=True)
+        found = backward(*[*arrays[:5], mask, None, *arrays[5:]], together=2 if resets else 1)
+        yield from zip(found, slopes, strict=True)

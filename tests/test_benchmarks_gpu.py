@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import record
+from benchmarks.gpu.variants import VARIANTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +26,7 @@ def test_in_miniature(tmp_path: Path):
     assert [row["job"] for row in rows if row.get("failed") or row.get("code")] == []
     jobs = {row["job"] for row in rows}
     assert {"copy", "agreement torch", "training", *(f"part {part}" for part in ("machine", "probes"))} <= jobs
+    assert {f"time {name}, {choice} float32" for name, (_, all_of) in VARIANTS.items() for choice in all_of} <= jobs
     assert {"time selective_scan float32", "time gated_delta float32", "time S4D chunk float32"} <= jobs
     assert "| training |" in (tmp_path / "table.md").read_text()
 

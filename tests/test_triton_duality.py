@@ -128,6 +128,13 @@ def test_is_the_generic_body(name: str, calls: list[str]):
     close(found, gradients(generic(v)))
 
 
+def test_heads_of_a_group_in_one_program(monkeypatch: pytest.MonkeyPatch):
+    """Six heads by twos, whose three sums are added."""
+    monkeypatch.setattr(triton_duality, "PROGRAMS", 1)
+    v = inputs(70, H=6)
+    close(gradients(v), gradients(generic(v)))
+
+
 def test_packed_without_states(calls: list[str]):
     v = inputs(70, cu_seqlens=packed(0, 3, 3, 70), initial=None)
 

@@ -1,7 +1,7 @@
 """Recurrences and layers, forward and backward, as multiples of the time that a copy of the same bytes takes.
 
-First all of ours, in float32 and bfloat16, beside the library's own way (the FFT of a layer's convolution); then
-torch.compile of the generic bodies, which may compile for longer than there is time.
+First all of ours, in float32 and bfloat16, beside the library's own way (the FFT of a layer's convolution); then the
+variants of kernels, and torch.compile of the generic bodies, which may compile for longer than there is time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from .machine import copy_rate, seconds
 from .record import emit, guarded
+from .variants import VARIANTS, changed
 
 DTYPES = ("float32", "bfloat16")
 
@@ -30,6 +31,10 @@ def run(device: str, options: Any) -> None:
     for name, (make, halves) in works.items():  # in miniature all of them too: what is wrong in one of them shows
         for dtype in DTYPES[: 1 + (halves and device == "cuda")]:
             guarded(f"time {name} {dtype}", lambda name=name, make=make, d=dtype: measure(name, make, d, device))
+    for name, (operator, choices) in VARIANTS.items():
+        for choice, constants in choices.items():
+            job = f"{name}, {choice}"
+            guarded(f"time {job}", lambda w=works[name][0], j=job, o=operator, c=constants: varied(j, w, o, c, device))
     for name in COMPILED if device == "cuda" else ():  # a compiler of C++ would take minutes
         make, _ = works[name]
         guarded(f"time compiled {name}", lambda name=name, make=make: compiled(name, make, device))
@@ -56,6 +61,20 @@ def measure(name: str, make: Callable[[Any], Work], dtype: str, device: str, cha
         f"time {name} {dtype}", milliseconds=1e3 * forward, milliseconds_with_backward=1e3 * whole,
         copies=forward / floor, copies_with_backward=whole / (2 * floor), peak_gib=peak,
     )  # fmt: skip
+
+
+def varied(name: str, make: Callable[[Any], Work], operator: str, constants: Any, device: str) -> None:
+    """Times of kernels with other constants, and how far their outputs are from those as they are."""
+    import torch
+
+    work = make(torch.float32)
+    with torch.no_grad():
+        wanted = work.call(*work.inputs)
+        with changed(operator, constants):
+            found = work.call(*work.inputs)
+    emit(f"difference of {name}", error=float((found - wanted).abs().max() / wanted.abs().max()))
+    with changed(operator, constants):
+        measure(name, lambda _: work, "float32", device)
 
 
 def compiled(name: str, make: Callable[[Any], Work], device: str) -> None:

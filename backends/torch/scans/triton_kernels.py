@@ -33,6 +33,7 @@ from .body import adjoint_steps, like, steps
 # Bytes of a tile: 16 registers a thread, of which at most 8 tiles live at once. The interpreter goes number by number.
 # Programs that are on a GPU at once: four on each of 132 multiprocessors, each with two tiles under way.
 TILE, PROGRAMS = (512, 2) if os.environ.get("TRITON_INTERPRET") == "1" else (8192, 512)
+STAGES, WARPS = 3, 4
 
 
 @triton.jit
@@ -85,7 +86,7 @@ def _scan_kernel(
     a_time, a_outer, a_middle, a_inner, b_time, b_outer, b_middle, b_inner,
     x_time, x_outer, x_middle, x_inner, out_time, out_outer, out_middle, out_inner,
     constant: tl.constexpr, reverse: tl.constexpr, delayed: tl.constexpr, adjoint: tl.constexpr,
-    form: tl.constexpr, steps: tl.constexpr, columns: tl.constexpr,
+    form: tl.constexpr, stages: tl.constexpr, steps: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """x_k = a_k x_{k-1} + b_k. For the adjoint b is g, x the states, first what was before them, and all is delayed."""
     column = tl.program_id(0) * columns + tl.arange(0, columns)
@@ -108,7 +109,7 @@ def _scan_kernel(
     fixed, fixed_im = _load(a, in_a, inside[None, :], form)
     total, total_im = tl.zeros([steps, columns], fixed.dtype), tl.zeros([steps, columns], fixed.dtype)
     tiles = tl.cdiv(length, steps)
-    for tile in tl.range(0, tiles, num_stages=3):
+    for tile in tl.range(0, tiles, num_stages=stages):
         k = (tiles - 1 - tile if reverse else tile) * steps + rows
         here = (k < length)[:, None] & inside[None, :]
         j = k + back if delayed else k
@@ -191,7 +192,8 @@ def _launch(
             length, width, axes[1][0], axes[2][0], *(n for of_one in strides for n in of_one),
             constant=a.shape[0] == 1, reverse=reverse, delayed=delayed, adjoint=adjoint,
             form="word" if out.dtype == torch.complex64 else "pair" if out.is_complex() else "real",
-            steps=TILE // out.element_size() // columns, columns=columns, enable_fp_fusion=True,
+            stages=STAGES, steps=TILE // out.element_size() // columns, columns=columns, num_warps=WARPS,
+            enable_fp_fusion=True,
         )  # fmt: skip
 
 

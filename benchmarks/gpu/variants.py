@@ -1,0 +1,60 @@
+"""What compiled code cannot decide: constants of the kernels as they are and otherwise, beside each other by the clock.
+
+Registers and spills that ptxas counts for Hopper stand beside a variant where they are the reason to try it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def tile(T: int, D: int, warps: int) -> Any:
+    """Of the selective scan, for 16 states."""
+    return lambda states, channels: (T, D, 16, warps)
+
+
+# Work of `timings`: the operator, and its variants by name.
+VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "selective_scan": ("selective", {
+        "one tile in flight": {"STAGES": (1, 1)},  # 96 registers forward, not 64
+        "four tiles in flight, three backward": {"STAGES": (4, 3)},
+        "half of the warps": {"tile": tile(16, 16, 4)},  # sums over channels within a thread, and spills backward
+        "8 steps of 32 channels": {"tile": tile(8, 32, 8)},  # fewer parts of gradients, more states kept
+    }),
+    "ssd": ("duality", {
+        "one chunk of the walk in flight": {"WALK_STAGES": 1},  # 179 registers, not 211
+        "three chunks of the walk in flight": {"WALK_STAGES": 3},
+        "one head a program": {"HEADS": 1},  # 184 bytes spilled, not 400, and eight times the gradients of B and C
+        "four heads a program": {"HEADS": 4},
+    }),
+    "S4D chunk": ("state_passing", {
+        "16 steps": {"STEPS": 16},  # 0, 152, 0 bytes spilled, not 120, 616, 200, and twice as many turns
+        "four warps": {"WARPS": 4},
+    }),
+    "linear_scan, (B, L, H)": ("scans", {
+        "one warp": {"WARPS": 1},  # which has all steps: nothing goes through shared memory
+        "one warp, five tiles in flight": {"WARPS": 1, "STAGES": 5},
+    }),
+}  # fmt: skip
+
+
+@contextmanager
+def changed(operator: str, constants: dict[str, Any]) -> Iterator[None]:
+    """Within the block the kernels of an operator are launched with other constants."""
+    folder = f"ssm_core.backends.torch.{operator}"
+    modules = [importlib.import_module(f"{folder}.{name}") for name in ("body", "triton_kernels")]
+    places = [(module, name) for module in modules for name in constants if hasattr(module, name)]
+    missing = set(constants) - {name for _, name in places}
+    if missing:
+        raise AttributeError(f"the kernels of {operator} have no {', '.join(sorted(missing))}")
+    before = [getattr(*place) for place in places]
+    try:
+        for module, name in places:
+            setattr(module, name, constants[name])
+        yield
+    finally:
+        for (module, name), value in zip(places, before, strict=True):
+            setattr(module, name, value)

@@ -110,7 +110,7 @@ generated.GENERATED["api"] = reference.toctree
 
 
 def fill_page(app: Sphinx, page: str, source: list[str]) -> None:
-    source[0] = linked(generated.filled(source[0]))
+    source[0] = linked(generated.with_formulas(generated.filled(source[0])))
 
 
 def linked(text: str) -> str:

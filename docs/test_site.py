@@ -36,6 +36,7 @@ def test_docstring_becomes_fields_and_formulas():
         ("sqrt(1 - a^2)", r"\sqrt{ 1 - a^2}"),
         ("V^-1 B", r"V^{-1} \, B"),
         ("log_dt", r"\mathtt{log\_dt}"),
+        ("dt phi1(z) B", r"\mathit{dt} \, \phi_1 (z) \, B"),
     ],
 )
 def test_formula(written: str, expected: str):
@@ -61,6 +62,7 @@ def test_markers_are_filled():
     text = generated.filled("before\n*words* <!-- generated: support table -->\nafter")
     assert text.startswith("before\n| function |")
     assert '<span class="support fused">fused</span>' in text
+    assert generated.with_formulas("| `euler`  | 1 + z | dt B  |") == r"| `euler` | $1 + z$ | $\mathit{dt} \, B$ |"
     assert generated.numbers().count("grid-item-card") == len(generated.NUMBERS)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # sphinxext, and the conformance suite for its table
 
 import ssm_core  # noqa: E402
-from sphinxext import docstrings, generated, reference  # noqa: E402
+from sphinxext import docstrings, generated, reference, signatures  # noqa: E402
 
 project = "ssm_core"
 author = copyright = "ssm_core contributors"
@@ -56,7 +57,7 @@ sphinx_gallery_conf: dict[str, Any] = {
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_gallery",
     "filename_pattern": r"\.py$",
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
@@ -67,7 +68,7 @@ sphinx_gallery_conf: dict[str, Any] = {
     "reset_modules": ("sphinxext.gallery_style.reset",),
     "min_reported_time": 1e9,
     "doc_module": ("ssm_core",),
-    "backreferences_dir": "reference/backreferences",
+    "backreferences_dir": "api/backreferences",
 }
 
 html_theme = "pydata_sphinx_theme"
@@ -75,6 +76,7 @@ html_title = "ssm_core"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+html_js_files = ["names.js"]
 html_copy_source = False
 html_show_sourcelink = False
 html_sidebars = {"index": [], "support": []}
@@ -93,15 +95,22 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+if "DOCS_VERSION" in os.environ:  # of a published site, where versions lie side by side: see versions.py
+    html_theme_options |= {
+        "switcher": {"json_url": "../switcher.json", "version_match": os.environ["DOCS_VERSION"]},
+        "check_switcher": False,  # it is written when all versions are there
+        "show_version_warning_banner": True,
+        "navbar_end": ["version-switcher", "theme-switcher"],
+    }
 
 # Where users find them, they are no modules: autodoc imports by this name.
 sys.modules |= {name: reference.module_of(name) for name in reference.MODULES if name not in sys.modules}
-reference.write(DOCS / "reference")
+reference.write(DOCS / "api")
 generated.GENERATED["api"] = reference.toctree
 
 
 def fill_page(app: Sphinx, page: str, source: list[str]) -> None:
-    source[0] = linked(generated.filled(source[0]))
+    source[0] = linked(generated.with_formulas(generated.filled(source[0])))
 
 
 def linked(text: str) -> str:
@@ -139,3 +148,4 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", fill_page)
     app.connect("env-get-outdated", filled_pages)
     app.connect("autodoc-process-docstring", convert_docstring)
+    app.connect("html-page-context", signatures.in_page)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import ssm_core
+import versions
 from check_links import broken
 from sphinxext import docstrings, formulas, generated, reference
 
@@ -34,6 +36,7 @@ def test_docstring_becomes_fields_and_formulas():
         ("sqrt(1 - a^2)", r"\sqrt{ 1 - a^2}"),
         ("V^-1 B", r"V^{-1} \, B"),
         ("log_dt", r"\mathtt{log\_dt}"),
+        ("dt phi1(z) B", r"\mathit{dt} \, \phi_1 (z) \, B"),
     ],
 )
 def test_formula(written: str, expected: str):
@@ -59,6 +62,7 @@ def test_markers_are_filled():
     text = generated.filled("before\n*words* <!-- generated: support table -->\nafter")
     assert text.startswith("before\n| function |")
     assert '<span class="support fused">fused</span>' in text
+    assert generated.with_formulas("| `euler`  | 1 + z | dt B  |") == r"| `euler` | $1 + z$ | $\mathit{dt} \, B$ |"
     assert generated.numbers().count("grid-item-card") == len(generated.NUMBERS)
 
 
@@ -66,3 +70,16 @@ def test_broken_links_are_found(tmp_path: Path):
     (tmp_path / "a.html").write_text('<a href="b.html#here">x</a><a href="b.html#no">x</a><img src="no.png">')
     (tmp_path / "b.html").write_text('<p id="here"></p><a href="a.html">x</a><a href="https://elsewhere">x</a>')
     assert list(broken(tmp_path)) == ["a.html: b.html#no", "a.html: no.png"]
+
+
+def test_versions_of_a_site(tmp_path: Path):
+    for name in ("dev", "0.9.1", "0.10.0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").touch()
+    versions.write(tmp_path, "https://example.org/ssm_core/")
+    found = json.loads((tmp_path / "switcher.json").read_text())
+    assert [(entry["version"], entry["preferred"]) for entry in found] == [
+        ("0.10.0", True), ("0.9.1", False), ("dev", False),
+    ]  # fmt: skip
+    assert found[0]["url"] == "https://example.org/ssm_core/0.10.0/"
+    assert "url=0.10.0/" in (tmp_path / "index.html").read_text()

@@ -11,6 +11,8 @@ try:
     import equinox as eqx
     import jax
     import jax.numpy as jnp
+
+    from ssm_core.adapters.jax_calls import calls
 except ImportError as error:
     raise absent("adapters.equinox", error, "jax", "jaxlib", "equinox", extra="equinox") from error
 
@@ -45,8 +47,7 @@ class SSMModule(eqx.Module):
         self.params = {p.name: p.draw(draws) for p in definition.parameters()}
 
     def __getattr__(self, name: str) -> jax.Array:
-        params = vars(self).get("params")
-        if isinstance(params, dict) and name in params:  # transforms put other trees in its place
+        if isinstance(params := vars(self).get("params"), dict) and name in params:  # transforms put other trees there
             return params[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -54,6 +55,7 @@ class SSMModule(eqx.Module):
         """The parameters by name."""
         return dict(self.params)
 
+    @calls
     def __call__(
         self,
         u: jax.Array,
@@ -71,9 +73,8 @@ class SSMModule(eqx.Module):
     ) -> Any:
         """y (B, L, H) from u (B, L, H); with return_state the pair (y, state). Options as the definition's `apply`.
         No layer needs the key, which Equinox hands to all of its own."""
-        masks: dict[str, Any] = {"lengths": lengths, "reset": reset, "cu_seqlens": cu_seqlens}
-        steps = {"rate": rate, "step_scale": step_scale, "mode": mode, **others}
-        return self.definition.apply(self.params, u, state=state, return_state=return_state, **masks, **steps)
+        others |= {"lengths": lengths, "reset": reset, "cu_seqlens": cu_seqlens, "rate": rate, "step_scale": step_scale}
+        return self.definition.apply(self.params, u, state=state, return_state=return_state, mode=mode, **others)
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""

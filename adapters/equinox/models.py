@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ssm_core import models
 from ssm_core._arrays.errors import OptionError
 from ssm_core.adapters import jax_streams
+from ssm_core.adapters.jax_calls import calls
 from ssm_core.files import pretrained
 
 from .base import BASES, SSMModule
@@ -28,6 +29,7 @@ class SequenceModule(SSMModule):
         super().__init__(definition, key, dtype)
         self.dropout = eqx.nn.Dropout(definition.dropout)
 
+    @calls
     def __call__(self, u: jax.Array, *, key: jax.Array | None = None, **options: Any) -> Any:
         """The outputs for u (B, L, d_input); with return_state (outputs, state). Options as the definition's `apply`.
 

@@ -13,6 +13,8 @@ try:
     import jax
     import jax.numpy as jnp
     from flax import nnx
+
+    from ssm_core.adapters.jax_calls import calls
 except ImportError as error:
     raise absent("adapters.flax", error, "jax", "jaxlib", "flax", extra="flax") from error
 
@@ -51,6 +53,7 @@ class SSMModule(nnx.Module):
         """The parameters by name."""
         return {p.name: getattr(self, p.name)[...] for p in self.definition.parameters()}
 
+    @calls
     def __call__(
         self,
         u: jax.Array,
@@ -108,6 +111,7 @@ class InputDependentModule(SSMModule):
 
     definition: layers.InputDependent
 
+    @calls
     def __call__(
         self,
         u: jax.Array,

@@ -15,6 +15,7 @@ from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import bringing, namespace
 from ssm_core.adapters import jax_streams
+from ssm_core.adapters.jax_calls import calls
 from ssm_core.files import pretrained
 from ssm_core.models.blocks import Parts
 from ssm_core.models.language_model import EMBEDDING_STD
@@ -112,6 +113,7 @@ class ModelModule(nnx.Module):
         enter, _, leave = self.ends()
         return Parts(enter, blocks, leave)
 
+    @calls
     def __call__(
         self,
         u: jax.Array,

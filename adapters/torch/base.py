@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssm_core import layers
 from ssm_core._arrays.errors import absent
+from ssm_core.layers.calls import Call
 from ssm_core.layers.parameters import Parameter
 
 try:
@@ -46,6 +47,9 @@ def redraw(module: nn.Module, parameters: Mapping[str, Parameter]) -> None:
 
 class SSMModule(nn.Module):
     """The module of any definition of a layer."""
+
+    if TYPE_CHECKING:
+        __call__: Call[Tensor, Tensor]
 
     def __init__(self, definition: layers.Layer, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()

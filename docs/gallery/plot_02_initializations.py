@@ -16,7 +16,7 @@ import ssm_core
 rng = np.random.default_rng(0)
 names = ("legs", "lin", "inv", "inv2", "quad", "real")
 
-figure, axes = plt.subplots(2, 6, figsize=(11, 4.4))
+figure, axes = plt.subplots(2, 6, figsize=(10, 6))
 for (above, below), name in zip(axes.T, names, strict=True):
     system = ssm_core.diagonal_init(name, 32)
     ssm_core.plot.poles(system, ax=above, markersize=4)

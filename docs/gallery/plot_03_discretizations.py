@@ -23,7 +23,7 @@ dt = 0.25
 # The impulse responses. Euler's explicit rule turns stable poles into growing ones, its implicit rule into tired ones.
 
 methods = ("zoh", "foh", "bilinear", "tustin", "euler", "backward_euler")
-figure, axes = plt.subplots(2, 3, figsize=(9.6, 4.6), sharex=True, sharey=True)
+figure, axes = plt.subplots(2, 3, figsize=(9, 6), sharex=True, sharey=True)
 for ax, method in zip(axes.flat, methods, strict=True):
     ax.plot(np.arange(600) * 0.01, exact, color="0.75")
     taps = ssm_core.kernel(dense, 24, dt=dt, method=method) / dt

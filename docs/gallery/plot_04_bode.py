@@ -17,7 +17,7 @@ import ssm_core
 design = scipy.signal.cheby1(5, 1.0, 2 * np.pi, analog=True, output="zpk")
 filter_ = ssm_core.from_scipy(scipy.signal.ZerosPolesGain(*design))
 
-figure = plt.figure(figsize=(8.6, 4.4))
+figure = plt.figure(figsize=(8.6, 5.4))
 grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.8))
 ax = figure.add_subplot(grid[:, 0])
 ssm_core.plot.poles(filter_, ax=ax, markersize=7)

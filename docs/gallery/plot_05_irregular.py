@@ -22,11 +22,12 @@ c = ssm_core.hippo_project(signal[kept], "legt", 24, times=time[kept], window=2.
 ago = np.linspace(0.0, 2.0, 400)
 now = time[kept][-1]
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6))
-left.plot(time, signal, color="0.8")
-left.plot(time[kept], signal[kept], ".", markersize=4)
-left.plot(now - ago, ssm_core.hippo_reconstruct(c[-1], "legt", ago, window=2.0))
-left.set(xlim=(now - 2.5, now), title="remembered from 200 of 600 samples", xlabel="time")
+figure, ax = plt.subplots(figsize=(7.2, 4.6))
+ax.plot(time, signal, color="0.75", label="signal")
+ax.plot(time[kept], signal[kept], ".", label="samples")
+ax.plot(now - ago, ssm_core.hippo_reconstruct(c[-1], "legt", ago, window=2.0), label="memory")
+ax.set(xlim=(now - 2.5, now), title="remembered from 200 of 600 samples", xlabel="time")
+ax.legend(ncols=3, loc="lower right")
 
 # %%
 # A system that is told: step k lasts ``step_scale[k] * dt``. The wrong way, counting samples as if they were equally
@@ -41,11 +42,12 @@ scale = np.diff(time[kept], append=time[kept][-1] + dt) / dt
 told, _ = ssm_core.scan(resonator, signal[kept], dt=dt, step_scale=scale)
 untold, _ = ssm_core.scan(resonator, signal[kept], dt=dt * 3)
 
-right.plot(time, full, color="0.8", label="all samples")
-right.plot(time[kept], untold, label="a third, not told when")
-right.plot(time[kept], told, label="a third, told when")
-right.set(title="a resonator at 0.7 Hz", xlabel="time")
-right.legend(fontsize="small", loc="lower left")
+figure, ax = plt.subplots()
+ax.plot(time, full, color="0.75", linewidth=4, label="all samples")
+ax.plot(time[kept], untold, color="C1", label="a third, not told when")
+ax.plot(time[kept], told, color="C0", label="a third, told when")
+ax.set(title="a resonator at 0.7 Hz", xlabel="time")
+ax.legend(fontsize="small", loc="lower left")
 
 
 def error(y):

@@ -57,7 +57,7 @@ print(f"accuracy on {len(found)} images that it has not seen: {accuracy:.1%}")
 # %%
 # The loss, and some digits with what the model says of them.
 
-figure = plt.figure(figsize=(9, 3.6))
+figure = plt.figure(figsize=(9, 5.4))
 grid = figure.add_gridspec(2, 8)
 ax = figure.add_subplot(grid[:, :4])
 ax.semilogy(losses)

@@ -59,7 +59,7 @@ print(f"accuracy on {len(found)} images that it has not seen: {accuracy:.1%} (JA
 # The poles of the first layer, which began in one column and spread while learning.
 
 first = next(module for _, module in nnx.iter_modules(model) if isinstance(module, adapters.flax.S4D))
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6))
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 5.2))
 left.semilogy(losses)
 left.set(title=f"cross-entropy; test accuracy {accuracy:.1%}", xlabel="update")
 decay, frequency = np.exp(np.asarray(first.log_A_re[...])), np.asarray(first.A_im[...])

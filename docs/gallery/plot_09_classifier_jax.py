@@ -1,13 +1,15 @@
 """
-A classifier in plain JAX
-=========================
+A classifier in plain JAX and in Equinox
+========================================
 
-No modules: a definition, a dictionary of arrays, and pure functions of both. ``jit`` and ``grad`` are JAX's own.
+First without modules: a definition, a dictionary of arrays, and pure functions of both; ``jit`` and ``grad`` are JAX's
+own. Then the same classifier as a module of Equinox.
 
-A definition is frozen and hashable, so a closure or a static argument will do. Equinox, Haiku or a library of your own
-can hold the parameters in any way they like.
+A definition is frozen and hashable, so a closure or a static argument will do. Haiku or a library of your own can hold
+the parameters in any way they like.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -16,6 +18,7 @@ import optax
 from sklearn.datasets import load_digits
 
 import ssm_core
+from ssm_core import adapters
 
 digits = load_digits()
 u = jnp.asarray((digits.data[..., None] / 16).astype(np.float32))
@@ -26,7 +29,7 @@ label = jnp.asarray(digits.target)
 
 layer = ssm_core.layers.S4D(d_model=32, d_state=16, dt_min=0.01, dt_max=0.5)
 rng = np.random.default_rng(0)
-params = {
+first = {
     "encoder": jnp.asarray(rng.normal(size=(1, 32)), jnp.float32),
     "layer": {name: jnp.asarray(value) for name, value in layer.initial_parameters(seed=0).items()},
     "head": jnp.asarray(rng.normal(size=(32, 10)) / 6, jnp.float32),
@@ -41,10 +44,14 @@ def logits(params, u):
 optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 280))
 
 
+def cross_entropy(logits, label):
+    return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+
+
 @jax.jit
 def update(params, state, u, label):
     def loss_of(params):
-        return optax.softmax_cross_entropy_with_integer_labels(logits(params, u), label).mean()
+        return cross_entropy(logits(params, u), label)
 
     loss, gradients = jax.value_and_grad(loss_of)(params)
     steps, state = optimizer.update(gradients, state)
@@ -52,23 +59,61 @@ def update(params, state, u, label):
 
 
 # %%
-state, losses = optimizer.init(params), []
-for _ in range(10):
-    for batch in rng.permutation(1400).reshape(28, 50):
-        params, state, loss = update(params, state, u[batch], label[batch])
-        losses.append(float(loss))
+def trained(update, model):
+    """The model after ten rounds, and its losses on the way."""
+    state, losses, order = optimizer.init(eqx.filter(model, eqx.is_array)), [], np.random.default_rng(0)
+    for _ in range(10):
+        for batch in order.permutation(1400).reshape(28, 50):
+            model, state, loss = update(model, state, u[batch], label[batch])
+            losses.append(float(loss))
+    return model, losses
 
-found = jax.jit(logits)(params, u[1400:]).argmax(-1)
-accuracy = float((found == label[1400:]).mean())
-print(f"accuracy on {len(found)} images that it has not seen: {accuracy:.1%}")
+
+def accuracy(logits):
+    return float((logits.argmax(-1) == label[1400:]).mean())
+
+
+params, losses = trained(update, first)
+print(f"accuracy on {len(u) - 1400} images that it has not seen: {accuracy(jax.jit(logits)(params, u[1400:])):.1%}")
 
 # %%
-# The kernels that it learned: how much a pixel counts when it is so many pixels ago.
+# In Equinox a layer is a pytree of its parameters, a field like any other. This one begins with the same weights.
+
+
+class Classifier(eqx.Module):
+    encoder: jax.Array
+    layer: adapters.equinox.S4D
+    head: jax.Array
+
+    def __init__(self, params, key):
+        self.encoder, self.head = params["encoder"], params["head"]
+        layer = adapters.equinox.S4D(d_model=32, d_state=16, dt_min=0.01, dt_max=0.5, key=key)
+        self.layer = eqx.tree_at(lambda layer: layer.params, layer, params["layer"])
+
+    def __call__(self, u):
+        x = u @ self.encoder
+        return (x + self.layer(x)).mean(axis=1) @ self.head
+
+
+@eqx.filter_jit
+def update_module(model, state, u, label):
+    loss, gradients = eqx.filter_value_and_grad(lambda model: cross_entropy(model(u), label))(model)
+    steps, state = optimizer.update(gradients, state)
+    return eqx.apply_updates(model, steps), state, loss
+
+
+model, losses_of_module = trained(update_module, Classifier(first, jax.random.key(0)))
+print(f"and of the module: {accuracy(eqx.filter_jit(model)(u[1400:])):.1%}")
+
+# %%
+# The kernels that were learned: how much a pixel counts when it is so many pixels ago.
 
 kernels = np.asarray(layer.kernel(params["layer"], 64))[0]
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6))
-left.semilogy(losses)
-left.set(title=f"one layer; test accuracy {accuracy:.1%}", xlabel="update", ylabel="cross-entropy")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 5.2))
+left.semilogy(losses, linewidth=4, alpha=0.5, label="pure functions")
+left.semilogy(losses_of_module, linewidth=1, label="Equinox")
+left.set(title="one layer", xlabel="update", ylabel="cross-entropy")
+left.legend()
 limit = np.abs(kernels).max() / 2
 right.imshow(kernels, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
 right.grid(False)

@@ -43,7 +43,7 @@ with torch.no_grad():
         per_sample.append(1e3 * latency[-1] / chunk)
 
 # %%
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 5))
 left.loglog(chunks, latency, "o-")
 left.set(title="time until a chunk is answered", xlabel="samples a chunk", ylabel="milliseconds")
 right.loglog(chunks, per_sample, "o-", color="C1")

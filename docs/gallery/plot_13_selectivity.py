@@ -30,20 +30,23 @@ def run(dt):
     return ssm_core.selective_scan(u[None, None], dt[None, None], A, B / dt * -np.expm1(-dt), C)[0, 0]
 
 
-selective = run(np.where(marked, 6.0, 0.002))
-invariant = run(np.full(L, 0.15))
+steps = {"the same dt for all": np.full(L, 0.15), "selective": np.where(marked, 6.0, 0.002)}
+invariant, selective = (run(dt) for dt in steps.values())
 
-figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 5.0), sharex=True)
+figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 5.0), sharex=True, height_ratios=(3, 1))
 above.stem(np.arange(L), u, linefmt="0.85", markerfmt=" ", basefmt=" ")
 above.plot(np.flatnonzero(marked), u[marked], "o", color="C1", label="marked")
 above.plot(invariant, color="0.5", label="the same dt for all")
 above.plot(selective, color="C0", label="selective")
 above.legend(ncols=3, fontsize="small", loc="lower left")
 above.set_title("the state holds the last marked sample")
+for color, dt in zip(("0.5", "C0"), steps.values(), strict=True):
+    below.plot(dt, drawstyle="steps-mid", color=color)
+below.set(title="dt", xlabel="step")
 
 # %%
-# How much of every input each output holds: powers of one number below, blocks above. The rows are times, the columns
-# the inputs before.
+# How much of every input each output holds: powers of one number on the left, blocks on the right. The rows are times,
+# the columns the inputs before.
 
 
 def weights(dt):
@@ -51,14 +54,8 @@ def weights(dt):
     return np.tril(decay) * -np.expm1(-dt)
 
 
-below.plot(np.where(marked, 6.0, 0.002), drawstyle="steps-mid", color="C0")
-below.axhline(0.15, color="0.5")
-below.set(title="dt", xlabel="step")
-
 figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.2), sharey=True)
-for ax, (title, dt) in zip(
-    axes, {"the same dt for all": np.full(L, 0.15), "selective": np.where(marked, 6.0, 0.002)}.items(), strict=True
-):
+for ax, (title, dt) in zip(axes, steps.items(), strict=True):
     ax.imshow(weights(dt) ** 0.5, cmap="magma_r", vmin=0, vmax=1)
     ax.grid(False)
     ax.set(title=title, xlabel="input")

@@ -46,7 +46,7 @@ def recalled(rule, keys, values):
 
 rules = ("LinearAttention", "RetNet", "DeltaNet")
 counts = (4, 8, 16, 32, 64, 128, 256)
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 5.2), sharey=True)
 tried = {n: pairs(n) for n in counts}
 for rule in rules:
     left.semilogx(counts, [recalled(rule, *tried[n]).mean() for n in counts], "o-", base=2, label=rule)

@@ -55,7 +55,7 @@ ids = torch.from_numpy(np.frombuffer(sentence.encode(), dtype=np.uint8).astype(n
 with torch.no_grad():
     surprise = cross_entropy(model(ids[:, :-1])[0], ids[0, 1:], reduction="none").numpy() / np.log(2)
 
-figure, (above, below) = plt.subplots(2, 1, figsize=(9, 4.4), height_ratios=(3, 2))
+figure, (above, below) = plt.subplots(2, 1, figsize=(9, 5.6), height_ratios=(3, 2))
 above.plot(bits)
 above.set(title="bits per byte while learning", xlabel="update", ylim=(0, 8.5))
 below.bar(np.arange(1, len(sentence)), surprise, color=plt.get_cmap("viridis_r")(surprise / 8))

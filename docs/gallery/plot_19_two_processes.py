@@ -45,7 +45,7 @@ if __name__ == "__main__":  # processes that are spawned import this file
 alone, _ = ssm_core.scan(system, halves[1], dt=0.01)
 carried, _ = ssm_core.scan(system, 0 * halves[1], dt=0.01, initial=ssm_core.scan(system, halves[0], dt=0.01)[1])
 shown = 600
-figure, ax = plt.subplots(figsize=(7.6, 3.6))
+figure, ax = plt.subplots(figsize=(7.6, 4.6))
 ax.axvspan(-shown, 0, color="C0", alpha=0.06, linewidth=0)
 ax.axvspan(0, shown, color="C1", alpha=0.06, linewidth=0)
 before, _ = ssm_core.scan(system, halves[0], dt=0.01)

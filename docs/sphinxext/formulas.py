@@ -119,6 +119,8 @@ def name_latex(name: str) -> str:
 def symbol(name: str) -> str:
     if name.lower() in GREEK:
         return "\\" + name
+    if name[-1:].isdigit() and name[:-1].lower() in GREEK:
+        return f"\\{name[:-1]}_{name[-1]}"
     if name in ("Ab", "Bb"):
         return rf"\overline{{{name[0]}}}"
     if name in ("sum", "prod"):

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssm_core.files.pretrained import architectures
+from ssm_core.systems.methods import METHODS
+
+from .formulas import latex
 
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"^.*<!-- generated: ([\w ]+) -->$", re.MULTILINE)
@@ -17,6 +20,15 @@ MARKER = re.compile(r"^.*<!-- generated: ([\w ]+) -->$", re.MULTILINE)
 def filled(text: str) -> str:
     """A page with every marker's line replaced by what it stands for."""
     return MARKER.sub(lambda found: GENERATED[found[1]](), text)
+
+
+def with_formulas(text: str) -> str:
+    """A page with the formulas of discretizations, in the rows of their methods, as LaTeX."""
+    for name, record in METHODS.items():
+        written = "".join(rf" *\| {re.escape(formula)}" for formula in record.formulas)
+        row = " | ".join((f"| `{name}`", *(f"${latex(formula).strip()}$" for formula in record.formulas)))
+        text = re.sub(rf"^\| `{name}`{written} *\|$", lambda _, row=row: f"{row} |", text, flags=re.MULTILINE)
+    return text
 
 
 def support_table() -> str:

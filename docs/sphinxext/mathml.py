@@ -11,6 +11,7 @@ from sphinx.application import Sphinx
 
 
 def mathml(code: str, *, block: bool) -> str:
+    code = re.sub(r"\\text\{[^}]*\}", lambda found: found[0].replace("~", "\u00a0"), code.strip())
     return latex2mathml.tex2mathml(code, as_block=block)
 
 
@@ -20,8 +21,7 @@ def visit_inline(writer: Any, node: nodes.Element) -> None:
 
 
 def visit_block(writer: Any, node: nodes.Element) -> None:
-    code = re.sub(r"\\text\{([^}]*)\}", lambda found: found[0].replace("~", "\u00a0"), node.astext().strip())
-    writer.body.append(f'<div class="formula">{mathml(code, block=True)}</div>\n')
+    writer.body.append(f'<div class="formula">{mathml(node.astext(), block=True)}</div>\n')
     raise nodes.SkipNode
 
 

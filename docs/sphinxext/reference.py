@@ -120,4 +120,4 @@ def write(folder: Path) -> None:
 
 
 def toctree() -> str:
-    return "\n".join(["```{toctree}", ":maxdepth: 2", "", *(f"reference/{page}" for page in pages()), "```", ""])
+    return "\n".join(["```{toctree}", ":maxdepth: 2", "", *(f"api/{page}" for page in pages()), "```", ""])

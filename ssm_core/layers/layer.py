@@ -35,6 +35,7 @@ from .._arrays.library import (
 from .._arrays.numbers import flag, whole
 from ..recurrences.segments import Segments, checked_segments
 from ..recurrences.shards import shards_of_now
+from .calls import T, applies
 from .options import thawed
 from .parameters import HostRandom, Parameter, Parameters, Random
 
@@ -52,6 +53,7 @@ class Layer(ABC):
     def parameters(self) -> tuple[Parameter, ...]:
         """Name, shape and first draw of every parameter."""
 
+    @applies
     @abstractmethod
     def apply(
         self,
@@ -81,7 +83,7 @@ class Layer(ABC):
         """`stepper` on real states, (Re x, Im x) where they are complex: see `real_steps`."""
         return self.stepper(params, rate=rate)
 
-    def step(self, params: Parameters, u_t: Array, state: Any, *, rate: Any = 1.0) -> tuple[Array, Any]:
+    def step(self, params: Parameters, u_t: T, state: Any, *, rate: Any = 1.0) -> tuple[T, Any]:
         """One step, (B, H) to (B, H). To generate many, hold the `stepper`."""
         return self.stepper(params, rate=rate)(u_t, state)
 

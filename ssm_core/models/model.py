@@ -1,7 +1,6 @@
 """A model: a pattern of blocks between what makes features of its inputs and what reads the features.
 
-The composition is written once, of parts that are functions of arrays: the pure ones of a definition, or the native
-modules of a framework.
+The composition is written once, of functions of arrays: those of a definition, or the native modules of a framework.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 from .._arrays.errors import OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace
 from ..layers import parametrizations as common
+from ..layers.calls import applies
 from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
 from ..layers.options import settle
 from ..layers.parameters import Parameter, Parameters
@@ -159,6 +159,7 @@ class Model(Layer):
 
     # Runs -------------------------------------------------------------------------------------------------------------
 
+    @applies
     def apply(
         self,
         params: Parameters,

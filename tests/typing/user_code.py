@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
+import jax
 import numpy as np
 import torch
+from flax import nnx
 
 import ssm_core
 from ssm_core import adapters
@@ -44,3 +46,28 @@ def layers(u: Signal) -> None:
     definition.apply(params, u, return_state=True)
     module: torch.nn.Module = adapters.torch.S4D(8, d_state=4)
     module.eval()
+
+
+def calls(u: torch.Tensor, x: jax.Array, signal: Signal, keep: bool) -> None:
+    layer = adapters.torch.S4D(8, d_state=4)
+    assert_type(layer(u), torch.Tensor)
+    assert_type(adapters.torch.Mamba2(8)(u, return_state=True, lengths=u)[0], torch.Tensor)
+    assert_type(layer(u, return_state=keep), torch.Tensor | tuple[torch.Tensor, Any])
+    assert_type(layer.step(u, None)[0], torch.Tensor)
+    assert_type(layer.kernel(8), torch.Tensor)
+    assert_type(torch.nn.functional.relu(adapters.torch.MambaLM(10)(u)), torch.Tensor)
+
+    in_flax = adapters.flax.S4D(8, rngs=nnx.Rngs(0))
+    assert_type(in_flax(x), jax.Array)
+    assert_type(in_flax(signal, return_state=True), tuple[jax.Array, Any])
+    assert_type(adapters.flax.SequenceModel(1, 2, rngs=nnx.Rngs(0))(x), jax.Array)
+    in_equinox = adapters.equinox.Mamba(8, key=jax.random.key(0))
+    assert_type(in_equinox(x), jax.Array)
+    assert_type(adapters.equinox.SequenceModel(1, 2, key=x)(x, key=x), jax.Array)
+
+    definition = ssm_core.layers.S4D(8, d_state=4)
+    params = definition.initial_parameters(seed=0)
+    assert_type(definition.apply(params, signal), Signal)
+    assert_type(definition.apply(params, x, return_state=True), tuple[jax.Array, Any])
+    assert_type(definition.step(params, x, None)[0], jax.Array)
+    assert_type(ssm_core.models.MambaLM(10).apply(params, u, recompute=64), torch.Tensor)

@@ -35,6 +35,7 @@ from ...recurrences.broken import kept_apart
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments, Signals
 from ...recurrences.shards import whole_sequence
+from ..calls import applies
 from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
 from ..parameters import Parameter, Parameters, Random, linear
 
@@ -62,6 +63,7 @@ class InputDependent(Mixer):
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         """One step, of arrays that are known to fit."""
 
+    @applies
     def apply(
         self,
         params: Parameters,

@@ -19,6 +19,7 @@ from ...recurrences.broken import kept_apart
 from ...recurrences.segments import Segments, Signals
 from ...time_invariant.kernels import check_length
 from .. import parametrizations as common
+from ..calls import applies
 from ..layer import Mixer
 from ..options import settle
 from ..parameters import Parameter, Parameters, constant, linear, normal, uniform
@@ -112,6 +113,7 @@ class Hyena(Whole, Mixer):
             *linear("out_proj_", H, H),
         )  # fmt: skip
 
+    @applies
     def apply(
         self,
         params: Parameters,

@@ -42,6 +42,7 @@ from ...time_invariant.kernels import check_length, discrete_form, propagator
 from ...time_invariant.modes.choice import MODES
 from ...time_invariant.simulation import simulated
 from ...time_invariant.steps import SystemStep, in_halves, real_system_stepper, system_stepper
+from ..calls import applies
 from ..layer import Mixer, Stepper, as_precise, check_batch, check_signal, once_per_kind
 from ..options import settle
 from ..output_map import OutputMap
@@ -103,6 +104,7 @@ class TimeInvariant(Mixer):
         """D and the output map."""
         return self.output_map.parameters()
 
+    @applies
     def apply(
         self,
         params: Parameters,

@@ -23,6 +23,7 @@ from ...functions.convolution import convolved
 from ...recurrences.segments import checked_segments
 from ...time_invariant.kernels import check_length
 from .. import parametrizations as common
+from ..calls import applies
 from ..layer import check_rate
 from ..options import settle, thawed
 from ..output_map import OutputMap
@@ -129,6 +130,7 @@ class S4ND(Whole):
         axes = (replace(p, name=f"axis_{a}_{p.name}") for a, axis in enumerate(self.axes()) for p in axis.parameters())
         return (*axes, *self.output_map.parameters())
 
+    @applies
     def apply(
         self,
         params: Parameters,

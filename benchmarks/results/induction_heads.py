@@ -17,7 +17,7 @@ from .recipe import Recipe
 
 def run(run: Run) -> dict[str, Any]:
     width, updates, batch, trained, tested = (
-        (32, 1000, 32, 32, (16, 32, 64, 128, 512, 2048))
+        (32, 500, 16, 32, (16, 32, 64, 128, 512, 2048))
         if run.small
         else (64, 200_000, 8, 256, tuple(2**k for k in range(6, 21, 2)))
     )

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def run(run: Run) -> dict[str, Any]:
-    width, updates, batch, length, remembered = (32, 1000, 32, 32, 4) if run.small else (64, 400_000, 64, 4096, 16)
+    width, updates, batch, length, remembered = (32, 600, 32, 16, 2) if run.small else (64, 400_000, 64, 4096, 16)
     task = tasks.over_lengths(tasks.selective_copying(remembered, 16), length, (length,), 256)
     recipes = {
         name: Recipe(models.LanguageModel(16, width, 2, layer, options), updates, batch, lr=5e-3)

@@ -1,6 +1,6 @@
 """The oil temperature of ETTh1 for the next 720 hours, from the 720 before.
 
-Published, of one variable: S4 0.116, Informer 0.269 mean square (Gu, Goel and Ré, 2021, table 14). The months are split
+Published, of one variable: S4 0.116, Informer 0.269 mean square (Gu, Goel and Ré, 2021). The months are split
 12 / 4 / 4. The input is the past and then as many zeros, with a mark of which is which; asked are the last 720 outputs.
 """
 

@@ -23,7 +23,7 @@ class Trainer:
 
     def __init__(self, weights: Path, recipe: Recipe) -> None:
         self.recipe, factors = recipe, jnp.asarray(recipe.factors())
-        self.module = load(weights)
+        self.module, self.device = load(weights), jax.devices()[0].device_kind
 
         def adamw(lr: float, weight_decay: float) -> optax.GradientTransformation:
             b1, b2 = recipe.betas

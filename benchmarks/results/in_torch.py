@@ -22,6 +22,7 @@ class Trainer:
 
     def __init__(self, weights: Path, recipe: Recipe) -> None:
         self.recipe, self.factors = recipe, recipe.factors()
+        self.device = torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE
         self.module = load(weights).to(DEVICE)
         groups = param_groups(self.module, lr=recipe.lr, weight_decay=recipe.weight_decay, ssm_lr=recipe.ssm_lr)
         self.optimizer = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps)

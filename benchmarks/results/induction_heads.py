@@ -1,6 +1,6 @@
 """Induction heads: recall of what followed a mark, on sequences up to many times as long as those of the training.
 
-Gu and Dao, Mamba, 2023, figure 2 and table 11: trained on 256 tokens, two layers of Mamba are right to 2^20 tokens;
+Gu and Dao, Mamba, 2023: trained on 256 tokens, two layers of Mamba are right to 2^20 tokens;
 attention, H3 and Hyena fail beyond twice the length.
 """
 

@@ -53,7 +53,7 @@ class Run:
 
 
 def trained(run: Run, name: str, recipe: Recipe, task: Task) -> dict[str, Any]:
-    """Updates made, their CPU seconds, the parameters' number, the mean loss in twentieths, and the scores."""
+    """The device, updates made, their CPU seconds, the parameters' number, the mean loss in twentieths, and the scores."""
     path = run.folder / f"{name}.{run.framework}.npz"
     trainer = _trainer(run, recipe, path.with_suffix(".safetensors"))
     mark = f"{recipe} {[zlib.crc32(np.ascontiguousarray(x)) for x in _batch(task, recipe, 0)]}"
@@ -73,6 +73,7 @@ def trained(run: Run, name: str, recipe: Recipe, task: Task) -> dict[str, Any]:
     found = scores(trainer, task, task.tests)
     print(f"{name}: {', '.join(f'{test} {score:.4g}' for test, score in found.items())}", flush=True)
     return {
+        "device": trainer.device,
         "updates": len(losses),
         "of": recipe.updates,
         "cpu_seconds": round(time.process_time() - begun, 1),

@@ -1,6 +1,6 @@
 """Handwritten digits as 784 pixels, in rows or in a random order that all images share.
 
-Published: S4 99.63 % in rows and 98.70 % permuted (Gu, Goel and Ré, 2021, table 11), LRU and S5 the like.
+Published: S4 99.63 % in rows and 98.70 % permuted (Gu, Goel and Ré, 2021), LRU and S5 the like.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A continuous system is sampled at another step by `rate`; a discrete one (LRU, LinOSS, RTF) has no step to change, and
 hears the same samples faster. Published for S4: Speech Commands at 16 kHz 98.32 %, tested at 8 kHz 96.30 % (Gu, Goel
-and Ré, 2021, table 5). Here the classes are four melodies of tones in noise.
+and Ré, 2021). Here the classes are four melodies of tones in noise.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Spoken digits, sample by sample: raw sound of 8 kHz without features.
 
-Published for the ten words of Speech Commands at 16 kHz: S4 98.32 % (Gu, Goel and Ré, 2021, table 5). The Free Spoken
+Published for the ten words of Speech Commands at 16 kHz: S4 98.32 % (Gu, Goel and Ré, 2021). The Free Spoken
 Digit Dataset has six speakers, who are in the tests too.
 """
 

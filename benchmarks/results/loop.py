@@ -53,7 +53,7 @@ class Run:
 
 
 def trained(run: Run, name: str, recipe: Recipe, task: Task) -> dict[str, Any]:
-    """The device, updates made, their CPU seconds, the parameters' number, the mean loss in twentieths, and the scores."""
+    """Device, updates made, their CPU seconds, the parameters' number, the mean loss in twentieths, and the scores."""
     path = run.folder / f"{name}.{run.framework}.npz"
     trainer = _trainer(run, recipe, path.with_suffix(".safetensors"))
     mark = f"{recipe} {[zlib.crc32(np.ascontiguousarray(x)) for x in _batch(task, recipe, 0)]}"

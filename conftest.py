@@ -66,7 +66,7 @@ LEFT_OUT = (
     LeftOut("second derivatives of whole layers", r"gradcheck_twice"),
     LeftOut(
         "examples that train, doctests that compile",
-        r"^docs/test_(examples|gallery)|^ssm_core/adapters/(flax|equinox)/",
+        r"^docs/test_(examples|gallery)|^tests/test_results\.py.*train|^ssm_core/adapters/(flax|equinox)/",
     ),
     LeftOut("every module of Equinox as a program of JAX", r"^tests/test_equinox_modules\.py::test_same_numbers"),
     LeftOut("processes that load a framework anew", r"^tests/.*(shards_of_two_processes|channels_that_two_devices)"),

@@ -235,6 +235,17 @@ def audio(session: nox.Session) -> None:
 
 
 @nox.session
+def results(session: nox.Session) -> None:
+    """Train published comparisons anew: numbers as JSON, and a picture. `nox -s results` prints their names.
+
+    `nox -s results -- parity --small --framework flax` trains in the sizes that a CPU allows, in Flax.
+    `nox -s results -- mnist --data FOLDER` reads data sets from a folder; docs/results.md says what they must hold.
+    """
+    install(session, "-e", ".[demo]")
+    session.run("python", "-m", "benchmarks.results", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Time and memory beside other ways to compute the same, in one run. `nox -s bench -- --list` names the jobs."""
     install(session, "-e", ".[demo]", "scipy", "transformers", "mambapy")

@@ -135,12 +135,33 @@ def test_sounds_of_any_kind(example: Callable[[str], Any], tmp_path: Path):
         sound.clips_of(tmp_path / "clips.npz", 8000, 16)
 
 
+def test_clips_of_an_npz_that_are_none(example: Callable[[str], Any], tmp_path: Path):
+    whole = {"samples": np.zeros(80, np.int16), "offsets": np.asarray([0, 40, 80]), "sample_rate": 8000}
+    for changed, message in (
+        ({"samples": np.full(80, np.nan)}, "must be .* finite"),
+        ({"samples": np.zeros((2, 5, 8), np.int16)}, r"must be \(n,\)"),
+        ({"samples": np.zeros(80, bool)}, "signed integers or finite"),
+        ({"offsets": np.asarray([0, 60, 40, 80])}, "offsets"),
+        ({"offsets": np.asarray([0, 40, 90])}, "to the 80 samples"),
+        ({"offsets": np.asarray([0, 0, 80])}, "has 0 samples"),
+        ({"sample_rate": 0}, "positive sample_rate"),
+        ({"is_test": np.ones(3)}, "is_test for every clip"),
+        ({"is_test": np.ones(2)}, "none to be tested on|no clips to learn from"),
+    ):
+        np.savez(tmp_path / "clips.npz", **(whole | changed))
+        with pytest.raises(SystemExit, match=f"^audio: .*{message}"):
+            example("sound").clips_of(tmp_path / "clips.npz", 8000, 16)
+
+
 def test_sounds_that_cannot_be_read(example: Callable[[str], Any], tmp_path: Path):
     sound = example("sound")
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.wav").write_text("no sound")
     sound.write_wav(tmp_path / "silent.wav", np.zeros(0), 8000)
     sound.write_wav(tmp_path / "short.wav", np.zeros(100), 8000)
+    header = bytearray((tmp_path / "short.wav").read_bytes())
+    header[24:28] = bytes(4)  # samples a second
+    (tmp_path / "timeless.wav").write_bytes(header)
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     (tmp_path / "torn.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:20])
     (tmp_path / "none").mkdir()
@@ -149,6 +170,7 @@ def test_sounds_that_cannot_be_read(example: Callable[[str], Any], tmp_path: Pat
         "empty.wav": "is no WAV file",
         "text.wav": "is no WAV file",
         "silent.wav": "holds no samples",
+        "timeless.wav": "has samples of 2 bytes, 0 a second",
         "short.wav": "has 10 samples at 8000 Hz, but the pools need 16",
         "other.npz": "holds no samples, offsets and sample_rate",
         "torn.npz": "holds no samples, offsets and sample_rate",

@@ -10,7 +10,7 @@ import pytest
 
 import ssm_core
 from ssm_core import layers, nplr
-from ssm_core.layers import DSS, LMU, LRU, S4, S4D, S5, SSM, LinOSS
+from ssm_core.layers import DSS, LMU, LRU, S4, S4D, S5, SSM, DLinOSS, LinOSS
 
 H = 4
 STEPS = {"dt_min": 0.05, "dt_max": 0.5}
@@ -192,6 +192,19 @@ def test_linoss_keeps_or_loses_energy(scheme: str, holds: bool):
     _, last = layer.apply(params, np.zeros((1, 500, 1)), state=state, return_state=True)
     size = np.abs(last).max()
     assert 0.3 < size < 3 if holds else size < 1e-10
+
+
+@pytest.mark.parametrize("length", [100, 1000])
+def test_d_linoss_near_the_angle_pi_is_as_precise_as_elsewhere(length: int):
+    """There two poles all but meet, and rounded entries of a step move them by the root of what was rounded."""
+    layer = DLinOSS(2, d_state=1, activation=None, output=None, skip=False)
+    radius, angle, dt = 0.9999, 3.141, 0.5
+    A = (radius**2 - 2 * radius * np.cos(angle) + 1) / (dt * radius) ** 2
+    moving = {"A_diag": [A], "G_diag": [(radius**-2 - 1) / dt], "steps": [0.0]}
+    params = layer.initial_parameters(seed=0) | {name: np.asarray(v, np.float32) for name, v in moving.items()}
+    u = np.random.default_rng(0).normal(size=(1, length, 2)).astype(np.float32)
+    exact = layer.apply({name: x.astype(np.float64) for name, x in params.items()}, u.astype(np.float64))
+    np.testing.assert_allclose(layer.apply(params, u), exact, rtol=0, atol=3e-6 * np.abs(exact).max())
 
 
 def test_linoss_takes_negative_stiffness_for_none():

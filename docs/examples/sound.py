@@ -75,6 +75,8 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
         padded = np.zeros((len(data) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(data[: len(padded) * 3], np.uint8).reshape(-1, 3)
         data, width = padded.tobytes(), 4
+    if width not in WIDTHS or own < 1:
+        raise SystemExit(f"audio: {path} has samples of {width} bytes, {own} a second. Convert it to 16 bits, 8000 Hz.")
     dtype, scale = WIDTHS[width]
     samples = np.frombuffer(data[: len(data) // (width * channels) * width * channels], dtype).astype(np.float64)
     samples = (samples - (128 if width == 1 else 0)) / scale
@@ -91,9 +93,26 @@ def _read_npz(path: Path, rate: int) -> tuple[list[np.ndarray], np.ndarray | Non
             samples, offsets, own = file["samples"], file["offsets"], int(file["sample_rate"])
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise SystemExit(f"audio: {path} holds no samples, offsets and sample_rate ({error}).") from error
+    _check_npz(path, samples, offsets, own, held)
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1) if samples.dtype.kind == "i" else 1.0
     cut = np.split(samples if samples.ndim == 1 else samples.mean(axis=1), offsets[1:-1])
     return [resampled(clip / scale, own, rate) for clip in cut], held
+
+
+def _check_npz(path: Path, samples: np.ndarray, offsets: np.ndarray, rate: int, held: np.ndarray | None) -> None:
+    """SystemExit for arrays that are no clips."""
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "if" or not np.isfinite(samples).all():
+        found = f"{samples.dtype} {samples.shape}"
+        raise SystemExit(
+            f"audio: samples of {path} must be (n,) or (n, channels), signed integers or finite ({found})."
+        )
+    increases = offsets.ndim == 1 and offsets.size > 1 and offsets.dtype.kind in "iu" and (np.diff(offsets) >= 0).all()
+    if not increases or offsets[0] != 0 or offsets[-1] != len(samples):
+        raise SystemExit(f"audio: offsets of {path} must be (clips + 1,), from 0 to the {len(samples)} samples.")
+    if rate < 1 or (held is not None and held.shape != (len(offsets) - 1,)):
+        raise SystemExit(
+            f"audio: {path} needs a positive sample_rate ({rate}), and an entry of is_test for every clip."
+        )
 
 
 def resampled(x: np.ndarray, own: int, rate: int) -> np.ndarray:

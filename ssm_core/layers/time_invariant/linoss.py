@@ -20,7 +20,8 @@ from ..registry import registered
 from .base import TimeInvariant
 
 SCHEMES = ("im", "imex")
-LONG = 2**10  # steps above which rounded frequencies show
+LONG = 2**10  # steps above which rounded frequencies show everywhere, and not only near the angle pi
+SHORT = 2**5  # steps up to which they show nowhere
 
 
 class Oscillators(TimeInvariant):
@@ -79,22 +80,20 @@ class Oscillators(TimeInvariant):
         return xp.astype(K, params["A_diag"].dtype, copy=False)
 
     def _run(self, params: Parameters, x: Array, rate: Any, xp: Namespace, **options: Any) -> tuple[Array, Any]:
-        """Long sequences by the kernel of double precision, or in it where a state comes or goes.
+        """By the kernel of double precision, and where a state comes or goes in it for long sequences.
 
         Of a length that a trace does not know, chunks in double precision.
         """
         length = x.shape[-1]
         known = not is_open(x, length)
+        segments = options.get("segments") or Segments(length)
+        given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
+        free = segments.shards is None and all(v is None for v in given) and not options.get("want_state", True)
+        if known and length > SHORT and free and options.get("mode", "auto") in ("auto", "conv"):
+            K = self._oscillations(params, length, rate, xp)
+            return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None
         if known and length <= LONG:
             return super()._run(params, x, rate, xp, **options)
-        segments = options.get("segments") or Segments(x.shape[-1])
-        given = [options.get(name) for name in ("initial", "step_scale")] + [segments.reset]
-        free = (
-            known and segments.shards is None and all(v is None for v in given) and not options.get("want_state", True)
-        )
-        if free and options.get("mode", "auto") in ("auto", "conv"):
-            K = self._oscillations(params, x.shape[-1], rate, xp)
-            return convolve(segments.masked(x, -1, xp), xp.astype(K, x.dtype, copy=False)), None
         y, state = super()._run(self._doubled(params, xp), x, rate, xp, **options)
         dtype = xp.result_type(x.dtype, params["A_diag"].dtype)
         return xp.astype(y, dtype, copy=False), None if state is None else xp.astype(state, dtype, copy=False)

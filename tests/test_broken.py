@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small import small
+from small import NAMES, small
 
 import ssm_core
 from ssm_core import layers
@@ -11,7 +11,10 @@ from ssm_core.functions.special import softplus
 torch = pytest.importorskip("torch")
 
 L, FIRST = 40, 10
-NAMES = ("S4D", "S4", "DSS", "SSM", "LMU", "S5", "LRU", "LinOSS", "RTF", "Mamba", "Mamba2", "Mamba3")
+SHORT = ("RWKVChannelMix", "LocalAttention")  # a state of the last inputs alone
+IN_JAX = (
+    *("S4D", "S5", "Mamba", "Mamba2", "Mamba3", "GLA", "GatedDeltaNet", "MLSTM", "RWKV4", "RGLRU", "LocalAttention"),
+)  # one of every recurrence
 
 
 def made(name, to=torch.as_tensor):
@@ -27,12 +30,19 @@ def with_gradients(params):
     return {k: v.clone().requires_grad_() for k, v in params.items()}
 
 
+def leaves(state):
+    return [leaf for x in state for leaf in leaves(x)] if isinstance(state, tuple) else [state]
+
+
 def finite(*values):
-    return all(finite(*v) if isinstance(v, tuple) else bool(torch.isfinite(v).all()) for v in values)
+    return all(bool(torch.isfinite(x).all()) for x in leaves(values))
 
 
 def spoilt(state, bad):
-    return tuple(spoilt(x, bad) for x in state) if isinstance(state, tuple) else torch.full_like(state, bad)
+    """Counts stay what they are."""
+    if isinstance(state, tuple):
+        return tuple(spoilt(x, bad) for x in state)
+    return torch.full_like(state, bad) if state.is_floating_point() or state.is_complex() else state
 
 
 @pytest.fixture
@@ -52,7 +62,8 @@ def test_resets_keep_out_inputs_and_states(name, u):
             for x, state in ((dirty, None), (u, before)):
                 own = with_gradients(params)
                 y, last = definition.apply(own, x, state=state, reset=reset, mode=mode, return_state=True)
-                assert torch.isnan(y[:, :FIRST]).all()
+                assert state is not None or torch.isnan(y[:, :FIRST]).all()
+                assert torch.isnan(y[:, : 1 if name in SHORT else FIRST]).all()
                 assert finite(last)
                 torch.testing.assert_close(y[:, FIRST:], wanted, rtol=1e-3, atol=1e-4)
                 y[:, FIRST:].square().sum().backward()
@@ -71,7 +82,7 @@ def test_the_past_and_neighbors_are_not_touched(name, u):
         assert finite(y[:, :10])
         assert torch.isnan(y[:, 10:]).all()
         packed, last = definition.apply(own, dirty, mode=mode, cu_seqlens=cu, return_state=True)
-        for x in last if isinstance(last, tuple) else (last,):
+        for x in leaves(last):
             assert finite(x[0], x[2], x[3])
         apart = torch.cat([packed[:, :10], packed[:, 20:]], 1)
         (y[:, :10].square().sum() + apart.square().sum()).backward()
@@ -83,7 +94,12 @@ def test_resets_in_jax_and_numpy(u):
     u = np.asarray(u.numpy()).copy()
     u[:, :FIRST] = np.nan
     reset = np.arange(L)[None] == FIRST
-    for name in ("S4D", "S5", "Mamba", "Mamba2", "Mamba3"):
+    for name in NAMES:
+        definition, params = made(name, np.asarray)
+        y = definition.apply(params, u, reset=reset)
+        assert np.isfinite(y[:, FIRST:]).all()
+        assert np.isnan(y[:, :FIRST]).all()
+    for name in IN_JAX:
         definition, params = made(name, jax.numpy.asarray)
 
         def loss(p, x, definition=definition):
@@ -91,10 +107,36 @@ def test_resets_in_jax_and_numpy(u):
 
         found = jax.jit(jax.grad(loss, (0, 1)))(params, jax.numpy.asarray(u))
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(found))
-        definition, params = made(name, np.asarray)
-        y = definition.apply(params, u, reset=reset)
-        assert np.isfinite(y[:, FIRST:]).all()
-        assert np.isnan(y[:, :FIRST]).all()
+
+
+@pytest.mark.parametrize("to", [np.asarray, torch.as_tensor])
+def test_lengths_of_layers_without_states(to, u):
+    """Hyena and S4ND: what lies beyond, and what stands beside."""
+    tall = np.asarray(u.numpy().reshape(1, 8, 5, 4))
+    for definition, x, n in (
+        (layers.Hyena(4, L), u.numpy(), (30,)),
+        (layers.S4ND(4, d_state=4), tall, (6, 3)),
+        (layers.S4ND(4, d_state=4, bidirectional=False), tall, (6, 3)),
+    ):
+        params = {k: to(v) for k, v in definition.initial_parameters().items()}
+        kept = (slice(None), *map(slice, n))
+        dirty = np.full_like(x, np.nan)
+        dirty[kept] = x[kept]
+        lengths = to(np.asarray([n] if len(n) > 1 else n))
+        wanted = definition.apply(params, to(np.ascontiguousarray(x[kept])))
+        np.testing.assert_allclose(definition.apply(params, to(dirty), lengths=lengths)[kept], wanted, atol=1e-5)
+        if to is not torch.as_tensor:
+            continue
+        own, dirty = with_gradients(params), to(dirty).requires_grad_()
+        definition.apply(own, dirty, lengths=lengths)[kept].square().sum().backward()
+        assert finite(dirty.grad, *(p.grad for p in own.values() if p.grad is not None))
+    definition = layers.Hyena(4, L)
+    params = {k: to(v) for k, v in definition.initial_parameters().items()}
+    dirty = u.numpy().copy()
+    dirty[:, 10:20] = np.nan
+    y = definition.apply(params, to(dirty), cu_seqlens=to(np.asarray([0, 10, 20, L])))
+    assert np.isfinite(np.asarray(y))[:, [*range(10), *range(20, L)]].all()
+    assert np.isfinite(np.asarray(definition.apply(params, to(dirty)))[:, :10]).all()
 
 
 def test_functions():
@@ -138,13 +180,18 @@ def test_models_and_their_states(u):
         kept.square().sum().backward()
         assert finite(kept, *(p.grad for p in model.parameters()))
         assert torch.isnan(y[:, :10] if pool is None else y[:1]).all()
-    model = module.MambaLM(10, d_model=4, n_layers=2, layer_options={"d_state": 4})
     ids = torch.arange(8)[None]
-    state = tuple(spoilt(s, float("nan")) for s in model.initial_state(1))
-    torch.testing.assert_close(model(ids, state=state, reset=ids == 0), model(ids))
+    for model in (
+        module.MambaLM(10, d_model=4, n_layers=2, layer_options={"d_state": 4}),
+        module.RWKV7LM(10, d_model=4, n_layers=2, layer_options={"head_dim": 4}),
+        module.LanguageModel(10, d_model=8, n_layers=1, layer="LocalAttention", layer_options={"heads": 2}),
+        module.LanguageModel(10, d_model=4, n_layers=1, layer="MLSTM", layer_options={"heads": 2}),
+    ):
+        state = tuple(spoilt(s, float("nan")) for s in model.initial_state(1))
+        torch.testing.assert_close(model(ids, state=state, reset=ids == 0), model(ids))
 
 
-@pytest.mark.parametrize("name", ["S4D", "S5", "Mamba", "Mamba2", "Mamba3"])
+@pytest.mark.parametrize("name", NAMES)
 def test_states_hold_their_own_numbers(name, u):
     definition, params = made(name)
     cu = torch.tensor([0, 10, L])
@@ -153,7 +200,7 @@ def test_states_hold_their_own_numbers(name, u):
         found.append(definition.apply(params, u, cu_seqlens=cu, return_state=True)[1])
         found.append(definition.step(params, u[:, 0], definition.initial_state(params, 1))[1])
     for state in found:
-        for x in state if isinstance(state, tuple) else (state,):
+        for x in leaves(state):
             assert x.untyped_storage().nbytes() <= x.numel() * x.element_size()
 
 
@@ -165,11 +212,11 @@ def test_dtypes_promote_alike_at_every_length(name, to):
     for n in (1, 65, 130):
         for mode in modes(definition):
             y, last = definition.apply(params, to(np.ones((1, n, 4))), mode=mode, return_state=True)
-            found.add(tuple(str(x.dtype) for x in (y, *(last if isinstance(last, tuple) else (last,)))))
+            found.add(tuple(str(x.dtype) for x in (y, *leaves(last))))
     y, last = definition.step(params, to(np.ones((1, 4))), definition.initial_state(params, 1))
-    found.add(tuple(str(x.dtype) for x in (y, *(last if isinstance(last, tuple) else (last,)))))
+    found.add(tuple(str(x.dtype) for x in (y, *leaves(last))))
     assert len(found) == 1
-    assert all("64" in d or "128" in d for d in next(iter(found)))
+    assert all("64" in d or "128" in d or "int" in d for d in next(iter(found)))
 
 
 @pytest.mark.parametrize("name", ["S4D", "Mamba", "Mamba2", "Mamba3"])

@@ -1,4 +1,5 @@
-"""Recurrences as the operators that ONNX has for them from opset 27 on, in place of the package's own loops."""
+"""Fourier transforms as ONNX's operator, and recurrences as those that it has from opset 27 on, in place of the
+package's own loops."""
 
 from __future__ import annotations
 
@@ -85,3 +86,15 @@ def _linear_attention(
         shapes=(v.flatten(2).shape, state.shape),
     )
     return y.reshape(v.shape), last
+
+
+def fourier_transform(x: Tensor, inverse: bool = False) -> Tensor:
+    """That of x (..., n, 1 or 2), real or with both halves, over n: (..., n, 2).
+
+    In double precision: the chirps by which runtimes transform what is no power of two lose four digits of float32.
+    The axis is the default one, which older opsets have as an attribute and newer ones as an input.
+    """
+    rows = x.to(torch.float64).reshape(-1, *x.shape[-2:])
+    shape, attributes = (*rows.shape[:-1], 2), {"inverse": int(inverse)}
+    found = torch.onnx.ops.symbolic("::DFT", (rows,), attributes, dtype=torch.float64, shape=shape)
+    return found.reshape(*x.shape[:-1], 2)

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.functional import pad
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .onnx_operators import OPSET, onnx_operators
+from .onnx_operators import OPSET, fourier_transform, onnx_operators
 
 REAL_OF = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 
@@ -111,6 +112,23 @@ def _filled_like(op: Any, x: Halves, *args: Any, **kwargs: Any) -> Any:
     return Halves(op(x.re, *args, **kwargs), torch.zeros_like(x.im))
 
 
+def _rfft(op: Any, x: Tensor, n: Any) -> Halves:
+    """The first half of the spectrum of n real samples. Indices, unlike slices, ask nothing of a length not known."""
+    k = torch.arange(n // 2 + 1, device=x.device)
+    spectrum = fourier_transform(pad(x, (0, n - x.shape[-1]))[..., None]).index_select(-2, k).to(x.dtype)
+    return Halves(spectrum[..., 0], spectrum[..., 1])
+
+
+def _irfft(op: Any, z: Halves, n: Any) -> Tensor:
+    """Re sum_k w_k z_k e^{2 pi i k t / n} / n: every frequency of the half stands for its conjugate too, w_k = 2, but
+    for 0 and n / 2."""
+    k = torch.arange(n, device=z.re.device)
+    w = torch.where((k == 0) | (2 * k == n), 1.0, torch.where(2 * k < n, 2.0, 0.0))
+    k = torch.where(2 * k <= n, k, 0)
+    spectrum = torch.stack([w * z.re.index_select(-1, k), w * z.im.index_select(-1, k)], -1)
+    return fourier_transform(spectrum, inverse=True)[..., 0].to(z.re.dtype)
+
+
 _HALFWISE = (
     "alias", "broadcast_to", "clone", "contiguous", "cumsum", "detach", "expand", "flatten", "flip", "gather",
     "index", "index_select", "lift_fresh_copy", "mT", "movedim", "narrow", "neg", "permute", "reshape", "select",
@@ -126,6 +144,8 @@ RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("zeros", "ones", "full", "empty"), _filled),
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "empty_like"), _filled_like),
     "exp": _exp,
+    "fft_rfft": _rfft,
+    "fft_irfft": _irfft,
     "where": _chosen,
     "rsub": lambda op, a, b: _summed(torch.sub, b, a),
     "reciprocal": lambda op, z: _quotient(op, Halves(torch.ones_like(z.re), torch.zeros_like(z.re)), z),
@@ -167,9 +187,8 @@ class RealInterpreter(fx.Interpreter):
         name = target.overloadpacket.__name__ if isinstance(target, torch._ops.OpOverload) else target.__name__
         if name not in RULES:
             raise NotImplementedError(
-                f"onnx_program: {target} of complex numbers has no form in real arithmetic, as convolutions by FFTs "
-                "have none. Where the length may change, dynamic_shapes=({1: torch.export.Dim('L', min=2)},), layers "
-                "run in chunks instead; one in two directions cannot: make it of two in one direction."
+                f"onnx_program: {target} of complex numbers has no form in real arithmetic. Write that part of the "
+                "module with real numbers, such as torch.view_as_real(z)."
             )
         return RULES[name](target, *args, **kwargs)
 

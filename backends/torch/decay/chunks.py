@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .sums import INF, ChannelSums, across, decays, rows_after, rows_before
+from .sums import INF, ChannelSums, across, add_decayed, decayed, decays, rows_after, rows_before
 
 PIECE = 512  # steps
 
@@ -29,8 +29,8 @@ class Levels(NamedTuple):
     h: int
     late: Tensor
     early: Tensor
-    after: Tensor
-    before: Tensor
+    after: Tensor | None
+    before: Tensor | None
 
 
 class Piece:
@@ -47,7 +47,8 @@ class Piece:
         sums = ChannelSums(self.g, self.exclusive)
         for h, after, before in sums.halves():
             halves = (*lead, T // (2 * h), 2, h, K)
-            late, early = self.q.view(halves)[..., 1, :, :] * after, self.k.view(halves)[..., 0, :, :] * before
+            late = decayed(self.q.view(halves)[..., 1, :, :], after)
+            early = decayed(self.k.view(halves)[..., 0, :, :], before)
             yield Levels(h, late, early, after, before)
         from_start, to_end, total = sums.from_start, sums.to_end, sums.total
         if self.segment is not None:  # (batch, 1, chunks, T)
@@ -56,7 +57,7 @@ class Piece:
             to_end = to_end.masked_fill(s != s[..., -1:, :], -INF)
             total = total.masked_fill(s[..., -1:, :] != 0, -INF)
         self.reading, self.writing = decays(from_start), decays(to_end)
-        self.through = decays(total.clone())[..., 0, :, None]  # (batch, H, chunks, K, 1)
+        self.through = decays(total)[..., 0, :, None]  # (batch, H, chunks, K, 1)
 
     def masked(self, scores: Tensor) -> Tensor:
         """Scores of steps of the same sequence."""
@@ -186,11 +187,13 @@ def _adjoint(
         slopes = across(dscores, h, h).movedim(-1, -3)
         halves = (*q.shape[:3], piece.T // (2 * h), 2, h, q.shape[-1])
         dlate, dearly = (slopes * early, slopes * late) if h == 1 else (slopes @ early, slopes.mT @ late)
-        dq.view(halves)[..., 1, :, :].addcmul_(dlate, after)
-        dk.view(halves)[..., 0, :, :].addcmul_(dearly, before)
+        add_decayed(dq.view(halves)[..., 1, :, :], dlate, after)
+        add_decayed(dk.view(halves)[..., 0, :, :], dearly, before)
         first, second = dg.view(halves).unbind(-3)
-        second += rows_after(dlate.mul_(late), piece.exclusive)
-        first += rows_before(dearly.mul_(early))
+        if after is not None:
+            second += rows_after(dlate.mul_(late), piece.exclusive)
+        if before is not None:
+            first += rows_before(dearly.mul_(early))
     same = q * k if weight is None else q * k * weight
     scores.diagonal(dim1=-2, dim2=-1).copy_(same.sum(-1))
     scores = piece.masked(scores)

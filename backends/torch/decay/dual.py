@@ -51,9 +51,9 @@ class DualPiece:
             from_start = from_start.masked_fill(segment != 0, -INF)
             to_end = to_end.masked_fill(segment != segment[..., -1:], -INF)
             total = total.masked_fill(segment[..., -1:] != 0, -INF)
-        self.decay = decays(between)
+        self.decay = decays(between, out=between)
         self.reading, self.writing = (self.in_groups(decays(x)) for x in (from_start, to_end))
-        through = self.in_groups(decays(total.clone()))[..., 0, :, :]  # (batch, G, chunks, J, 1)
+        through = self.in_groups(decays(total))[..., 0, :, :]  # (batch, G, chunks, J, 1)
         self.through = through.expand(*through.shape[:-1], self.sizes[1]).flatten(-2)[..., None]
 
     def matrix(self) -> Tensor:

@@ -20,10 +20,10 @@ def least(x: Tensor) -> float:
     return math.sqrt(torch.finfo(x.dtype).tiny)
 
 
-def decays(sums: Tensor) -> Tensor:
-    """e^sums, in place, zero from `least` down."""
+def decays(sums: Tensor, out: Tensor | None = None) -> Tensor:
+    """e^sums in the order of its axes, zero from `least` down; `out` may be the sums."""
     low = least(sums)
-    return torch.nn.functional.threshold_(sums.clamp_(min=math.log(low) - 1).exp_(), low, 0.0)
+    return torch.nn.functional.threshold_(torch.clamp(sums, min=math.log(low) - 1, out=out).exp_(), low, 0.0)
 
 
 class ChannelSums:
@@ -34,18 +34,22 @@ class ChannelSums:
     """
 
     def __init__(self, g: Tensor, exclusive: bool) -> None:
+        self.exclusive = exclusive
         self.from_start = torch.zeros_like(g) if exclusive else g.clone()
         self.to_end = torch.zeros_like(g)
         self.total = g
 
-    def halves(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Levels: the size h of a half, decays (..., pairs, h, K) since the middle, and those up to it."""
+    def halves(self) -> Iterator[tuple[int, Tensor | None, Tensor | None]]:
+        """Levels: the size h of a half, decays (..., pairs, h, K) since the middle, and those up to it.
+
+        None where nothing decays: of a key right before the step that reads it, or, if exclusive, by a step itself.
+        """
         *lead, T, K = self.from_start.shape
         h = 1
         while h < T:
             shape = (*lead, T // (2 * h), 2, h, K)
             late, early = self.from_start.view(shape)[..., 1, :, :], self.to_end.view(shape)[..., 0, :, :]
-            yield h, *(decays(x.clone(memory_format=torch.contiguous_format)) for x in (late, early))
+            yield h, None if h == 1 and self.exclusive else decays(late), None if h == 1 else decays(early)
             left, right = self.total.view(*lead, T // (2 * h), 2, K).unbind(-2)
             late += left[..., None, :]
             early += right[..., None, :]
@@ -81,6 +85,16 @@ def across(scores: Tensor, rows: int, columns: int) -> Tensor:
     *lead, n, m = scores.shape
     blocks = scores.view(*lead, n // (2 * rows), 2, rows, m // (2 * columns), 2, columns)[..., :, 1, :, :, 0, :]
     return blocks.diagonal(dim1=-4, dim2=-2)
+
+
+def decayed(x: Tensor, decay: Tensor | None) -> Tensor:
+    """x times the decay, where there is one."""
+    return x if decay is None else x * decay
+
+
+def add_decayed(to: Tensor, x: Tensor, decay: Tensor | None) -> None:
+    """to += x times the decay, where there is one."""
+    to.add_(x) if decay is None else to.addcmul_(x, decay)
 
 
 def rows_after(x: Tensor, strictly: bool) -> Tensor:

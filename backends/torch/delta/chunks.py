@@ -110,19 +110,18 @@ class Piece:
         self.inverse = unit_inverse(self.scores[..., 0, :, 0])
         self.general = keys.shape[3] > 1
         self.w = self.values[..., 0, :]
-        self.z = -(self.scores[..., 0, :, 1] @ self.values[..., 1, :]) if self.general else self.w.clone()
+        self.z = -(self.scores[..., 0, :, 1] @ self.values[..., 1, :]) if self.general else self.w  # till it is found
 
     def walk(self, states: Tensor) -> None:
         """The values w, and the states after all chunks behind the first one."""
         R, solved = self.readers[..., 0, :], self.keys[..., 0, :].mT
         entering = self.keys[..., 1, :].mT @ self.values[..., 1, :] if self.general else None
         for c, (before, after) in enumerate(pairwise(states)):
-            w = torch.bmm(self.inverse[c], torch.baddbmm(self.z[c], R[c], before, alpha=-1))
+            w = torch.bmm(self.inverse[c], torch.baddbmm(self.z[c], R[c], before, alpha=-1), out=self.w[c])
             torch.mul(self.through[c], before, out=after)
             if entering is not None:
                 after += entering[c]
             after.baddbmm_(solved[c], w)
-            self.w[c] = w
 
     def outputs(self, states: Tensor) -> Tensor:
         y = self.readers[..., 1, :] @ states[:-1]

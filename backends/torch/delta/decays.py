@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..decay.sums import ChannelSums, across, decays, head_sums, passing, rows_after, rows_before
+from ..decay.sums import ChannelSums, across, add_decayed, decayed, decays, head_sums, passing, rows_after, rows_before
 
 Gradients = tuple[Tensor, Tensor, Tensor]
 
@@ -20,9 +20,9 @@ class HeadDecays:
     def __init__(self, readers: Tensor, keys: Tensor, g: Tensor) -> None:
         self.readers, self.keys = readers, keys
         between, from_start, to_end, total = head_sums(g[..., 0], exclusive=True)
-        self.between = decays(between)[:, :, :, None, :, None]
+        self.between = decays(between, out=between)[:, :, :, None, :, None]
         self.since_start, self.to_end = (decays(x)[..., None, None] for x in (from_start, to_end))
-        self.through = decays(total.clone())[..., None]
+        self.through = decays(total)[..., None]
         *lead, T, _, _ = readers.shape
         self.scores = (readers.flatten(2, 3) @ keys.flatten(2, 3).mT).view(*lead, T, 2, T, -1).mul_(self.between)
 
@@ -52,13 +52,13 @@ class ChannelDecays:
         flat = self.scores.flatten(4, 5).flatten(2, 3)
         sums = ChannelSums(g, exclusive=True)
         for h, after, before in sums.halves():
-            after, before = after[..., None, :], before[..., None, :]
-            late, early = _half(readers, h, 1) * after, _half(keys, h, 0) * before
+            after, before = (None if x is None else x[..., None, :] for x in (after, before))
+            late, early = decayed(_half(readers, h, 1), after), decayed(_half(keys, h, 0), before)
             found = late.flatten(-3, -2) @ early.flatten(-3, -2).mT
             across(flat, 2 * h, m * h).copy_(found.movedim(-3, -1))
             self.levels.append((h, late, early, after, before))
         self.since_start, self.to_end = (decays(x)[..., None, :] for x in (sums.from_start, sums.to_end))
-        self.through = decays(sums.total.clone()).mT
+        self.through = decays(sums.total).mT
 
     def adjoint(self, dscores: Tensor, dread: Tensor, dwritten: Tensor, dthrough: Tensor) -> Gradients:
         """As of `HeadDecays`."""
@@ -71,11 +71,12 @@ class ChannelDecays:
             slopes = across(flat, 2 * h, self.keys.shape[3] * h).movedim(-1, -3)
             dlate = (slopes @ early.flatten(-3, -2)).view_as(late)
             dearly = (slopes.mT @ late.flatten(-3, -2)).view_as(early)
-            _half(dreaders, h, 1).addcmul_(dlate, after)
-            _half(dkeys, h, 0).addcmul_(dearly, before)
-            first, second = dg.view(*dg.shape[:2], -1, 2, h, dg.shape[-1]).unbind(-3)
-            second += rows_after(dlate.mul_(late).sum(-2), strictly=True)
-            first += rows_before(dearly.mul_(early).sum(-2))
+            add_decayed(_half(dreaders, h, 1), dlate, after)
+            add_decayed(_half(dkeys, h, 0), dearly, before)
+            if h > 1:
+                first, second = dg.view(*dg.shape[:2], -1, 2, h, dg.shape[-1]).unbind(-3)
+                second += rows_after(dlate.mul_(late).sum(-2), strictly=True)
+                first += rows_before(dearly.mul_(early).sum(-2))
         return dreaders, dkeys, dg
 
 

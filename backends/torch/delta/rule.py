@@ -45,7 +45,7 @@ class Rule:
         self.g = s.g.clone(memory_format=torch.contiguous_format)
         if s.reset is not None:
             self.g.masked_fill_(s.reset, -INF)
-        self.decay = decays(self.g.clone())
+        self.decay = decays(self.g)
         self.key = s.a if s.a is not None else s.k if s.erase is None else s.erase * s.k
         self.gain = self._gain()
         keys = [s.k] if s.b is None else [s.b, s.k]

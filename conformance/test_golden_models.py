@@ -117,6 +117,21 @@ def test_modules(path: Path, backend: Backend, dtype: str):
     np.testing.assert_array_equal(backend.to_numpy(module.generate(ids, wanted.shape[1])), wanted)
 
 
+@pytest.mark.backends("jax")
+@files("fla_hgrn2_lm_tiny", "recurrent_gemma_lm_tiny")
+def test_modules_of_equinox(path: Path, backend: Backend, dtype: str):
+    """Which run the definitions: models whose blocks share parameters, or are of two kinds."""
+    eqx, numbers = pytest.importorskip("equinox", reason="equinox is not installed"), read(path)
+    module = adapters.equinox.from_pretrained(path.with_suffix(""), dtype=backend.dtype(dtype))
+    ids, options = backend.asarray(numbers["input_ids"]), {"function": f"models.{module.definition.name}"}
+    logits, state = eqx.filter_jit(module)(ids, return_state=True)
+    assert_close(logits, numbers["logits"], backend, dtype, allowed=GOLDEN["float64"], **options)
+    for actual, wanted in STATES[path.stem.split("_")[0]](state, numbers):
+        assert_close(actual, wanted, backend, dtype, allowed=GOLDEN["float64"], **options)
+    tokens = module.generate(ids, numbers["greedy_next"].shape[1])
+    np.testing.assert_array_equal(backend.to_numpy(tokens), numbers["greedy_next"])
+
+
 @each_model
 @pytest.mark.backends("numpy")
 def test_hidden_states_and_what_is_saved(path: Path, backend: Backend, dtype: str, tmp_path: Path):

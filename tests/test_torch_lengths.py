@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from directories import FAMILIES
 from small import NAMES, options_of
 
 from ssm_core import adapters
@@ -21,6 +23,8 @@ RECURRENCES = (
     "Mamba2",
     "GLA",
     "KDA",
+    "MLSTM",
+    "RWKV4",
     "LocalAttention",
 )  # the others run the same code
 
@@ -58,7 +62,34 @@ def test_one_program_for_many_lengths(name: str, torch: Any):
     run = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
     for length in (30, 31, 133):
         u = torch.randn(2, length, WIDTH)
-        torch.testing.assert_close(run(u), module(u), rtol=1e-4, atol=1e-5)
+        found, right = (f(u, return_state=True) for f in (run, module))  # the state is that of the last step
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+
+
+LANGUAGE_MODELS = ("hgrn2", "rwkv7 bare", "rwkv", "xlstm biases", "recurrent_gemma", "gla")
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_one_program_for_prompts_of_many_lengths(name: str, torch: Any):
+    """Blocks, and what they share, are made before a program is traced, however its numbers are taken."""
+    definition = replace(FAMILIES[name], n_layers=1)
+    module = getattr(adapters.torch, definition.name)(**definition.options())
+    torch._dynamo.reset()
+    run = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
+    for length in (7, 133):
+        ids = torch.randint(0, definition.vocab_size, (2, length))
+        torch.testing.assert_close(run(ids), module(ids), rtol=1e-4, atol=1e-5)
+
+
+def test_loops_of_an_unknown_length_are_compiled_to_code(torch: Any):
+    """By Inductor, which makes room for their results."""
+    module = adapters.torch.MLSTM(WIDTH, heads=1)
+    torch._dynamo.reset()
+    run = torch.compile(module, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for length in (7, 133):
+            u = torch.randn(2, length, WIDTH)
+            torch.testing.assert_close(run(u), module(u), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["S4D", "Mamba2"])

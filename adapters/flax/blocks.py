@@ -176,7 +176,7 @@ class SequenceModule(ModelModule):
     def __init__(self, definition: models.SequenceModel, rngs: nnx.Rngs, param_dtype: Any = jnp.float32) -> None:
         self.definition = definition
         self.encoder = nnx.Linear(definition.d_input, definition.d_model, param_dtype=param_dtype, rngs=rngs)
-        self.blocks = nnx.List([Block(block, rngs, param_dtype) for block in definition.pattern()])
+        self.blocks = nnx.List([Block(block, rngs, param_dtype) for block in definition.blocks])
         self.head = nnx.Linear(definition.d_model, definition.d_output, param_dtype=param_dtype, rngs=rngs)
 
     def ends(self) -> tuple[Any, Any, Any]:
@@ -199,7 +199,7 @@ class _Backbone(nnx.Module):
         self.first_norm = None if first is None else _norm(first, rngs, param_dtype)
         shared = (replace(p, name=p.name.removeprefix("backbone.")) for p in definition.shared_parameters())
         register(self, shared, rngs, param_dtype)
-        self.layers = nnx.List([Block(block, rngs, param_dtype) for block in definition.pattern()])
+        self.layers = nnx.List([Block(block, rngs, param_dtype) for block in definition.blocks])
         self.norm_f = _norm(definition.last_norm(), rngs, param_dtype)
         for name, map_sizes in definition.maps().items():
             setattr(self, name, nnx.Linear(*map_sizes, param_dtype=param_dtype, rngs=rngs))

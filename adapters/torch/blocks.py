@@ -178,7 +178,7 @@ class SequenceModule(ModelModule):
     def __init__(self, definition: models.SequenceModel, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__(definition)
         self.encoder = nn.Linear(definition.d_input, definition.d_model, device=device, dtype=dtype)
-        self.blocks = nn.ModuleList(Block(block, device, dtype) for block in definition.pattern())
+        self.blocks = nn.ModuleList(Block(block, device, dtype) for block in definition.blocks)
         self.head = nn.Linear(definition.d_model, definition.d_output, device=device, dtype=dtype)
 
     def ends(self) -> tuple[Any, Any, Any]:
@@ -219,7 +219,7 @@ class _Backbone(nn.Module):
         for name, p in self._shared().items():
             self.register_parameter(name, nn.Parameter(torch.empty(p.shape, device=device, dtype=dtype)))
         self.reset_parameters()
-        self.layers = nn.ModuleList(Block(block, device, dtype) for block in definition.pattern())
+        self.layers = nn.ModuleList(Block(block, device, dtype) for block in definition.blocks)
         self.norm_f = norm_module(definition.last_norm(), device, dtype)
         for name, sizes in definition.maps().items():
             self.add_module(name, nn.Linear(*sizes, device=device, dtype=dtype))

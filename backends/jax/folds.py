@@ -30,7 +30,9 @@ def fold(body: Callable[..., Any], state: Any, xs: tuple[Any, ...], held: Any, *
     return (jnp.concatenate(outputs) if len(outputs) > 1 else outputs[0]), state
 
 
-def fold_of_chunks(pieces: tuple[Any, ...], body: Callable[..., Any], state: Any, held: Any, *, recompute: bool) -> Any:
+def fold_of_chunks(
+    pieces: tuple[Any, ...], body: Callable[..., Any], state: Any, held: Any, *, length: Any, recompute: bool
+) -> Any:
     """lax.scan, whose length may be a symbol."""
     held = () if held is None else held
     state = varying(state, (state, pieces, held))

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from ssm_core.gated.rwkv4 import LOWEST, State, _one_chunk
+from ssm_core.gated.rwkv4 import LOWEST, State, _one_chunk, least_like
 from ssm_core.recurrences.fold import in_chunks
 
 FARTHEST = -1e30  # of decays, whose sums over a chunk stay finite
@@ -26,7 +26,8 @@ def weighted_means(k: Any, v: Any, g: Any, bonus: Any, state: State, *, valid: A
         slope = jnp.where(den > 0, slope, 0)
         return (num * jnp.exp(-slope), den * jnp.exp(-slope), top + slope), y
 
-    return in_chunks(body, state, {"k": k, "v": v, "g": g, "valid": valid}, {"bonus": bonus}, axis=1, chunk=chunk)
+    constants = {"bonus": bonus, "least": least_like(bonus, jnp)}
+    return in_chunks(body, state, {"k": k, "v": v, "g": g, "valid": valid}, constants, axis=1, chunk=chunk)
 
 
 def _last_maximum(k: Any, g: Any, state: State) -> Any:

@@ -47,7 +47,13 @@ def fold(
 
 
 def fold_of_chunks(
-    pieces: tuple[Tensor, ...], body: Callable[..., Any], state: Any, held: tuple[Any, ...] | None, *, recompute: bool
+    pieces: tuple[Tensor, ...],
+    body: Callable[..., Any],
+    state: Any,
+    held: tuple[Any, ...] | None,
+    *,
+    length: Any,
+    recompute: bool,
 ) -> tuple[Tensor, Any]:
     """Fused `ssm_core.recurrences.fold._fold_of_chunks`: one program for any number of chunks."""
     from torch._higher_order_ops.scan import scan, scan_op  # after PyTorch itself
@@ -66,8 +72,9 @@ def fold_of_chunks(
         return [*_real(tree_flatten(after)[0]), *([_copy(y.real), _copy(y.imag)] if y.is_complex() else [_copy(y)])]
 
     def own(leaves: list[Tensor], pieces: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        found = flat(*leaves, *pieces, *held)
-        return found[:n], found[n:]
+        first, *found = flat(*leaves, *pieces, *held)
+        # Inductor makes room for all y out of the sizes that the body knows.
+        return [first + 0 * length, *found[: n - 1]], found[n - 1 :]
 
     if closed or torch.compiler.is_dynamo_compiling():
         last, parts = scan(own, _real(leaves), _real(pieces))  # which finds by Dynamo what the body closes over

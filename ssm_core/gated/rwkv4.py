@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._arrays.dispatch import dispatched
+from .._arrays.dispatch import dispatched, is_open
 from .._arrays.library import Array, Namespace, clip, device, in_dtype_of, namespace
 from .._arrays.numbers import flag, whole
 from ..recurrences.fold import in_chunks
@@ -186,12 +186,20 @@ def _weighted_means(
 ) -> tuple[Array, State]:
     """y and the last state of signals (batch, L, W) with log decays g into every step; valid (batch, L, 1)."""
     xp = namespace("rwkv4", k=k)
+    if valid is None and is_open(k, k.shape[1]):  # the zeros behind an unknown length would weigh
+        valid = xp.ones((*k.shape[:2], 1), dtype=xp.bool, device=device(k))
 
     def body(state: State, s: Signals) -> tuple[State, Array]:
         y, state = _one_chunk(s, state, xp)
         return state, y
 
-    return in_chunks(body, state, {"k": k, "v": v, "g": g, "valid": valid}, {"bonus": bonus}, axis=1, chunk=chunk)
+    constants = {"bonus": bonus, "least": least_like(bonus, xp)}
+    return in_chunks(body, state, {"k": k, "v": v, "g": g, "valid": valid}, constants, axis=1, chunk=chunk)
+
+
+def least_like(x: Array, xp: Namespace) -> Array:
+    """LOWEST as an array, which the loops of every compiler take."""
+    return xp.full((), LOWEST, dtype=x.dtype, device=device(x))
 
 
 def step_rwkv4(a: dict[str, Array], state: State) -> tuple[Array, State]:
@@ -209,17 +217,18 @@ def _one_chunk(
 ) -> tuple[Array, State]:
     """A chunk with time first: y (T, batch, W), and the state after it. `held` may stop the derivatives of maxima, on
     which no y depends."""
-    k, v, g, valid = s["k"], s["v"], s["g"], s.get("valid")
+    k, v, g, valid, least = s["k"], s["v"], s["g"], s.get("valid"), s["least"]
     num, den, top = state
-    first = xp.where(den > 0, top, LOWEST)
-    m = held(maxima(g, k, first, xp, LOWEST))
+    k = k if valid is None else xp.where(valid, k, least)
+    first = xp.where(den > 0, top, least)
+    m = held(maxima(g, k, first, xp, least))
     before = xp.concat([first[None, ...], m[:-1, ...]], axis=0)
     gate, weight = xp.exp(g + before - m), xp.exp(k - m)
     weight = weight if valid is None else xp.where(valid, weight, 0.0)
     drive = xp.stack([weight * v, weight], axis=1)  # (T, 2, batch, W)
     states = linear_scan(gate[:, None, ...], drive, axis=0, initial=xp.stack([num, den]))
     earlier = xp.concat([xp.stack([num, den])[None, ...], states[:-1, ...]], axis=0)
-    before = xp.where(g > LOWEST / 2, before, LOWEST)  # nothing, where a sequence begins
+    before = xp.where(g > least / 2, before, least)  # nothing, where a sequence begins
     y, _ = _mean(earlier[:, 0, ...], earlier[:, 1, ...], before, k + s["bonus"], v, xp, held)
     num, den = states[-1, 0, ...], states[-1, 1, ...]
     return y, (num, den, xp.where(den > 0, m[-1, ...], top))

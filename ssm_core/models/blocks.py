@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from .._arrays.errors import OptionError, unknown
@@ -168,6 +169,10 @@ class Block:
 
     def mixer(self) -> Layer:
         """The layer along time."""
+        return self._mixer
+
+    @cached_property
+    def _mixer(self) -> Layer:
         return make(self.layer, {"d_model": self.d_model, **thawed(self.layer_options)})
 
     def norms(self) -> dict[str, Norm]:
@@ -177,6 +182,10 @@ class Block:
 
     def mix(self) -> ChannelMix | Layer | None:
         """The channel mix, if there is one: a layer, where it has a state."""
+        return self._mix
+
+    @cached_property
+    def _mix(self) -> ChannelMix | Layer | None:
         if self.channel_mix is None:
             return None
         if self.channel_mix in LAYER_MIXES:
@@ -239,7 +248,7 @@ class Block:
         dropout = self.dropout
         if dropout is not None and not (isinstance(dropout, int | float) and 0 <= dropout < 1):
             raise OptionError(f"{operation}: dropout = {dropout!r} must lie in [0, 1).")
-        mixer = self.mixer()
+        mixer, _ = self.mixer(), self.mix()
         output, channels = getattr(mixer, "output", ""), getattr(mixer, "channels", 1)
         if output in (None, "half_glu", "half_glu2") and channels > 1:
             raise OptionError(

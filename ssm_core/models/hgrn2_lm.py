@@ -55,7 +55,7 @@ class HGRN2LM(LanguageModel):
     def shared_parameters(self) -> tuple[Parameter, ...]:
         if not self.lower_bounds:
             return ()
-        layer: Any = self.block()
+        layer: Any = self.blocks[0].mixer()
         return (constant(BOUNDS, (self.n_layers, layer.heads * layer.key_dim), lambda: 0.0),)
 
     def beside(self, params: Parameters) -> Array | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from .._arrays.errors import OptionError, ShapeError, describe
@@ -52,6 +52,11 @@ class Model(Layer):
         if not of_place(block.layer, 0, n) and not of_place(block.channel_mix, 0, n):
             return (block,) * n
         return tuple(block.placed(i, n) for i in range(n))
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The `pattern` that is held, with its layers: compilers cannot trace how they are made."""
+        return self.pattern()
 
     @abstractmethod
     def first_parameters(self) -> tuple[Parameter, ...]:
@@ -118,7 +123,7 @@ class Model(Layer):
             raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
         if self.layer_options.get("first_values") is not None:
             raise OptionError(f"{self.name}: first_values is handed from block to block. Leave it out.")
-        for block in dict.fromkeys(self.pattern()):
+        for block in dict.fromkeys(self.blocks):
             block.check(self.name)
 
     def __eq__(self, other: object) -> bool:
@@ -137,7 +142,7 @@ class Model(Layer):
         return self.repeated().mixer()
 
     def parameters(self) -> tuple[Parameter, ...]:
-        found, blocks = [*self.first_parameters(), *self.shared_parameters()], self.pattern()
+        found, blocks = [*self.first_parameters(), *self.shared_parameters()], self.blocks
         own = {block: block.parameters() for block in set(blocks)}
         for i, block in enumerate(blocks):
             found.extend(replace(p, name=f"{self.prefix}{i}.{p.name}") for p in own[block])
@@ -145,13 +150,13 @@ class Model(Layer):
 
     def block_parameters(self, params: Parameters, i: int) -> Parameters:
         """The parameters of the layer of block i."""
-        return self.pattern()[i].mixer_parameters(under(params, f"{self.prefix}{i}."))
+        return self.blocks[i].mixer_parameters(under(params, f"{self.prefix}{i}."))
 
     def _blocks(
         self, params: Parameters, made: Callable[[Layer, Parameters], Any]
     ) -> Iterator[tuple[Block, Parameters, dict[str, Any]]]:
         """(block, its parameters, what is made of its layers and theirs, by their names) of every block."""
-        blocks = self.pattern()
+        blocks = self.blocks
         layers = {block: block.layers() for block in dict.fromkeys(blocks)}
         for block, own in zip(blocks, _of_blocks(params, self.prefix, len(blocks)), strict=True):
             along = {name: made(layer, under(own, f"{name}.")) for name, layer in layers[block].items()}
@@ -207,7 +212,7 @@ class Model(Layer):
     def parts(self, params: Parameters, xp: Namespace, dropout: Sequence[Function] | None = None) -> Parts:
         """The model as functions, blocks those of runs."""
         runs = self._blocks(params, lambda layer, own: partial(layer.apply, own))
-        dropped = (None,) * len(self.pattern()) if dropout is None else dropout
+        dropped = (None,) * len(self.blocks) if dropout is None else dropout
         blocks = [block.parts(own, along, xp, d).run for (block, own, along), d in zip(runs, dropped, strict=True)]
         enter, leave = self.ends(params, xp)
         return Parts(enter, blocks, leave, beside=self.beside(params), maps=self.pure_maps(params))

@@ -66,7 +66,7 @@ def fold(
         return _fold(body, state, xs, held, chunk=chunk, recompute=recompute)
     xp = namespace("fold", x=xs[0])
     pieces = tuple(chunked(x, 0, xp, chunk) for x in xs)
-    y, state = _fold_of_chunks(pieces, body, state, held, recompute=recompute, backend="auto")
+    y, state = _fold_of_chunks(pieces, body, state, held, length=length, recompute=recompute, backend="auto")
     return unchunked(y, length, 0, xp), state
 
 
@@ -85,9 +85,15 @@ def _fold(
 
 @dispatched
 def _fold_of_chunks(
-    pieces: tuple[Array, ...], body: Callable[..., Any], state: Any, held: tuple[Any, ...] | None, *, recompute: bool
+    pieces: tuple[Array, ...],
+    body: Callable[..., Any],
+    state: Any,
+    held: tuple[Any, ...] | None,
+    *,
+    length: Any,
+    recompute: bool,
 ) -> tuple[Array, Any]:
-    """The same over pieces (A, T, ...) of a number A that a trace does not know: y (A, T, ...), and the state."""
+    """The same over pieces (A, T, ...) of a length that a trace does not know: y (A, T, ...), and the state."""
     raise OptionError(
         "fold: the number of chunks is unknown, so that no loop runs over them. Pass arrays of one shape."
     )

@@ -33,6 +33,7 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "S4D chunk": ("state_passing", {
         "16 steps": {"STEPS": 16},  # 0, 152, 0 bytes spilled, not 120, 616, 200, and twice as many turns
         "four warps": {"WARPS": 4},
+        "8 rows forward": {"FORWARD_ROWS": 8},  # 0 bytes spilled, not 120, and twice as many programs
     }),
     "linear_scan, (B, L, H)": ("scans", {
         "one warp": {"WARPS": 1},  # which has all steps: nothing goes through shared memory

@@ -41,6 +41,7 @@ from ssm_core.time_invariant.modes.state_passing import Maps, state_passing
 # the walks of the backward spill some. More warps would do the same work again; more steps or rows would spill more.
 # Rows are few also because there may be no more programs than channels.
 STEPS, ROWS, WARPS = 32, 16, 2
+FORWARD_ROWS, FEW = ROWS, 8  # forward few where there are no more: half of the products, and nothing spilled
 STATES = 64  # numbers of state, both halves, that fit so
 PRECISE = "tf32x3"  # float32 as three products of tf32
 
@@ -287,7 +288,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`ssm_core.time_invariant.modes.state_passing.state_passing`"""
     y, last = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (u, first))
-    _launch(_forward_kernel, precision, respond, u, taps, respond, drive, decay, head, first, y, last)
+    at_once = FEW if u.shape[0] <= FEW else FORWARD_ROWS
+    _launch(_forward_kernel, precision, respond, u, taps, respond, drive, decay, head, first, y, last, at_once=at_once)
     return y, last
 
 
@@ -321,13 +323,13 @@ def _parts(u: Tensor, H: int, *shape: int) -> Tensor:
     return torch.empty((H, triton.cdiv(u.shape[0], ROWS), *shape), dtype=u.dtype, device=u.device)
 
 
-def _launch(kernel: Any, precision: str, respond: Tensor, *arrays: Tensor) -> None:
-    """A program for every channel and block of rows; the first of the arrays is u."""
+def _launch(kernel: Any, precision: str, respond: Tensor, *arrays: Tensor, at_once: int | None = None) -> None:
+    """A program for every channel and block of rows, of so many at once; the first of the arrays is u."""
     rows, channels, length = arrays[0].shape
-    _, halves, N, T = respond.shape
-    kernel[(channels * triton.cdiv(rows, ROWS),)](
+    (_, halves, N, T), R = respond.shape, at_once or ROWS
+    kernel[(channels * triton.cdiv(rows, R),)](
         *(x.contiguous() for x in arrays), rows, channels, length, N, paired=halves == 2, T=T,
-        states=max(16, triton.next_power_of_2(N)), R=ROWS, num_warps=WARPS, precision=precision, enable_fp_fusion=True,
+        states=max(16, triton.next_power_of_2(N)), R=R, num_warps=WARPS, precision=precision, enable_fp_fusion=True,
     )  # fmt: skip
 
 
@@ -353,3 +355,5 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         found = du, dtaps, drespond, ddrive, ddecay, dhead, dfirst
         outputs = forward(u, taps, respond, drive, decay, head, first)
         yield from zip((*outputs, *found), (y, last, *wanted), strict=True)
+    some, of_some = forward(u[:FEW], taps, respond, drive, decay, head, first[:FEW])
+    yield from zip((some, of_some), (y[:FEW], last[:FEW]), strict=True)

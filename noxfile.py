@@ -98,7 +98,7 @@ def typecheck(session: nox.Session) -> None:
 
     In the package the objects of the frameworks count as Any, whether they are installed or not.
     """
-    install(session, "-e", ".[torch]", "mypy", "basedpyright")
+    install(session, "-e", f".[{FRAMEWORKS}]", "mypy", "basedpyright")
     session.run("mypy", *session.posargs)
     if not session.posargs:
         session.run("mypy", "--config-file=", "--strict", USER_CODE)

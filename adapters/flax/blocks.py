@@ -17,8 +17,8 @@ from ssm_core._arrays.library import bringing, namespace
 from ssm_core.adapters import jax_streams
 from ssm_core.adapters.jax_calls import calls
 from ssm_core.files import pretrained
-from ssm_core.models.blocks import Parts
 from ssm_core.models.language_model import EMBEDDING_STD
+from ssm_core.models.parts import Parts
 
 from .base import BASES, MODULES, module, register
 from .file_names import file_arrays, set_arrays

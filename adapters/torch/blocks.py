@@ -17,8 +17,8 @@ from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
 from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
-from ssm_core.models.blocks import Parts
 from ssm_core.models.language_model import EMBEDDING_STD
+from ssm_core.models.parts import Parts
 
 from .base import BASES, MODULES, module, redraw
 from .norms import norm_module

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .blocks import Block, ChannelMix, Norm
+from .blocks import Block
 from .hgrn2_lm import HGRN2LM
 from .language_model import LanguageModel, Mamba2LM, Mamba3LM, MambaLM
 from .model import Model
+from .pointwise import ChannelMix, Norm
 from .recurrent_gemma import RecurrentGemmaLM
 from .rwkv import RWKV4LM, RWKV7LM
 from .sashimi import SaShiMi

@@ -17,114 +17,22 @@ from functools import cached_property
 from typing import Any
 
 from .._arrays.errors import OptionError, unknown
-from .._arrays.library import Array, Namespace, namespace
+from .._arrays.library import Namespace
 from .._arrays.numbers import flag
-from ..functions.affine import affine
-from ..functions.norms import EPSILON, layer_norm, normed
-from ..functions.special import activation
+from ..functions.norms import EPSILON
 from ..layers import parametrizations as common
 from ..layers.gated.base import check_epsilon
 from ..layers.layer import Layer
 from ..layers.options import settle, thawed
-from ..layers.parameters import Parameter, Parameters, constant, linear
+from ..layers.parameters import Parameter, Parameters
 from ..layers.registry import LAYERS, make
-
-Function = Callable[[Array], Array]  # of features, the same at every step
+from .parts import BlockParts
+from .pointwise import ChannelMix, Function, Norm
 
 NORMS = ("layer", "rms", "rms_offset", None)
 CHANNEL_MIXES = ("mlp", "gated_mlp", None, "RWKVChannelMix")
 MIX, MIX_NORM = "channel_mix", "channel_norm"  # among the parameters
 LAYER_MIXES = ("RWKVChannelMix",)  # channel mixes that look at the step before: layers, with a state
-
-
-@dataclass(frozen=True)
-class Norm:
-    """kind over the last axis: "layer" (x - mean) / sqrt(var + epsilon), "rms" x / sqrt(mean(x^2) + epsilon), or None.
-
-    Both are weighted feature by feature, "rms_offset" by 1 + weight. The layer norm has a bias, the others have none,
-    unless `bias` says otherwise.
-    """
-
-    kind: str | None
-    d_model: int
-    epsilon: float = EPSILON
-    bias: bool | None = None
-
-    @property
-    def biased(self) -> bool:
-        """Whether there is a bias."""
-        return self.kind == "layer" if self.bias is None else self.bias
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        if self.kind is None:
-            return ()
-        first = 0.0 if self.kind == "rms_offset" else 1.0
-        weight = constant("weight", (self.d_model,), lambda: first)
-        return (weight, constant("bias", (self.d_model,), lambda: 0.0)) if self.biased else (weight,)
-
-    def function(self, params: Parameters, xp: Namespace) -> Function:
-        """x -> the norm of x."""
-        if self.kind is None:
-            return unchanged
-        weight, bias = params["weight"], params.get("bias")
-        if self.kind == "layer":
-            return lambda x: layer_norm(x, weight, bias, xp, self.epsilon)
-        weight = 1 + weight if self.kind == "rms_offset" else weight
-        if bias is None:
-            return lambda x: normed(x, weight, epsilon=self.epsilon)
-        return lambda x: normed(x, weight, epsilon=self.epsilon) + bias
-
-
-@dataclass(frozen=True)
-class ChannelMix:
-    """What a block does to the features of every step by itself.
-
-    mlp        W_down gelu(W_up x + b_up) + b_down
-    gated_mlp  W_down (silu(W_gate x) * W_up x)
-
-    kind        one of the two
-    d_model     H
-    width       hidden features; as None 4 H, or 8 H / 3 of a gated one, which then has as many weights
-    activation  in place of the gelu or the silu, such as "gelu_tanh"
-    bias        whether the maps have one; as None an mlp's have, a gated one's have not
-
-    Shazeer, GLU variants improve Transformer, 2020, https://arxiv.org/abs/2002.05202.
-    """
-
-    kind: str
-    d_model: int
-    width: int | None = None
-    activation: str | None = None
-    bias: bool | None = None
-
-    def maps(self) -> dict[str, tuple[int, int]]:
-        """(features in, features out) of its linear maps by their names, in their order."""
-        H, gated = self.d_model, self.kind == "gated_mlp"
-        width = self.width or (-(-8 * H // 3) if gated else 4 * H)
-        return ({"gate": (H, width)} if gated else {}) | {"up": (H, width), "down": (width, H)}
-
-    @property
-    def biased(self) -> bool:
-        """Whether its linear maps have a bias."""
-        return self.kind == "mlp" if self.bias is None else self.bias
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        return tuple(
-            p for name, sizes in self.maps().items() for p in linear(f"{name}.", *sizes)[: 2 if self.biased else 1]
-        )
-
-    def function(self, params: Parameters) -> Function:
-        """x -> the mix of x."""
-        maps = {name: linear_map(params[f"{name}.weight"], params.get(f"{name}.bias")) for name in self.maps()}
-        return lambda x: self.compose(x, maps)
-
-    def compose(self, x: Array, maps: Any) -> Array:
-        """The mix from its linear maps by name, whichever framework they are of."""
-        if self.kind == "mlp":
-            y: Array = maps["down"](activation(self.activation or "gelu")(maps["up"](x)))
-            return y
-        y = maps["down"](activation(self.activation or "silu")(maps["gate"](x)) * maps["up"](x))
-        return y
 
 
 @dataclass(frozen=True)
@@ -257,138 +165,12 @@ class Block:
             )
 
 
-@dataclass(frozen=True)
-class BlockParts:
-    """A block as functions of arrays, whichever framework they are of.
-
-    d_model       H: what is behind so many features goes by the norms
-    norm          of the features before the mixer, or behind its residual
-    mixer         of a run: (z, **options of a layer) -> y, and with return_state (y, state); of a step:
-                  (z, state) -> (y, state)
-    channel_norm  before the channel mix, or behind its residual
-    channel_mix   None without one
-    stateful      whether the channel mix is called as the mixer is, and has a state: the block's is then a pair
-    dropout       of what is added
-    postnorm      whether the norms are behind the residuals
-    """
-
-    d_model: int
-    norm: Function
-    mixer: Callable[..., Any]
-    channel_norm: Function | None = None
-    channel_mix: Callable[..., Any] | None = None
-    stateful: bool = False
-    dropout: Function | None = None
-    postnorm: bool = False
-
-    def run(
-        self,
-        x: Array,
-        *,
-        state: Any = None,
-        return_state: bool = False,
-        between: Function | None = None,
-        **options: Any,
-    ) -> Any:
-        """x (B, L, H) through the block, and with return_state the last state of its layers.
-
-        between is done to the features before the channel mix.
-        """
-        before = (None, None) if state is None else self._apart(state)
-        options["return_state"] = return_state
-
-        def mixer(z: Array) -> Any:
-            return self.mixer(z, state=before[0], **options)
-
-        def mix(z: Array) -> Any:  # its modes are not the mixer's
-            return self.channel_mix(z, state=before[1], **options | {"mode": "auto"})  # type: ignore[misc]
-
-        x, after = self._through(x, mixer, mix, return_state, between)
-        return (x, after) if return_state else x
-
-    def step(self, x: Array, state: Any, *, between: Function | None = None) -> tuple[Array, Any]:
-        """x (B, H) through the block, and the state of its layers after it."""
-        before = self._apart(state)
-        mix = self.channel_mix
-        return self._through(
-            x,
-            lambda z: self.mixer(z, before[0]),
-            lambda z: mix(z, before[1]),  # type: ignore[misc]
-            True,
-            between,
-        )
-
-    def _apart(self, state: Any) -> Any:
-        """The states of the mixer and of the channel mix."""
-        return state if self.stateful else (state, None)
-
-    def _through(
-        self, x: Array, mixer: Function, mix: Function, stepping: bool, between: Function | None
-    ) -> tuple[Array, Any]:
-        """x and the states behind both, of functions that give (y, state) where states are kept."""
-        H, behind = self.d_model, None
-        if x.shape[-1] > H:
-            x, behind = x[..., :H], x[..., H:]
-        z = x if self.postnorm else self.norm(x)
-        y: Any = mixer(z if behind is None else _joined(z, behind))
-        y, state = y if stepping else (y, None)
-        if y.shape[-1] > H:
-            y, behind = y[..., :H], y[..., H:]
-        x = self._added(x, y, self.norm)
-        if self.channel_mix is not None and self.channel_norm is not None:
-            x = x if between is None else between(x)
-            z = x if self.postnorm else self.channel_norm(x)
-            y = mix(z) if self.stateful else self.channel_mix(z)
-            if self.stateful:
-                y, after = y if stepping else (y, None)
-                state = (state, after)
-            x = self._added(x, y, self.channel_norm)
-        return x if behind is None else _joined(x, behind), state
-
-    def _added(self, x: Array, y: Array, norm: Function) -> Array:
-        x = x + (y if self.dropout is None else self.dropout(y))
-        return norm(x) if self.postnorm else x
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A model as functions of arrays, whichever framework they are of.
-
-    enter   inputs -> features (..., H)
-    blocks  of a run: `BlockParts.run` or what is called alike; of a step: `BlockParts.step`
-    leave   features -> outputs
-    own     enter is not the definition's: it says which inputs there are
-    beside  (n, features): what the mixer of every block takes behind its input; None: nothing
-    maps    the linear maps between levels, by name
-    """
-
-    enter: Function
-    blocks: Sequence[Callable[..., Any]]
-    leave: Function
-    own: bool = False
-    beside: Array | None = None
-    maps: Mapping[str, Function] = field(default_factory=dict)
-
-
 def of_place(layer: str | None, i: int, n: int) -> dict[str, Any]:
     """The options of a layer that say it is the i-th of n; of RWKV-7 who gives the first values, and who takes them."""
     known = set() if layer not in LAYERS else {f.name for f in fields(LAYERS[layer])}
     found: dict[str, Any] = {"layer_idx": i, "num_layers": n} if {"layer_idx", "num_layers"} <= known else {}
     handed = {"first_values": "taken" if i else "given"} if "first_values" in known and n > 1 else {}
     return found | handed
-
-
-def _joined(x: Array, behind: Array) -> Array:
-    return namespace("models", x=x).concat([x, behind], axis=-1)
-
-
-def unchanged(x: Array) -> Array:
-    return x
-
-
-def linear_map(weight: Array, bias: Array | None) -> Function:
-    """x -> W x + b."""
-    return lambda x: affine(x, weight, bias)
 
 
 def below(prefix: str, parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:

@@ -20,8 +20,10 @@ from ..layers.parameters import Parameter, Parameters, constant, linear, normal
 from ..layers.registry import registered
 from ..recurrences.shards import whole_sequence
 from . import generation, prompts, sampling
-from .blocks import Block, Function, Norm, Parts, below, linear_map, under
+from .blocks import Block, below, under
 from .model import Model
+from .parts import Parts
+from .pointwise import Function, Norm, linear_map
 
 EMBEDDING_STD = 0.02  # of the first embedding
 TABLE, NORM, HEAD, HEAD_BIAS = "backbone.embeddings.weight", "backbone.norm_f.", "lm_head.weight", "lm_head.bias"

@@ -16,7 +16,8 @@ from typing import Any
 
 from .._arrays.dispatch import is_traced
 from .._arrays.library import Array, Namespace, device, namespace, taken_along, to_numpy
-from .blocks import Function, Parts
+from .parts import Parts
+from .pointwise import Function
 
 Due = tuple[bool | None, ...]  # of every pool, whether it fills in a step: for all sequences, for none, or unknown
 

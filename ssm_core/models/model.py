@@ -6,69 +6,27 @@ The composition is written once, of functions of arrays: those of a definition, 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
-from functools import cached_property, partial
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
 
-from .._arrays.errors import OptionError, ShapeError, describe
+from .._arrays.errors import ShapeError, describe
 from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace
-from ..layers import parametrizations as common
 from ..layers.calls import applies
-from ..layers.layer import Layer, Stepper, check_batch, check_rate, once_per_kind
-from ..layers.options import settle
-from ..layers.parameters import Parameter, Parameters
+from ..layers.layer import Stepper, check_batch, check_rate, once_per_kind
+from ..layers.parameters import Parameters
 from ..recurrences.broken import Broken, kept_apart
 from ..recurrences.segments import Segments, checked_segments
 from ..recurrences.shards import shards_of_now
-from .blocks import Block, Function, Parts, of_place, under
+from .parts import Parts
+from .pattern import Pattern
+from .pointwise import Function
 
 StepperOf = Callable[..., Stepper]  # (layer, params, rate=) -> its step
 
 
-class Model(Layer):
-    """What all models share. Subclasses are frozen dataclasses: a pattern, the ends, and the names of parameters.
-
-    Models are equal where they are the same function of the same parameters: an option of their layers that is given
-    equals one that is left at its default. Subclasses leave this alone: `@dataclass(frozen=True, eq=False)`.
-    """
-
-    d_model: int
-    n_layers: int
-    layer: str
-    layer_options: Mapping[str, Any]
-
-    signal: ClassVar[str]  # what errors call the input
-    prefix: ClassVar[str]  # of the blocks' parameters
-    behind: ClassVar[tuple[str, ...]] = ()  # the states behind the blocks
-
-    @abstractmethod
-    def repeated(self) -> Block:
-        """The block that all are like."""
-
-    def pattern(self) -> tuple[Block, ...]:
-        """The blocks, one after another; those that depend on their place know it."""
-        block, n = self.repeated(), self.n_layers
-        if not of_place(block.layer, 0, n) and not of_place(block.channel_mix, 0, n):
-            return (block,) * n
-        return tuple(block.placed(i, n) for i in range(n))
-
-    @cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """The `pattern` that is held, with its layers: compilers cannot trace how they are made."""
-        return self.pattern()
-
-    @abstractmethod
-    def first_parameters(self) -> tuple[Parameter, ...]:
-        """Those of the entry."""
-
-    def shared_parameters(self) -> tuple[Parameter, ...]:
-        """Those that blocks share, see `beside`."""
-        return ()
-
-    @abstractmethod
-    def last_parameters(self) -> tuple[Parameter, ...]:
-        """Those behind the blocks."""
+class Model(Pattern):
+    """A pattern that runs, and steps: what all models share."""
 
     @abstractmethod
     def ends(self, params: Parameters, xp: Namespace) -> tuple[Function, Function]:
@@ -77,11 +35,6 @@ class Model(Layer):
     @abstractmethod
     def check_signal(self, u: Array, *, step: bool = False) -> None:
         """Raise unless u is an input of the model by its shape and dtype."""
-
-    @property
-    def n_states(self) -> int:
-        """How many states stand before those of the outputs: one a block."""
-        return self.n_layers
 
     def beside(self, params: Parameters) -> Array | None:
         """What the mixers take behind their inputs, the same at every step, of the parameters that they share."""
@@ -113,54 +66,6 @@ class Model(Layer):
     def outer_state(self, like: Array, batch: int) -> tuple[Any, ...]:
         """The state behind the blocks before the first step; like is any parameter."""
         return ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.layer_options, Mapping):
-            raise OptionError(f"{self.name}: layer_options = {self.layer_options!r} must be a dict of options.")
-        settle(self)
-        common.whole(self.name, d_model=self.d_model, n_layers=self.n_layers)
-        if "d_model" in self.layer_options:
-            raise OptionError(f"{self.name}: d_model is an option of the model, not one of its layer_options.")
-        if self.layer_options.get("first_values") is not None:
-            raise OptionError(f"{self.name}: first_values is handed from block to block. Leave it out.")
-        for block in dict.fromkeys(self.blocks):
-            block.check(self.name)
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self is other or (
-            all(getattr(self, name) == getattr(other, name) for name in _compared(self))
-            and (self.layer_options == other.layer_options or self.block() == other.block())
-        )
-
-    def __hash__(self) -> int:
-        return hash((type(self), *(getattr(self, name) for name in _compared(self))))
-
-    def block(self) -> Layer:
-        """The layer of every block."""
-        return self.repeated().mixer()
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        found, blocks = [*self.first_parameters(), *self.shared_parameters()], self.blocks
-        own = {block: block.parameters() for block in set(blocks)}
-        for i, block in enumerate(blocks):
-            found.extend(replace(p, name=f"{self.prefix}{i}.{p.name}") for p in own[block])
-        return (*found, *self.last_parameters())
-
-    def block_parameters(self, params: Parameters, i: int) -> Parameters:
-        """The parameters of the layer of block i."""
-        return self.blocks[i].mixer_parameters(under(params, f"{self.prefix}{i}."))
-
-    def _blocks(
-        self, params: Parameters, made: Callable[[Layer, Parameters], Any]
-    ) -> Iterator[tuple[Block, Parameters, dict[str, Any]]]:
-        """(block, its parameters, what is made of its layers and theirs, by their names) of every block."""
-        blocks = self.blocks
-        layers = {block: block.layers() for block in dict.fromkeys(blocks)}
-        for block, own in zip(blocks, _of_blocks(params, self.prefix, len(blocks)), strict=True):
-            along = {name: made(layer, under(own, f"{name}.")) for name, layer in layers[block].items()}
-            yield block, own, along
 
     # Runs -------------------------------------------------------------------------------------------------------------
 
@@ -389,18 +294,3 @@ class Model(Layer):
                 f"{operation}: state must be a tuple of {wanted}, not {type(state).__name__} of "
                 f"{len(state) if hasattr(state, '__len__') else 0}. Start from initial_state(batch)."
             )
-
-
-def _compared(definition: Any) -> tuple[str, ...]:
-    """The fields that say what a model is, but for the options of its layers, which their defaults complete."""
-    return tuple(f.name for f in fields(definition) if f.name != "layer_options")
-
-
-def _of_blocks(params: Parameters, prefix: str, n: int) -> list[Parameters]:
-    """The parameters of every block by their names in it, in one walk over all."""
-    found: list[Parameters] = [{} for _ in range(n)]
-    for name, p in params.items():
-        if name.startswith(prefix):
-            i, _, own = name[len(prefix) :].partition(".")
-            found[int(i)][own] = p
-    return found

@@ -10,8 +10,9 @@ from typing import Any
 from .._arrays.errors import OptionError, unknown
 from ..layers.layer import Layer
 from ..layers.registry import registered
-from .blocks import Block, Norm
+from .blocks import Block
 from .language_model import LanguageModel, check_cap
+from .pointwise import Norm
 
 BLOCK_TYPES = ("recurrent", "attention")
 

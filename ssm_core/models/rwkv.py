@@ -8,8 +8,9 @@ from typing import Any
 from .._arrays.numbers import flag, whole
 from ..layers.gated.base import check_epsilon
 from ..layers.registry import registered
-from .blocks import Block, Norm
+from .blocks import Block
 from .language_model import LanguageModel
+from .pointwise import Norm
 
 
 class RWKV(LanguageModel):

@@ -12,9 +12,11 @@ from .._arrays.library import Array, clip, namespace
 from .._arrays.numbers import flag, whole
 from ..layers.registry import registered
 from ..recurrences.segments import Segments
-from .blocks import Block, Function, Norm, Parts, of_place
+from .blocks import Block, of_place
 from .language_model import LanguageModel
 from .levels import Runs, Steps, due, first_pools
+from .parts import Parts
+from .pointwise import Function, Norm
 
 
 @registered

@@ -15,8 +15,9 @@ from ..layers.parameters import Parameter, Parameters, linear
 from ..layers.registry import registered
 from ..recurrences.broken import Broken, nan_where
 from ..recurrences.shards import shards_of_now
-from .blocks import Block, Function, linear_map
+from .blocks import Block
 from .model import Model
+from .pointwise import Function, linear_map
 from .pooling import POOLS, first_state, pooled
 
 

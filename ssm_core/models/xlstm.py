@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from .._arrays.numbers import flag
 from ..layers.registry import registered
-from .blocks import Block, Norm
+from .blocks import Block
 from .language_model import LanguageModel, check_cap
+from .pointwise import Norm
 
 
 @registered

@@ -23,6 +23,9 @@ CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
 FRAMEWORKS = "torch,flax,equinox"
 USER_CODE = "tests/typing/user_code.py"
 WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
+# XLA compiles in half the time without most optimizations and MLIR's emitters. The short tier runs programs of JAX as
+# users do; the full tier compiles ten times as many, each to run once.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
 EVERYTHING = ("--doctest-modules", "--doctest-ignore-import-errors", "ssm_core", "tests", "docs", "conformance")
 
@@ -81,7 +84,8 @@ def full(session: nox.Session) -> None:
     install(session, "-e", ".[demo,test]", *(["triton"] if sys.platform == "linux" else []))
     if sys.platform == "linux":
         interpreted(session)
-    pytest(session, "--durations=50", "--ignore-glob=*/test_triton*.py", *WORKERS, *EVERYTHING)
+    others = ("--durations=50", "--ignore-glob=*/test_triton*.py", *EVERYTHING)
+    pytest(session, *others, *WORKERS, XLA_FLAGS=QUICK)
 
 
 @nox.session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core.distributed import Shards, sequence
+from tests import processes
 from tests.small import NAMES, small
 
 ALONE = Shards(1, 0, lambda x: x[None, ...], lambda length: (length,))
@@ -134,9 +134,8 @@ def test_without_steps_the_messages_are_the_same(mask: str | None):
 @pytest.mark.parametrize("devices", [2, 4])
 def test_devices_of_jax_give_what_one_does(devices: int):
     pytest.importorskip("jax")
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     found = subprocess.run(
-        [sys.executable, "-m", "tests.sharded_jax"], env=os.environ | flags, cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "tests.sharded_jax"], env=processes.of_jax(devices), cwd=Path(__file__).parents[1],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-2000:]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.test_distributed import free_port
 
 TRAINERS = ("accelerate", "lightning")
@@ -36,9 +36,8 @@ def test_trainers_over_two_processes(trainer: str, tmp_path: Path):
 
 
 def of_jax(devices: int, *arguments: str) -> subprocess.Popen[str]:
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.parallel_jax", *arguments], env=os.environ | flags,
+        [sys.executable, "-m", "tests.parallel_jax", *arguments], env=processes.of_jax(devices),
         cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

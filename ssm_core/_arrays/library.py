@@ -149,14 +149,27 @@ def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> Mixe
 
 def device(x: Array) -> Any:
     """The device of an array; None under a trace that has none (jax.jit), and of an array that lies on several."""
-    found = getattr(x, "device", None)
+    found = _device(x)
     return None if hasattr(found, "device_set") else found
 
 
 def place(x: Array) -> Any:
     """Where an array lies, to compare: its device, or the devices among which JAX has split it."""
-    found = getattr(x, "device", None)
+    found = _device(x)
     return getattr(found, "device_set", found)
+
+
+_nowhere: set[type] = set()  # JAX's tracers: to say that one has no device, JAX searches all that was traced before it
+
+
+def _device(x: Array) -> Any:
+    if x.__class__ in _nowhere:
+        return None
+    try:
+        return x.device
+    except AttributeError:
+        _nowhere.add(x.__class__)
+        return None
 
 
 _NAMES: dict[Any, str] = {}  # of dtypes, with their class: NumPy needs microseconds to make a name

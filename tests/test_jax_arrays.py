@@ -84,3 +84,19 @@ def test_channels_that_two_devices_share():
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-800:]
+
+
+def test_tracers_are_asked_once_where_they_lie():
+    """JAX searches all that was traced before, to say that one lies nowhere: long programs would be traced for ever."""
+    import jax
+
+    from ssm_core._arrays import library
+
+    def traced(x):
+        assert library.device(x) is None
+        assert library.place(x) is None
+        assert x.__class__ in library._nowhere
+        return x
+
+    x = jax.jit(traced)(jnp.ones(2))
+    assert library.place(x) == library.device(x) == x.device

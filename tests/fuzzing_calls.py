@@ -61,6 +61,8 @@ CUTS = np.asarray([0, 2, L])
 entry("linear_scan", s.linear_scan, a=positive(B, L), b=drawn(B, L), axis=1, initial=drawn(B), reverse=False)
 entry("chunk_summary", s.chunk_summary, a=positive(B, L), b=drawn(B, L), axis=1)
 entry("convolve", s.convolve, u=drawn(B, L), k=drawn(B, L), kernel_reverse=drawn(L))
+entry("quantize", s.quantize, x=drawn(B, L), levels=16, law="mu_law", minmax=False)
+entry("dequantize", s.dequantize, q=np.arange(B * L).reshape(B, L), levels=16, law="mu_law")
 entry("expm", s.expm, A=drawn(B, 3, 3))
 for _name in ("phi1", "erf", "sigmoid", "softplus", "gelu", "silu"):
     entry(
@@ -340,6 +342,20 @@ for _name in NAMES:
     _options = {f.name: getattr(_layer, f.name) for f in fields(_cls)}
     CALLS[f"{_name}()"] = Call(partial(made, _cls), lambda o=_options: dict(o), random=True)
 
+for _cls, _shape, _options, _masks in (
+    (layers.Hyena, (B, L, H), {"l_max": 8, "filter_order": 4}, {"lengths": LENGTHS}),
+    (layers.S4ND, (B, L, 3, H), {"d_state": 4}, {"lengths": np.asarray([[3, 2], [L, 3]]), "rate": 1.0}),
+):
+    _layer = _cls(H, **_options)
+    entry(
+        f"{_cls.__name__}.apply", partial(applied, _layer, _layer.initial_parameters(), "u"),
+        u=drawn(*_shape).astype(np.float32), mode="auto", **_masks,
+    )  # fmt: skip
+    _options = {f.name: getattr(_layer, f.name) for f in fields(_cls)}
+    CALLS[f"{_cls.__name__}()"] = Call(
+        lambda cls=_cls, **options: hash(cls(**options)), lambda o=_options: dict(o), random=True
+    )
+
 _MODEL = models.SequenceModel(3, 2, d_model=4, n_layers=1, layer_options={"d_state": 4})
 entry(
     "SequenceModel.apply", partial(applied, _MODEL, _MODEL.initial_parameters(), "u"), rate=1.0, return_state=True,
@@ -351,9 +367,13 @@ _LMS = {"MambaLM": _LM} | {
     f"LanguageModel of {name}": models.LanguageModel(7, 4, 1, layer=name, layer_options=options_of(name))
     for name in ("GatedDeltaNet", "MLSTM", "RGLRU", "RWKV4", "RWKV6")
 }
+_LMS["SaShiMi"] = models.SaShiMi(7, 4, 1, layer_options={"d_state": 4}, pool=(2,))
 for _name, _lm in _LMS.items():
-    _params = _lm.initial_parameters()
-    entry(f"{_name}.apply", partial(applied, _lm, _params, "ids"), ids=_IDS, lengths=LENGTHS, reset=RESET)
+    _params, _masks = (
+        _lm.initial_parameters(),
+        {"lengths": LENGTHS} if _name == "SaShiMi" else MASKS,
+    )  # pools: no resets
+    entry(f"{_name}.apply", partial(applied, _lm, _params, "ids"), ids=_IDS, **_masks)
     entry(f"{_name}.step", partial(stepped, _lm, _params), u_t=_IDS[:, 0], n=B, rate=1.0)
 
 

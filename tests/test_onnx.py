@@ -38,12 +38,25 @@ MODULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "Mamba2LM": ("Mamba2LM", (11, 8, 2), {"layer_options": {"d_state": 4, "head_dim": 4}, "tied": False}),
 }
 MODULES |= {name: (name, (4,), options_of(name)) for name in NAMES if name not in MODULES}
+WHOLE: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {  # without steps, or with other ones
+    "Hyena": ("Hyena", (4,), {"l_max": 256, "filter_order": 8}),
+    "S4ND": ("S4ND", (4,), {"d_state": 4}),
+    "S4D both ways": ("S4D", (4,), {"d_state": 4, "bidirectional": True}),
+    "S4 both ways": ("S4", (4,), {"d_state": 4, "bidirectional": True}),
+    "S5 both ways": ("S5", (4,), {"d_state": 4, "bidirectional": True}),
+    "SaShiMi": ("SaShiMi", (11, 4, 1), {"layer_options": {"d_state": 4}}),
+    "RWKV4LM": ("RWKV4LM", (11, 8, 1), {}),
+    "RWKV7LM": ("RWKV7LM", (11, 8, 2), {"layer_options": {"head_dim": 4}}),
+    "HGRN2LM": ("HGRN2LM", (11, 8, 1), {"layer_options": {"heads": 2}}),
+    "XLSTMLM": ("XLSTMLM", (11, 8, 1), {"layer_options": {"heads": 2}}),
+    "RecurrentGemmaLM": ("RecurrentGemmaLM", (11, 8, 3), {"attention_options": {"heads": 2, "window": 4}}),
+}
 STEPS = 20
 
 
 def made(name: str) -> Any:
     """A module as if after some training, so that every parameter counts."""
-    kind, sizes, options = MODULES[name]
+    kind, sizes, options = (MODULES | WHOLE)[name]
     torch.manual_seed(0)
     module = getattr(adapters.torch, kind)(*sizes, **options)
     with torch.no_grad():
@@ -54,9 +67,9 @@ def made(name: str) -> Any:
 
 def sequence(name: str, batch: int, length: int) -> Any:
     """Inputs (batch, length, ...): tokens for a language model."""
-    if name.endswith("LM"):
+    if name.endswith("LM") or name == "SaShiMi":
         return torch.randint(0, 11, (batch, length))
-    return torch.randn(batch, length, MODULES[name][1][0])
+    return torch.randn(batch, length, *(7,) * (name == "S4ND"), (MODULES | WHOLE)[name][1][0])
 
 
 def signal(name: str, batch: int) -> Any:
@@ -144,33 +157,46 @@ def test_a_language_model_writes_on(tmp_path: Path):
     np.testing.assert_array_equal(np.stack(found, axis=1), wanted)
 
 
-def whole(name: str, path: Path, **options: Any) -> Any:
+def whole(name: str, path: Path, fixed: bool = False, **options: Any) -> Any:
     """The program of a module for sequences of any batch and length, its file, and both run by onnxruntime."""
     module = made(name).eval()
     sizes = {0: torch.export.Dim("B", min=1, max=64), 1: torch.export.Dim("L", min=2, max=4096)}
+    shapes = None if fixed else (sizes,)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own parts
-        program = adapters.torch.onnx_program(module, sequence(name, 2, 70), dynamic_shapes=(sizes,), **options)
+        program = adapters.torch.onnx_program(module, sequence(name, 2, 70), dynamic_shapes=shapes, **options)
     program.save(path)
     onnx.checker.check_model(path)
     session = onnxruntime.InferenceSession(path)
-    for length in (2, 64, 133):  # shorter than a chunk, and longer
-        u = sequence(name, 3, length)
+    for length in (70,) if fixed else (2, 64, 133):  # shorter than a chunk, and longer
+        u = sequence(name, 2 if fixed else 3, length)
         with torch.no_grad():
             wanted = module(u)
         np.testing.assert_allclose(run(session, u)[0], wanted.numpy(), rtol=1e-4, atol=1e-5)
     return program
 
 
-@pytest.mark.parametrize("name", [*NAMES, "SequenceModel", "MambaLM"])
+@pytest.mark.parametrize("name", [*NAMES, *sorted(WHOLE.keys() - {"SaShiMi"}), "SequenceModel", "MambaLM"])
 def test_whole_sequences(name: str, tmp_path: Path):
     """In real arithmetic, and by operators that every runtime has."""
     whole(name, tmp_path / "layer.onnx")
 
 
-def test_a_fixed_length_says_what_to_write():
-    with pytest.raises(NotImplementedError, match=r"dynamic_shapes=\(\{1: torch.export.Dim"):
-        adapters.torch.onnx_program(made("S4D"), sequence("S4D", 2, 70))
+@pytest.mark.parametrize("name", ["S4D", "S4D both ways", "SaShiMi"])
+def test_fixed_lengths(name: str, tmp_path: Path):
+    """By FFTs, two a layer: the spectra of kernels are computed at the export. Lengths of pools are whole steps."""
+    program = whole(name, tmp_path / "layer.onnx", fixed=True)
+    layers = 3 if name == "SaShiMi" else 1
+    assert [node.op_type for node in program.model.graph].count("DFT") == 2 * layers
+
+
+def test_what_has_no_real_form():
+    class Solved(torch.nn.Module):
+        def forward(self, u: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.solve(torch.complex(u, u), u + 0j).real
+
+    with pytest.raises(NotImplementedError, match=r"linalg_solve.* real numbers, such as torch.view_as_real"):
+        adapters.torch.onnx_program(Solved(), torch.eye(3))
 
 
 GATED, DELTA, TAPS = "LinearAttention gated", "LinearAttention gated_delta", "CausalConvWithState"

@@ -303,3 +303,21 @@ def test_quantization_at_its_ends():
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+def test_states_that_are_none():
+    """Pools of another batch or kind, and lists of numbers."""
+    model = SaShiMi(11, 4, 1, layer_options={"d_state": 4})
+    params, ids = model.initial_parameters(), np.ones((2, 16), int)
+    state = model.initial_state(params, 2)
+    (*pools, count) = state[-1]
+    for bad, error, message in (
+        (model.initial_state(params, 3), ShapeError, r"\(2, 4, 4\).*initial_state\(2\)"),
+        ((*state[:-1], (*pools, count + 0.5)), DTypeError, "count of the pools has dtype float64"),
+        ((*state[:-1], (*pools, count.tolist())), DTypeError, "is a int, not an array"),
+        ((*state[:-1], (*[(b + 1j, s) for b, s in pools], count)), DTypeError, "pool_0 has dtype complex"),
+        ((state[0].tolist(), *state[1:]), DTypeError, "is a complex, not an array"),
+    ):
+        for call in (lambda s: model.apply(params, ids, state=s), lambda s: model.step(params, ids[:, 0], s)):
+            with pytest.raises(error, match=message):
+                call(bad)

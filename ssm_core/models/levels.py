@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._arrays.dispatch import is_traced
-from .._arrays.library import Array, Namespace, device, namespace, taken_along, to_numpy
+from .._arrays.library import Array, Namespace, device, is_array, namespace, taken_along, to_numpy
 from .parts import Parts
 from .pointwise import Function
 
@@ -71,13 +71,13 @@ class Runs:
             n, phase = (L + s - 1) // s, self.count % s
             x, ends = _behind(buffer, x, phase, xp), phase + ends
             self.count = self.count // s
-        self.lengths = None if isinstance(ends, int) else ends // s
+        self.lengths = ends // s if is_array(ends) else None
         y = inner(self._parts.maps[f"down_{i}"](xp.reshape(x[:, : n * s, :], (B, n, s * H))))
         y = xp.reshape(self._parts.maps[f"up_{i}"](y), (B, n * s, H))
         y = xp.concat([xp.astype(stored, y.dtype, copy=False), y], axis=1)
         if self._keep:
             rest = _rows(xp.concat([x, zeros], axis=1), ends // s * s, s, xp)
-            filled = xp.arange(s, device=device(x)) < (ends % s if isinstance(ends, int) else (ends % s)[:, None])
+            filled = xp.arange(s, device=device(x)) < ((ends % s)[:, None] if is_array(ends) else ends % s)
             rest = xp.where(filled[..., None], rest, xp.zeros_like(rest))
             self.pools[i] = (rest, _rows(y, ends // s * s, s, xp))
         self.lengths, self.count = outer
@@ -151,7 +151,7 @@ def _behind(buffer: Array, x: Array, phase: Array, xp: Namespace) -> Array:
 
 def _rows(x: Array, first: Any, n: int, xp: Namespace) -> Array:
     """x (B, L, H) from `first`, a number or (B,), on: (B, n, H)."""
-    if isinstance(first, int):
+    if not is_array(first):
         return x[:, first : first + n, :]
     return _at(x, first[:, None] + xp.arange(n, device=device(x)), xp)
 

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace
+from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace, require_arrays
 from ..layers.calls import applies
 from ..layers.layer import Stepper, check_batch, check_rate, once_per_kind
 from ..layers.parameters import Parameters
-from ..recurrences.broken import Broken, kept_apart
+from ..recurrences.broken import Broken, arrays_in, kept_apart
 from ..recurrences.segments import Segments, checked_segments
 from ..recurrences.shards import shards_of_now
 from .parts import Parts
@@ -141,16 +141,15 @@ class Model(Pattern):
             self.check_signal(u)
         segments = self.segments(u, **options)
         if state is not None:
-            self.check_state(self.name, state)
+            self.check_state(self.name, state, u.shape[0])
         xp = namespace(self.name, **{self.signal: u})
-        both_ways, before = bool(self.layer_options.get("bidirectional")), state and tuple(state[: self.n_states])
         signals = {"u": segments.masked(u, 1, xp)}
         scale = options.get("step_scale")
         if tuple(getattr(scale, "shape", ())) == tuple(u.shape[:2]):  # of others the layers complain
             signals["step_scale"] = segments.masked(scale, 1, xp, fill=1.0)
-        signals, before, broken = kept_apart(
-            segments, signals, before, xp, axis=1, scales=("step_scale",), both_ways=both_ways
-        )
+        kinds: dict[str, Any] = {"scales": ("step_scale",), "both_ways": bool(self.layer_options.get("bidirectional"))}
+        before = state and tuple(state[: self.n_states])
+        signals, before, broken = kept_apart(segments, signals, before, xp, axis=1, **kinds)
         u, options = signals.pop("u"), options | signals
         self.check_values(self.name, u)
         # What is not given is not handed on: not every layer has every option.
@@ -283,10 +282,10 @@ class Model(Pattern):
         if not own:
             self.check_signal(u_t, step=True)
         namespace(operation, **{self.signal: u_t}, params=like)
-        self.check_state(operation, state)
+        self.check_state(operation, state, u_t.shape[0])
 
-    def check_state(self, operation: str, state: Any) -> None:
-        """Raise unless the state is one of every block, and what the outputs need."""
+    def check_state(self, operation: str, state: Any, batch: int) -> None:
+        """Raise unless the state is one of every block, and what the outputs need; blocks look into their own."""
         n = self.n_states + len(self.behind)
         if not isinstance(state, tuple | list) or len(state) != n or any(x is None for x in state):
             wanted = " and ".join((f"{self.n_states} layer states", *self.behind))
@@ -294,3 +293,4 @@ class Model(Pattern):
                 f"{operation}: state must be a tuple of {wanted}, not {type(state).__name__} of "
                 f"{len(state) if hasattr(state, '__len__') else 0}. Start from initial_state(batch)."
             )
+        require_arrays(operation, **{f"state_{i}": x for i, x in enumerate(arrays_in(state))})

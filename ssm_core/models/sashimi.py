@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from .._arrays.errors import OptionError, ShapeError, describe
-from .._arrays.library import Array, clip, namespace
+from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
+from .._arrays.library import Array, clip, dtype_name, namespace, real_floating
 from .._arrays.numbers import flag, whole
 from ..layers.registry import registered
+from ..recurrences.broken import arrays_in
 from ..recurrences.segments import Segments
 from .blocks import Block, of_place
 from .language_model import LanguageModel
@@ -186,14 +187,27 @@ class SaShiMi(LanguageModel):
             )
         return super().segments(u, reset=reset, cu_seqlens=cu_seqlens, **others)
 
-    def check_state(self, operation: str, state: Any) -> None:
-        super().check_state(operation, state)
-        pools = state[self.n_states - 1]
-        if self.pool and (not isinstance(pools, tuple | list) or len(pools) != len(self.pool) + 1):
+    def check_state(self, operation: str, state: Any, batch: int) -> None:
+        super().check_state(operation, state, batch)
+        if not self.pool:
+            return
+        pools, count = state[self.n_states - 1], len(self.pool)
+        found = arrays_in(pools) if isinstance(pools, tuple | list) and len(pools) == count + 1 else []
+        widths = [self.d_model * self.expand**i for i in range(count)]
+        wanted = [(batch, s, H) for s, H in zip(self.pool, widths, strict=True) for _ in range(2)]
+        named = {f"pool_{i}": x for i, x in enumerate(found)}
+        if [tuple(x.shape) for x in found] != [*wanted, (batch,)]:
             raise ShapeError(
-                f"{operation}: the last state must be a tuple of {len(self.pool)} pairs of the pools and their count. "
-                "Start from initial_state(batch)."
+                f"{operation}: the last state must be a tuple of {count} pairs of the pools and their count, "
+                f"{', '.join(map(str, wanted))} and {(batch,)} ({describe(**named)}). "
+                f"Start from initial_state({batch})."
             )
+        if "int" not in dtype_name(found[-1]):
+            raise DTypeError(
+                f"{operation}: the count of the pools has dtype {dtype_name(found[-1])}, but it is a whole number "
+                f"({describe(**named)}). Start from initial_state({batch})."
+            )
+        real_floating(operation, **{name: x for name, x in named.items() if x is not found[-1]})
 
 
 def _placed(block: Block, i: int, n: int) -> Block:

@@ -76,7 +76,7 @@ def kept_apart(
     if segments.shards is not None:
         return signals, initial, Broken()
     arrays = {name: x for name, x in signals.items() if x is not None and is_floating(x)}
-    leaves = [x for x in _leaves(initial) if is_floating(x)]
+    leaves = [x for x in arrays_in(initial) if is_floating(x)]
     known = [_all_finite(x) for x in (*arrays.values(), *leaves)]
     if all(known) or not (segments.cut or False in known):
         return signals, initial, Broken()
@@ -167,9 +167,10 @@ def _any(flags: list[Array]) -> Array | None:
     return found
 
 
-def _leaves(state: Any) -> list[Array]:
+def arrays_in(state: Any) -> list[Array]:
+    """The arrays of nested tuples."""
     if isinstance(state, tuple | list):
-        return [x for part in state for x in _leaves(part)]
+        return [x for part in state for x in arrays_in(part)]
     return [] if state is None else [state]
 
 

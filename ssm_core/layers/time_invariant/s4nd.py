@@ -183,8 +183,8 @@ class S4ND(Whole):
     def _kernels(self, params: Parameters, shape: Any, rates: tuple[Any, ...]) -> tuple[Array, ...]:
         found = []
         for a, (axis, length, rate) in enumerate(zip(self.axes(), shape, rates, strict=True)):
-            own = {p.name: params[f"axis_{a}_{p.name}"] for p in axis.parameters()}
-            found.append(axis.kernel(own, max(length, 1), rate=rate))
+            own = axis.prepared({p.name: params[f"axis_{a}_{p.name}"] for p in axis.parameters()})
+            found.append(axis._kernel(own, max(length, 1), rate, namespace("S4ND", **own)))
         return tuple(found)
 
     def _check_signal(self, u: Array) -> Namespace:

@@ -63,6 +63,7 @@ TWINS: dict[str, tuple[str, ...]] = {
     "jax": (
         "affine",
         "attention",
+        "causal_conv1d",
         "channel_decay",
         "linear_scan",
         "diagonal_stepper",

@@ -23,9 +23,11 @@ from .ratios import ratio
 from .scans import linear_scan
 from .selective import selective_scan
 from .shards import shards
+from .short_convolution import causal_conv1d
 
 __all__ = [
     "affine",
+    "causal_conv1d",
     "channel_decay",
     "fold",
     "fold_of_chunks",
@@ -41,6 +43,7 @@ __all__ = [
 FUSED = (
     "affine",
     "attention",
+    "causal_conv1d",
     "channel_decay",
     "linear_scan",
     "diagonal_stepper",

@@ -20,10 +20,13 @@ LAYERS = (
 
 
 def layer_of(kind: str) -> tuple[Any, dict[str, np.ndarray], np.ndarray]:
-    """A layer, its parameters, and an input."""
-    layer = getattr(ssm_core.layers, kind)(D_MODEL)
+    """A layer, its parameters, and an input; maps that begin at zero are drawn, to have results to compare."""
+    layer, random = getattr(ssm_core.layers, kind)(D_MODEL), np.random.default_rng(0)
     params = {name: np.asarray(x) for name, x in layer.initial_parameters(0).items()}
-    return layer, params, np.random.default_rng(0).standard_normal((BATCH, L, D_MODEL)).astype(np.float32)
+    for name, x in params.items():
+        if x.ndim == 2 and not x.any():
+            params[name] = random.normal(0, x.shape[1] ** -0.5, x.shape).astype(x.dtype)
+    return layer, params, random.standard_normal((BATCH, L, D_MODEL)).astype(np.float32)
 
 
 def block(kind: str, backward: bool) -> Case:

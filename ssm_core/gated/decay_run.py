@@ -117,10 +117,9 @@ def _normalized(
     m = None
     if rule.normalize == "max":
         m, before = running_maximum(g, s["i"], state[2], segments.reset, xp)
-        g, gain = g + before - m, xp.exp(s["i"] - m)
-    ones = xp.ones((*v.shape[:3], 1), dtype=v.dtype, device=device(v))
-    v = xp.concat([v, ones], axis=-1)
-    v = v if gain is None else v * gain[..., None]
+        g, gain = g + before - m, xp.exp(s["i"] - m)[..., None]
+    one = xp.ones((*v.shape[:3], 1), dtype=v.dtype, device=device(v)) if gain is None else gain
+    v = xp.concat([v if gain is None else v * gain, one], axis=-1)
     S = xp.concat([S, state[1][..., None]], axis=-1)
     if g.ndim == 4:
         y, S = _channel_decay(s["q"], s["k"], v, g, S, bonus=None, exclusive=False, **options)

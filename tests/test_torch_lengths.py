@@ -67,7 +67,7 @@ def test_one_program_for_many_lengths(name: str, torch: Any):
         torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
 
 
-LANGUAGE_MODELS = ("hgrn2", "rwkv7 bare", "rwkv", "xlstm biases", "recurrent_gemma", "gla")
+LANGUAGE_MODELS = ("hgrn2", "rwkv7 bare", "rwkv", "xlstm biases", "recurrent_gemma")
 
 
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)

@@ -30,11 +30,14 @@ def config_of(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "entries", "message"),
     [
-        *((name, {"invented": 1}, "entries without meaning here: invented. Known: ") for name in (*ONE_EACH, *MAMBAS)),
+        *((name, {"invented": 1}, "without meaning for model_type .*: invented. Kn") for name in (*ONE_EACH, *MAMBAS)),
+        ("recurrent_gemma", {"rope_parameters": 0}, "rope_parameters = 0 must be of rope_type 'default'"),
+        ("rwkv7", {"value_dim": []}, r"value_dim = \[\] must be hidden_size = 8"),
         *((name, {"attn": {"layers": [0]}}, "attn = .* must be None") for name in ("gla", "kda", "hgrn2", "rwkv7")),
         ("retnet", {"use_short_conv": True}, "use_short_conv = True must be False"),
-        ("retnet", {"num_kv_heads": 1}, "num_kv_heads = 1 must be None"),
-        ("gla", {"clamp_min": -1.0}, "clamp_min = -1.0 must be None"),
+        ("retnet", {"num_kv_heads": 3}, "kv_heads = 3 must divide heads = 2"),
+        ("retnet", {"feature_map": "elu"}, "feature_map = 'elu' must be None or 'relu' or 'swish' or 'silu'"),
+        ("gla", {"clamp_min": 1.0}, "lower_bound = 1.0 must be None or a negative number"),
         ("gla", {"use_short_conv": True}, "use_short_conv = True must be False"),
         ("gla", {"hidden_act": "powlu"}, "hidden_act = 'powlu' must be 'swish' or 'silu'"),
         ("delta_net", {"qk_norm": "sum"}, "qk_norm = 'sum' must be 'l2'"),

@@ -37,6 +37,8 @@ class RetNet(InputDependentModule):
         row_norm: bool = False,
         norm_weight: bool = True,
         output_gate: bool = True,
+        kv_heads: int | None = None,
+        feature_map: str | None = None,
         epsilon: float = 1e-05,
         chunk: int = 64,
         rngs: nnx.Rngs,
@@ -51,6 +53,8 @@ class RetNet(InputDependentModule):
             row_norm=row_norm,
             norm_weight=norm_weight,
             output_gate=output_gate,
+            kv_heads=kv_heads,
+            feature_map=feature_map,
             epsilon=epsilon,
             chunk=chunk,
         )

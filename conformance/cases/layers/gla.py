@@ -12,15 +12,22 @@ from ...truth.gated import normed, silu, softplus
 from ...truth.layers import Array, Options, Params, States, Steps, linear
 from ..layer import GatedCases
 
+FEATURES = {None: lambda x: x, "silu": silu}
+
 
 def steps(options: Options, params: Params) -> Steps:
     d_model, heads = options["d_model"], options["heads"]
     K, V = (int(options[e] * d_model) // heads for e in ("expand_k", "expand_v"))
 
     def advance(u: Array, memory: States, scale: float) -> tuple[Array, States]:
-        q, k, v = (linear(params, f"{n}_proj_", u).reshape(heads, -1) for n in "qkv")
+        q, k, v = (linear(params, f"{n}_proj_", u) for n in "qkv")
+        q, k = (FEATURES[options["feature_map"]](x) for x in (q, k))
         g = -softplus(-linear(params, "gk_proj_1_", linear(params, "gk_proj_0_", u))) / options["gate_normalizer"]
-        y, memory = remembered((q, k, v, g.reshape(heads, K)), memory, (heads, K, V))
+        g = g if options["lower_bound"] is None else np.maximum(g, options["lower_bound"])
+        q, k, v, g = (
+            np.repeat(x.reshape(-1, n), heads // (x.size // n), axis=0) for x, n in ((q, K), (k, K), (v, V), (g, K))
+        )
+        y, memory = remembered((q, k, v, g), memory, (heads, K, V))
         y = (normed(y, options["epsilon"]) * params["g_norm_weight"]).reshape(-1)
         y = y * silu(linear(params, "g_proj_", u)) if options["output_gate"] else y
         return linear(params, "o_proj_", y), memory
@@ -41,6 +48,14 @@ CASES = GatedCases(
             "epsilon": 1e-2,
             "chunk": 5,
         },
+        "GLA_shared_heads": {
+            "heads": 2,
+            "kv_heads": 1,
+            "expand_k": 1.0,
+            "feature_map": "silu",
+            "lower_bound": -0.04,
+            "chunk": 8,
+        },
     },
     least={"heads": 2},
     parameters="q_proj_weight k_proj_weight v_proj_weight g_proj_weight gk_proj_0_weight gk_proj_1_weight "
@@ -54,6 +69,9 @@ CASES = GatedCases(
         ({"heads": 3}, r"heads = 3 must divide expand_k \* d_model = 2"),
         ({"expand_v": np.nan}, "expand_v = nan must be a positive number"),
         ({"gate_normalizer": -1.0}, "gate_normalizer = -1.0 must be a positive number"),
+        ({"kv_heads": 3}, "kv_heads = 3 must divide heads = 2"),
+        ({"feature_map": "swish"}, "unknown feature_map 'swish'. Known: 'elu'"),
+        ({"lower_bound": 0.0}, "lower_bound = 0.0 must be None or a negative number"),
         ({"gate_rank": 0}, "gate_rank = 0 must be a whole number"),
         ({"output_gate": None}, "output_gate = None must be True or False"),
     ),

@@ -31,7 +31,9 @@ def steps(options: Options, params: Params) -> Steps:
 
     def advance(u: Array, state: States, scale: float) -> tuple[Array, States]:
         t, *memory = state
-        q, k, v = (linear(params, f"{n}_proj_", u).reshape(heads, -1) for n in "qkv")
+        q, k, v = (linear(params, f"{n}_proj_", u) for n in "qkv")
+        q, k = (np.maximum(x, 0) if options["feature_map"] == "relu" else x for x in (q, k))
+        q, k, v = (np.repeat(x.reshape(-1, n), heads // (x.size // n), axis=0) for x, n in ((q, K), (k, K), (v, V)))
         q, k = (turned(x, t * w, rotation) for x in (q, k))
         y, memory = remembered((q, k, v, np.log(gamma)), tuple(memory), (heads, K, V))
         if options["row_norm"]:
@@ -52,6 +54,7 @@ CASES = GatedCases(
             "heads": 1, "expand_v": 1.0, "rotation": "interleaved", "row_norm": True, "norm_weight": False, "chunk": 5,
         },
         "RetNet_without_gate": {"heads": 2, "output_gate": False, "chunk": 8},
+        "RetNet_shared_heads": {"heads": 2, "kv_heads": 1, "feature_map": "relu", "chunk": 8},
     },
     least={"heads": 2},
     parameters="q_proj_weight k_proj_weight v_proj_weight g_proj_weight g_norm_weight o_proj_weight",
@@ -63,6 +66,7 @@ CASES = GatedCases(
     refusals=(
         ({"heads": 3}, r"heads = 3 must divide expand_k \* d_model = 4"),
         ({"heads": 4}, "1 features of a key do not turn in pairs"),
+        ({"kv_heads": 3}, "kv_heads = 3 must divide heads = 2"),
         ({"rotation": "none"}, "unknown rotation 'none'. Known: 'half', 'interleaved'"),
         ({"row_norm": 1}, "row_norm = 1 must be True or False"),
     ),

@@ -86,7 +86,8 @@ class Architecture:
             unknown = sorted(config.keys() - read - {*self.passed} - PASSED)
             if unknown:
                 raise OptionError(
-                    f"entries without meaning here: {', '.join(unknown)}. Known: {', '.join(sorted(read))}."
+                    f"entries without meaning for model_type {self.model_type!r}: {', '.join(unknown)}. Known: "
+                    f"{', '.join(sorted(read))}."
                 )
         for name, known in self.fixed.items():
             if name in config and not any(config[name] is x or config[name] == x for x in known):

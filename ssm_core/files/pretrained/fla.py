@@ -30,6 +30,8 @@ PASSED = (
 )
 FIXED: dict[str, tuple[Any, ...]] = {"attn": (None,), "attnres_block_size": (None,)}
 SWISH = ("swish", "silu")
+SHARED = {"num_kv_heads": ("kv_heads", None), "feature_map": ("feature_map", None)}
+FEATURE_MAPS = (None, "relu", *SWISH)
 
 
 def their_name(name: str, maps: Mapping[str, str]) -> str:
@@ -76,6 +78,19 @@ def width(c: Config, ratio: float, part: float, multiple: int) -> int:
 def one_norm(c: Config, tensors: dict[str, Stored]) -> tuple[Config, dict[str, Stored]]:
     """The norm of what is read, which has another name where fuse_norm joins it with the gate."""
     return c, {name.replace(".g_norm_swish_gate.", ".g_norm."): x for name, x in tensors.items()}
+
+
+def mapped(c: Config) -> Config:
+    """The feature map by its name here."""
+    return c | {"feature_map": "silu"} if c.get("feature_map") == "swish" else c
+
+
+def map_said(model: LanguageModel) -> Config:
+    """The feature map, which the format may not know."""
+    block: Any = model.block()
+    if block.feature_map not in FEATURE_MAPS:
+        raise OptionError(f"the format knows no feature_map {block.feature_map!r}: it has None, 'relu' and 'silu'.")
+    return {}
 
 
 def checked_block(model: LanguageModel, **options: Any) -> Any:

@@ -48,7 +48,8 @@ def their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def rope(c: Config) -> tuple[Any, Any]:
     """The share of features that turn, and theta; older files have both beside the other entries."""
-    found = c.get("rope_parameters") or c.get("rope_scaling") or {}
+    given = (c.get(name) for name in ("rope_parameters", "rope_scaling"))
+    found: Any = next((entry for entry in given if entry is not None), {})
     known = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
     if not isinstance(found, dict) or found.keys() - known or found.get("rope_type", "default") != "default":
         raise OptionError(f"rope_parameters = {found!r} must be of rope_type 'default'.")

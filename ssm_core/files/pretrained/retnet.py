@@ -16,15 +16,19 @@ RETNET = registered(
             "expand_v": ("expand_v", 2.0),
             "elementwise_affine": ("norm_weight", True),
             "use_output_gate": ("output_gate", True),
+            **fla.SHARED,
         },
         ratio=2,
         only={"rotation": "half", "row_norm": False},
         fixed={
             "use_short_conv": (False,),
-            "num_kv_heads": (None,),
-            "feature_map": (None,),
+            "feature_map": fla.FEATURE_MAPS,
         },
+        sizes=("num_heads", "num_kv_heads"),
+        optional=("num_kv_heads",),
         entries=("conv_size",),
+        given=fla.mapped,
+        said=fla.map_said,
         fused=True,
     )
 )

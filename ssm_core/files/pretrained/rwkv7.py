@@ -65,7 +65,7 @@ def definition(c: Config, tied: bool) -> RWKV7LM:
     """The model of config.json."""
     hidden, D = c["hidden_size"], head_dim(c)
     values = c.get("value_dim")
-    if values is not None and any(v != hidden for v in (values if isinstance(values, list) else [values])):
+    if values not in (None, hidden, [hidden] * c["num_hidden_layers"]):
         raise OptionError(f"value_dim = {values!r} must be hidden_size = {hidden} in every block.")
     epsilon = c.get("norm_eps", 1e-5)
     ranks = {f"{name}_rank": rank(c, name) for name in _RANKS}

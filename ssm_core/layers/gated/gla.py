@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace
+from ..._arrays.library import Array, Namespace, clip
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.special import activation
@@ -15,14 +15,15 @@ from ...gated.decay_run import CHUNK
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .base import check_epsilon, in_heads, joined_heads
-from .matrix_memory import MatrixMemory, affine_map, check_sizes, head_width, xavier
+from .kda import check_bound
+from .matrix_memory import SharedHeads, affine_map, check_sizes, head_width, xavier
 
 GAIN = 2**-2.5  # of the first weights
 
 
 @registered
 @dataclass(frozen=True)
-class GLA(MatrixMemory):
+class GLA(SharedHeads):
     """Gated linear attention: every channel of the keys forgets at a rate of its own, of the input.
 
     q, k, v = W_q u, W_k u, W_v u by heads;   g = log sigmoid(W_2 W_1 u + b) / gate_normalizer
@@ -37,12 +38,15 @@ class GLA(MatrixMemory):
     gate_rank           rank of the map to the decays
     gate_normalizer     what their logarithms are divided by
     output_gate         whether outputs have the gate silu(W_g u)
+    kv_heads            heads of keys, decays and values, each for heads / kv_heads neighboring heads of q; None: heads
+    feature_map         of keys and queries: "elu" (elu + 1), "relu", "silu", "softmax" or None
+    lower_bound         what no g is below, such as -5.0, or None
     epsilon             of the norm
     chunk               steps of a chunk; the result does not depend on it
 
-    Parameters, all real float32: q_proj_weight, k_proj_weight (expand_k H, H), v_proj_weight and g_proj_weight
-    (expand_v H, H), gk_proj_0_weight (gate_rank, H), gk_proj_1_weight (expand_k H, gate_rank), gk_proj_1_bias,
-    g_norm_weight (V,), o_proj_weight (H, expand_v H).
+    Parameters, all real float32: q_proj_weight (expand_k H, H), k_proj_weight (kv_heads K, H), v_proj_weight
+    (kv_heads V, H), g_proj_weight (expand_v H, H), gk_proj_0_weight (gate_rank, H), gk_proj_1_weight
+    (kv_heads K, gate_rank), gk_proj_1_bias, g_norm_weight (V,), o_proj_weight (H, expand_v H).
 
     Yang, Wang, Shen, Panda and Kim, Gated linear attention transformers with hardware-efficient training, ICML 2024,
     https://arxiv.org/abs/2312.06635.
@@ -60,6 +64,9 @@ class GLA(MatrixMemory):
     gate_rank: int = 16
     gate_normalizer: float = 16.0
     output_gate: bool = True
+    kv_heads: int | None = None
+    feature_map: str | None = None
+    lower_bound: float | None = None
     epsilon: float = 1e-5
     chunk: int = CHUNK
 
@@ -69,6 +76,8 @@ class GLA(MatrixMemory):
         if isinstance(normalizer, bool) or not isinstance(normalizer, int | float) or not 0 < normalizer < float("inf"):
             raise OptionError(f"GLA: gate_normalizer = {normalizer!r} must be a positive number.")
         check_epsilon("GLA", epsilon=self.epsilon)
+        self.check_heads()
+        check_bound(self)
         _ = self.key_dim, self.value_dim
 
     @cached_property
@@ -80,11 +89,9 @@ class GLA(MatrixMemory):
         return head_width("GLA", "expand_v", self.expand_v, self.d_model, self.heads)
 
     def parameters(self) -> tuple[Parameter, ...]:
-        H, keys, values = self.d_model, self.heads * self.key_dim, self.heads * self.value_dim
+        H, values, keys = self.d_model, self.heads * self.value_dim, self.memories * self.key_dim
         return (
-            xavier("q_proj", H, keys, GAIN),
-            xavier("k_proj", H, keys, GAIN),
-            xavier("v_proj", H, values, GAIN),
+            *self.maps_of_heads(GAIN),
             *((xavier("g_proj", H, values, GAIN),) if self.output_gate else ()),
             xavier("gk_proj_0", H, self.gate_rank, GAIN),
             xavier("gk_proj_1", self.gate_rank, keys, GAIN),
@@ -94,11 +101,13 @@ class GLA(MatrixMemory):
         )
 
     def _signals(self, params: Parameters, u: Array, beside: None, xp: Namespace) -> tuple[dict[str, Array], Any]:
-        q, k, v = (self.projected(params, f"{name}_proj", u, xp) for name in "qkv")
+        q, k, v = self.of_heads(params, u, xp)
         low = affine_map(params, "gk_proj_1", affine_map(params, "gk_proj_0", u))
         g = -activation("softplus")(-low) / self.gate_normalizer
+        g = g if self.lower_bound is None else clip(g, self.lower_bound)
         gate = affine_map(params, "g_proj", u) if self.output_gate else None
-        return {"q": q, "k": k, "v": v, "log_decay": in_heads(g, self.heads, xp)}, gate
+        signals = {"k": k, "v": v, "log_decay": in_heads(g, self.memories, xp)}
+        return {"q": q} | {name: self.for_queries(x, xp) for name, x in signals.items()}, gate
 
     def _output(self, params: Parameters, y: Array, waiting: Array | None, xp: Namespace) -> Array:
         y = joined_heads(normed(y, params["g_norm_weight"], epsilon=self.epsilon), xp)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from ..._arrays.errors import unknown
 from ..._arrays.library import Array, Namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
-from ...functions.special import activation
 from ...gated.decay_run import CHUNK, Rule
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .base import check_epsilon, joined_heads, projection
+from .feature_maps import FEATURE_MAPS, check_feature_map
 from .matrix_memory import MatrixMemory, check_sizes, head_width
 
 
@@ -63,8 +60,7 @@ class LinearAttention(MatrixMemory):
 
     def __post_init__(self) -> None:
         check_sizes(self)
-        if not isinstance(self.feature_map, str | None) or self.feature_map not in FEATURE_MAPS:
-            raise unknown("LinearAttention", "feature_map", self.feature_map, FEATURE_MAPS)
+        check_feature_map("LinearAttention", self.feature_map)
         check_epsilon("LinearAttention", epsilon=self.epsilon)
         _ = self.key_dim, self.value_dim
 
@@ -98,22 +94,3 @@ class LinearAttention(MatrixMemory):
     def _output(self, params: Parameters, y: Array, waiting: None, xp: Namespace) -> Array:
         y = normed(y, params["norm_weight"], epsilon=self.epsilon) if self.output_norm else y
         return affine(joined_heads(y, xp), params["o_proj_weight"], None)
-
-
-def _elu(x: Array, xp: Namespace) -> Array:
-    """elu(x) + 1, which is positive: e^x below 0."""
-    return xp.exp(xp.clip(x, max=0.0)) + activation("relu")(x)
-
-
-def _softmax(x: Array, xp: Namespace) -> Array:
-    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
-    return e / xp.sum(e, axis=-1, keepdims=True)
-
-
-FEATURE_MAPS: dict[str | None, Callable[[Array, Any], Array]] = {
-    "elu": _elu,
-    "relu": lambda x, xp: activation("relu")(x),
-    "silu": lambda x, xp: activation("silu")(x),
-    "softmax": _softmax,
-    None: lambda x, xp: x,
-}

@@ -17,6 +17,7 @@ from .. import parametrizations as common
 from ..options import settle
 from ..parameters import Parameter, Parameters, as_map, uniform
 from .base import Advance, InputDependent, State, in_heads
+from .feature_maps import FEATURE_MAPS, check_feature_map
 
 Signals = dict[str, Array]
 
@@ -97,6 +98,48 @@ class MatrixMemory(InputDependent):
     def projected(self, params: Parameters, name: str, u: Array, xp: Namespace) -> Array:
         """A linear map of u, by heads."""
         return in_heads(affine_map(params, name, u), self.heads, xp)
+
+
+class SharedHeads(MatrixMemory):
+    """Layers whose heads of keys and values may each serve several of the queries, with a feature map."""
+
+    kv_heads: int | None
+    feature_map: str | None
+
+    def check_heads(self) -> None:
+        """Raise for heads that cannot be shared so, and unknown feature maps."""
+        if self.kv_heads is not None:
+            common.whole(self.name, kv_heads=self.kv_heads)
+            if self.heads % self.kv_heads:
+                raise OptionError(f"{self.name}: kv_heads = {self.kv_heads} must divide heads = {self.heads}.")
+        check_feature_map(self.name, self.feature_map)
+
+    @property
+    def memories(self) -> int:
+        """Heads of keys and values."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    def maps_of_heads(self, gain: float) -> tuple[Parameter, ...]:
+        """The weights of q, k and v."""
+        sizes = {
+            "q_proj": self.heads * self.key_dim,
+            "k_proj": self.memories * self.key_dim,
+            "v_proj": self.memories * self.value_dim,
+        }
+        return tuple(xavier(name, self.d_model, n, gain) for name, n in sizes.items())
+
+    def of_heads(self, params: Parameters, u: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+        """q (..., heads, K) and k behind the feature map, and v."""
+        f = FEATURE_MAPS[self.feature_map]
+        q, k, v = (
+            in_heads(affine_map(params, f"{name}_proj", u), heads, xp)
+            for name, heads in (("q", self.heads), ("k", self.memories), ("v", self.memories))
+        )
+        return f(q, xp), f(k, xp), v
+
+    def for_queries(self, x: Array, xp: Namespace) -> Array:
+        """(..., kv_heads, D), each for its neighboring heads of q."""
+        return x if self.memories == self.heads else xp.repeat(x, self.heads // self.memories, axis=x.ndim - 2)
 
 
 def affine_map(params: Parameters, name: str, u: Array) -> Array:

@@ -19,7 +19,7 @@ from ...recurrences.segments import Segments
 from ..parameters import Parameter, Parameters, constant
 from ..registry import registered
 from .base import State, check_epsilon, joined_heads
-from .matrix_memory import MatrixMemory, affine_map, check_sizes, head_width, xavier
+from .matrix_memory import SharedHeads, affine_map, check_sizes, head_width, xavier
 
 ROTATIONS = ("half", "interleaved")
 GAIN = 2**-2.5  # of the first weights
@@ -27,7 +27,7 @@ GAIN = 2**-2.5  # of the first weights
 
 @registered
 @dataclass(frozen=True)
-class RetNet(MatrixMemory):
+class RetNet(SharedHeads):
     """The multi-scale retention of RetNet: every head forgets at a constant rate of its own.
 
     q, k, v = W_q u, W_k u, W_v u by heads, q and k turned by t w_j;   gamma_h = 1 - 2^{-5-h}
@@ -44,12 +44,14 @@ class RetNet(MatrixMemory):
     row_norm            whether what is read at t is divided by sqrt(1 + gamma + ... + gamma^t)
     norm_weight         whether n has a weight
     output_gate         whether outputs have the gate silu(W_g u)
+    kv_heads            heads of keys and values, each for heads / kv_heads neighboring heads of q; as many if None
+    feature_map         of keys and queries before they turn: "elu" (elu + 1), "relu", "silu", "softmax" or None
     epsilon             of the norm
     chunk               steps of a chunk; the result does not depend on it
 
     flash-linear-attention has the first rotation, torchscale the second, row_norm, no weight, and epsilon 1e-6.
-    Parameters, all real float32: q_proj_weight, k_proj_weight (expand_k H, H), v_proj_weight and g_proj_weight
-    (expand_v H, H), g_norm_weight (V,), o_proj_weight (H, expand_v H).
+    Parameters, all real float32: q_proj_weight (expand_k H, H), k_proj_weight (kv_heads K, H), v_proj_weight
+    (kv_heads V, H), g_proj_weight (expand_v H, H), g_norm_weight (V,), o_proj_weight (H, expand_v H).
 
     Sun et al., Retentive network: A successor to Transformer for large language models, 2023,
     https://arxiv.org/abs/2307.08621.
@@ -68,6 +70,8 @@ class RetNet(MatrixMemory):
     row_norm: bool = False
     norm_weight: bool = True
     output_gate: bool = True
+    kv_heads: int | None = None
+    feature_map: str | None = None
     epsilon: float = 1e-5
     chunk: int = CHUNK
 
@@ -76,6 +80,7 @@ class RetNet(MatrixMemory):
         if not isinstance(self.rotation, str) or self.rotation not in ROTATIONS:
             raise unknown("RetNet", "rotation", self.rotation, ROTATIONS)
         check_epsilon("RetNet", epsilon=self.epsilon)
+        self.check_heads()
         if self.key_dim % 2 or self.value_dim < 1:
             raise OptionError(
                 f"RetNet: {self.key_dim} features of a key do not turn in pairs. Change expand_k or heads."
@@ -100,11 +105,9 @@ class RetNet(MatrixMemory):
         return 10000.0 ** (-np.arange(pairs) / parts)
 
     def parameters(self) -> tuple[Parameter, ...]:
-        H, keys, values = self.d_model, self.heads * self.key_dim, self.heads * self.value_dim
+        H, values = self.d_model, self.heads * self.value_dim
         return (
-            xavier("q_proj", H, keys, GAIN),
-            xavier("k_proj", H, keys, GAIN),
-            xavier("v_proj", H, values, GAIN),
+            *self.maps_of_heads(GAIN),
             *((xavier("g_proj", H, values, GAIN),) if self.output_gate else ()),
             *((constant("g_norm_weight", (self.value_dim,), lambda: 1.0),) if self.norm_weight else ()),
             xavier("o_proj", values, H, GAIN),
@@ -122,9 +125,10 @@ class RetNet(MatrixMemory):
         return carried[0], (carried[0] + 1,)
 
     def _signals(self, params: Parameters, u: Array, beside: Array, xp: Namespace) -> tuple[dict[str, Array], Any]:
-        q, k, v = (self.projected(params, f"{name}_proj", u, xp) for name in "qkv")
+        q, k, v = self.of_heads(params, u, xp)
         cos, sin = rotation(beside, self.speeds(), xp)
         q, k = (self._turned(x, cos, sin, xp) for x in (q, k))
+        k, v = (self.for_queries(x, xp) for x in (k, v))
         signals = {"q": q, "k": k, "v": v, "log_decay": xp.asarray(self.decays(), dtype=u.dtype, device=device(u))}
         return signals, (affine_map(params, "g_proj", u) if self.output_gate else None, beside)
 

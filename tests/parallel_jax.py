@@ -33,7 +33,7 @@ def shards() -> None:
     mesh = Mesh(np.asarray(jax.devices()).reshape(2, 2), ("batch", "channels"))
     u = jnp.asarray(np.random.default_rng(0).normal(size=(4, 12, 8)), jnp.float32)
     cut = jax.device_put(u, NamedSharding(mesh, PartitionSpec("batch")))
-    for name in ("S4D", "Mamba2"):
+    for name in ("S4D", "Mamba2", "GatedDeltaNet", "HGRN"):
         layer = small(name, 8)
         params = layer.initial_parameters(seed=0, xp=jnp)
 

@@ -108,11 +108,11 @@ def scans(device: str) -> dict[str, Any]:
     middle, last = ((8, 4096, 2048), (8, 1536, 8192)) if big else ((2, 64, 8), (2, 8, 64))
     narrow = (4096, 256) if big else (64, 2)
     return {
-        "linear_scan, time first": (lambda dtype: scan(first, 0, dtype), False),
-        "linear_scan, (B, L, H)": (lambda dtype: scan(middle, 1, dtype), False),
-        "linear_scan, time last": (lambda dtype: scan(last, -1, dtype), False),
-        "linear_scan, narrow": (lambda dtype: scan(narrow, 0, dtype), False),
-        "linear_scan, constant": (lambda dtype: scan(middle, 1, dtype, constant=True), False),
+        "linear_scan, time first": (lambda dtype: scan(first, 0, dtype), True),
+        "linear_scan, (B, L, H)": (lambda dtype: scan(middle, 1, dtype), True),
+        "linear_scan, time last": (lambda dtype: scan(last, -1, dtype), True),
+        "linear_scan, narrow": (lambda dtype: scan(narrow, 0, dtype), True),
+        "linear_scan, constant": (lambda dtype: scan(middle, 1, dtype, constant=True), True),
         "linear_scan, of complex64 instead of": (lambda dtype: scan(middle, 1, torch.complex64), False),
         "linear_scan, of float64 instead of": (lambda dtype: scan(middle, 1, torch.float64), False),
     }

@@ -368,5 +368,5 @@ def probe(device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         arrays: Any = [v.detach().to(device, torch.float32) for v in (*leaves, *grads)]
         mask = reset if reset is None else reset.to(device)
         yield from zip(forward(*[*arrays[:5], mask, None]), wanted, strict=True)
-        found = backward(*[*arrays[:5], mask, None, *arrays[5:]], together=2 if resets else 1)
+        found = backward(*[*arrays[:5], mask, None, *arrays[5:], PRECISE, 2 if resets else 1])
         yield from zip(found, slopes, strict=True)

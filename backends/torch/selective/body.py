@@ -62,7 +62,7 @@ def tile(states: int, channels: int) -> tuple[int, int, int, int]:
 
     The parts of the gradients of B and of C have N / D times the size of u, and the states kept between tiles N / T
     times. A thread holds T D N / 32 warps = 16 numbers of a tile: the backward, where about twelve such live at once,
-    takes 212 registers a thread on Hopper for N = 16, and spills a little with the 16 warps of N beyond.
+    takes 207 registers a thread on Hopper for N = 16, and spills a little with the 16 warps of N beyond.
     """
     N = _power(states)
     D = min(_power(channels), max(16, min(64, 256 // N)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,36 @@ def lines(
     log: str = "",
 ) -> None:
     """Curves with their names, on axes of which `log` names those that are logarithmic ("x", "y", "xy")."""
+    with axes(path, title=title, xlabel=xlabel, ylabel=ylabel) as ax:
+        for i, (name, (x, y)) in enumerate(curves.items()):
+            ax.plot(x, y, marker="osv^D*"[i % 6], markersize=4, label=name, linestyle=("-", "--", ":")[i // 10 % 3])
+        if "x" in log:
+            ax.set_xscale("log", base=2)
+        if "y" in log:
+            ax.set_yscale("log")
+
+
+def bars(path: Path, found: Mapping[str, Mapping[str, Any]], *, title: str, ylabel: str) -> None:
+    """The scores of every model side by side, a color a test."""
+    tests = list(next(iter(found.values()))["scores"])
+    with axes(path, title=title, xlabel="", ylabel=ylabel) as ax:
+        for i, test in enumerate(tests):
+            places = [k + 0.8 * (i + 0.5) / len(tests) - 0.4 for k in range(len(found))]
+            ax.bar(places, [one["scores"][test] for one in found.values()], 0.8 / len(tests), label=test)
+        ax.set_xticks(range(len(found)), list(found))
+
+
+@contextmanager
+def axes(path: Path, **labels: str) -> Iterator[Any]:
+    """Axes to draw on, with a legend, which become a picture."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-    for i, (name, (x, y)) in enumerate(curves.items()):
-        ax.plot(x, y, marker="osv^D*"[i % 6], markersize=4, label=name, linestyle=("-", "--", ":")[i // 10 % 3])
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    if "x" in log:
-        ax.set_xscale("log", base=2)
-    if "y" in log:
-        ax.set_yscale("log")
+    yield ax
+    ax.set(**labels)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7, ncols=2)
     figure.savefig(path, dpi=110)

@@ -53,10 +53,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "backends(*names): run on these families or single backends only")
-    config.addinivalue_line("markers", "dtypes(*names): run in these dtypes only")
-    config.addinivalue_line("markers", "fast_paths: about fused code and compilers, which --generic leaves out")
-    config.addinivalue_line("markers", "cases(table): run for every case of a table")
     namespace, wanted, required = (config.getoption(name) for name in ("namespace", "backend", "require"))
     unknown = sorted({*wanted} - {*KNOWN, *ALIASES})
     if unknown:

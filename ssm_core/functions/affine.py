@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import accumulate
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, in_one_dtype, namespace
+from .._arrays.idioms import in_one_dtype
+from .._arrays.library import Array, namespace
 from .special import activation
 
 

@@ -9,18 +9,8 @@ from array_api_compat import array_namespace
 
 from .._arrays.dispatch import dispatched, is_traced
 from .._arrays.errors import ShapeError
-from .._arrays.library import (
-    Array,
-    Namespace,
-    computable,
-    device,
-    dtype_name,
-    floating,
-    is_half,
-    matmul,
-    namespace,
-    readable,
-)
+from .._arrays.idioms import matmul
+from .._arrays.library import Array, Namespace, computable, device, dtype_name, floating, is_half, namespace, readable
 from .._arrays.values import check_finite
 
 # The Pade approximant [13/13] of exp is exact to 2^-53 for matrices of 1-norm up to this.

@@ -6,16 +6,8 @@ import math
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import OptionError, ShapeError, describe
-from .._arrays.library import (
-    Array,
-    Namespace,
-    clip,
-    compute_dtype,
-    in_dtype_of,
-    namespace,
-    real_floating,
-    require_arrays,
-)
+from .._arrays.idioms import clip
+from .._arrays.library import Array, Namespace, compute_dtype, in_dtype_of, namespace, real_floating, require_arrays
 from .._arrays.numbers import flag, plain
 from .special import activation
 

@@ -13,17 +13,8 @@ import math
 from typing import Any
 
 from .._arrays.errors import DomainError, DTypeError, ShapeError, describe, unknown
-from .._arrays.library import (
-    Array,
-    Namespace,
-    clip,
-    computable,
-    device,
-    dtype_name,
-    namespace,
-    real_floating,
-    require_arrays,
-)
+from .._arrays.idioms import clip
+from .._arrays.library import Array, Namespace, computable, device, dtype_name, namespace, real_floating, require_arrays
 from .._arrays.numbers import flag, whole
 from .._arrays.values import bounds, check_finite
 

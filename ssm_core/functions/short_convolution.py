@@ -7,6 +7,7 @@ from typing import Any
 
 from .._arrays.dispatch import dispatched, is_open
 from .._arrays.errors import ShapeError, describe
+from .._arrays.idioms import taken_along
 from .._arrays.library import (
     Array,
     Namespace,
@@ -17,7 +18,6 @@ from .._arrays.library import (
     owned,
     real_floating,
     require_arrays,
-    taken_along,
 )
 from .._arrays.numbers import flag
 from .._arrays.values import check_finite

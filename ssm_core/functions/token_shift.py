@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._arrays.library import Array, Namespace, taken_along
+from .._arrays.idioms import taken_along
+from .._arrays.library import Array, Namespace
 from ..recurrences.segments import Segments
 from ..recurrences.summaries import Elementwise, without_steps
 

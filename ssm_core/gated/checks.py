@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .._arrays.errors import DomainError, OptionError, ShapeError
-from .._arrays.library import Array, Namespace, clip
+from .._arrays.idioms import clip
+from .._arrays.library import Array, Namespace
 from .._arrays.numbers import is_number, plain
 from .._arrays.values import check_finite
 from ..functions.special import softplus

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, device, matmul
+from .._arrays.idioms import matmul
+from .._arrays.library import Array, Namespace, device
 from .halves import met, with_diagonal
 
 

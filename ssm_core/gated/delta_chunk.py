@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, device, matmul
+from .._arrays.idioms import matmul
+from .._arrays.library import Array, Namespace, device
 from .halves import Meetings, head_sums, joined, met, product, stacked, with_diagonal
 
 

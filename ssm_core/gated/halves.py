@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._arrays.library import Array, Namespace, clip, device, matmul
+from .._arrays.idioms import clip, matmul
+from .._arrays.library import Array, Namespace, device
 
 TINY = 4  # rows of blocks whose products are sums, cheaper than calls of a library for products of matrices
 

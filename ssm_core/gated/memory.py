@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, matmul
+from .._arrays.idioms import matmul
+from .._arrays.library import Array, Namespace
 
 
 def faded(S: Array, g: Array | None, xp: Namespace) -> Array:

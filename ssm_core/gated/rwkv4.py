@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._arrays.dispatch import dispatched, is_open
-from .._arrays.library import Array, Namespace, clip, device, in_dtype_of, namespace
+from .._arrays.idioms import clip
+from .._arrays.library import Array, Namespace, device, in_dtype_of, namespace
 from .._arrays.numbers import flag, whole
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan

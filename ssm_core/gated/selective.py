@@ -7,17 +7,16 @@ from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import DTypeError, ShapeError, describe, unknown
+from .._arrays.idioms import exp, matmul
 from .._arrays.library import (
     Array,
     Namespace,
     computable,
     compute_dtype,
     device,
-    exp,
     floating,
     in_dtype_of,
     is_complex,
-    matmul,
     namespace,
     real_dtype,
     real_floating,

@@ -11,14 +11,13 @@ from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import ShapeError, describe
+from .._arrays.idioms import clip, matmul
 from .._arrays.library import (
     Array,
     Namespace,
-    clip,
     compute_dtype,
     device,
     in_dtype_of,
-    matmul,
     namespace,
     real_floating,
     require_arrays,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, compute_dtype, in_dtype_of, matmul, namespace, real_floating, require_arrays
+from .._arrays.idioms import matmul
+from .._arrays.library import Array, compute_dtype, in_dtype_of, namespace, real_floating, require_arrays
 from .._arrays.numbers import flag
 from .._arrays.values import check_finite
 from ..functions.special import silu

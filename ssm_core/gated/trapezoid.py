@@ -13,14 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
+from .._arrays.idioms import matmul, moved
 from .._arrays.library import (
     Array,
     Namespace,
     compute_dtype,
     device,
     in_dtype_of,
-    matmul,
-    moved,
     namespace,
     real_floating,
     require_arrays,

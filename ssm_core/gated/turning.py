@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from .._arrays.library import Array, Namespace, matmul, moved, namespace
+from .._arrays.idioms import matmul, moved
+from .._arrays.library import Array, Namespace, namespace
 from ..recurrences.segments import Segments
 from ..recurrences.summaries import through_segments, without_steps
 

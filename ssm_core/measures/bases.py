@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 
 from .._arrays.errors import OptionError, SSMError, unknown
-from .._arrays.library import Array, Namespace, convert, device, moved
+from .._arrays.idioms import moved
+from .._arrays.library import Array, Namespace, convert, device
 from ..recurrences.fold import fold
 from .matrices import MEASURES, Pair, hippo, state_size
 

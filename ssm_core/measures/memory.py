@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe, unknown
+from .._arrays.idioms import moved
 from .._arrays.library import (
     Array,
     Namespace,
@@ -29,7 +30,6 @@ from .._arrays.library import (
     floating,
     is_array,
     is_half,
-    moved,
     namespace,
     real_dtype,
     real_floating,

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.library import Array, Namespace, convert, device, is_array, matmul, moved, real_dtype, resolve
+from .._arrays.idioms import matmul, moved
+from .._arrays.library import Array, Namespace, convert, device, is_array, real_dtype, resolve
 from ..recurrences.fold import fold
 from ..recurrences.linear import checked_scan
 from ..systems.discretization import discretized

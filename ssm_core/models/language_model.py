@@ -10,7 +10,8 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays, taken_along
+from .._arrays.idioms import taken_along
+from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays
 from .._arrays.values import bounds
 from ..functions.special import activation
 from ..layers import parametrizations as common

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._arrays.dispatch import is_traced
-from .._arrays.library import Array, Namespace, device, is_array, namespace, taken_along, to_numpy
+from .._arrays.idioms import taken_along
+from .._arrays.library import Array, Namespace, device, is_array, namespace, to_numpy
 from .parts import Parts
 from .pointwise import Function
 

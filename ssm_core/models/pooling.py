@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, Namespace, device, matmul, namespace, owned, taken_along
+from .._arrays.idioms import matmul, taken_along
+from .._arrays.library import Array, Namespace, device, namespace, owned
 from ..recurrences.segments import steps_within
 from ..recurrences.shards import Shards
 from ..recurrences.summaries import Elementwise

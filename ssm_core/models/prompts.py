@@ -7,7 +7,8 @@ from typing import Any
 
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, ShapeError, describe, unknown
-from .._arrays.library import Array, device, namespace, taken_along, to_numpy
+from .._arrays.idioms import taken_along
+from .._arrays.library import Array, device, namespace, to_numpy
 from .._arrays.values import bounds
 
 PADDINGS = ("right", "left")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import Array, clip, dtype_name, namespace, real_floating
+from .._arrays.idioms import clip
+from .._arrays.library import Array, dtype_name, namespace, real_floating
 from .._arrays.numbers import flag, whole
 from ..layers.registry import registered
 from ..recurrences.broken import arrays_in

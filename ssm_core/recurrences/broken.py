@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays.dispatch import dispatched, is_traced
-from .._arrays.library import Array, Namespace, device, is_complex, is_floating, moved, to_numpy
+from .._arrays.idioms import moved
+from .._arrays.library import Array, Namespace, device, is_complex, is_floating, to_numpy
 from .linear import linear_scan
 from .segments import Segments, Signals, starts_of
 

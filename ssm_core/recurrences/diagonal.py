@@ -10,6 +10,7 @@ from typing import Any
 
 from .._arrays.dispatch import is_open
 from .._arrays.errors import DTypeError, ShapeError, describe
+from .._arrays.idioms import matmul_shared, moved
 from .._arrays.library import (
     Array,
     Namespace,
@@ -18,8 +19,6 @@ from .._arrays.library import (
     floating,
     in_dtype_of,
     is_complex,
-    matmul_shared,
-    moved,
     namespace,
     owned,
     real_dtype,

@@ -7,7 +7,8 @@ from typing import Any
 
 from .._arrays.dispatch import dispatched, is_open
 from .._arrays.errors import OptionError
-from .._arrays.library import Array, moved, namespace
+from .._arrays.idioms import moved
+from .._arrays.library import Array, namespace
 from .._arrays.sizes import chunked, unchunked
 
 Values = dict[str, Any]

@@ -15,18 +15,8 @@ import numpy as np
 
 from .._arrays.dispatch import is_open, is_traced
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.library import (
-    Array,
-    Namespace,
-    device,
-    dtype_name,
-    moved,
-    namespace,
-    owned,
-    require_arrays,
-    taken_along,
-    to_numpy,
-)
+from .._arrays.idioms import moved, taken_along
+from .._arrays.library import Array, Namespace, device, dtype_name, namespace, owned, require_arrays, to_numpy
 from .._arrays.shapes import broadcast
 from .shards import Shards, depending
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, matmul, namespace, taken_along
+from .._arrays.idioms import matmul, taken_along
+from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, namespace
 from .._arrays.values import overflow_ignored
 from .linear import checked_scan
 from .pairs import halved, joined

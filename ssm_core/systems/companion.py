@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._arrays.library import Array, Namespace, device, namespace, padded
+from .._arrays.idioms import padded
+from .._arrays.library import Array, Namespace, device, namespace
 from .records import Dense, Rational
 
 

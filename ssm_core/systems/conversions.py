@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from .._arrays.errors import DomainError, OptionError, ShapeError
+from .._arrays.idioms import conjugated, matmul
 from .._arrays.library import (
     Array,
     Namespace,
     complex_dtype,
-    conjugated,
     convert,
     device,
     floating,
-    matmul,
     namespace,
     real_dtype,
     to_complex,

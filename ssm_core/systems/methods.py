@@ -26,7 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._arrays.library import Array, Namespace, device, dtype_name, exp, is_complex, matmul
+from .._arrays.idioms import exp, matmul
+from .._arrays.library import Array, Namespace, device, dtype_name, is_complex
 from .._arrays.shapes import broadcast
 from ..functions.matrix_exponential import balance, exponential
 from ..functions.special import phi1

@@ -21,7 +21,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .._arrays.library import Array, Namespace, device, is_complex, matmul, moved, real_dtype, to_complex
+from .._arrays.idioms import matmul, moved
+from .._arrays.library import Array, Namespace, device, is_complex, real_dtype, to_complex
 from .._arrays.shapes import broadcast
 from ..recurrences.pairs import halved
 from ..systems import records

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from .._arrays.errors import ShapeError, describe
+from .._arrays.idioms import matmul, moved
 from .._arrays.library import (
     Array,
     Namespace,
     device,
     is_array,
-    matmul,
-    moved,
     namespace,
     readable,
     real_floating,

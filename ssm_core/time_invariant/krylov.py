@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.dispatch import is_open
-from .._arrays.library import Array, Namespace, device, matmul, matmul_shared, moved
+from .._arrays.idioms import matmul, matmul_shared, moved
+from .._arrays.library import Array, Namespace, device
 from .._arrays.shapes import broadcast
 from .._arrays.sizes import BITS, STEPS, chunks_of, unchunked
 from ..recurrences.fold import fold, in_chunks

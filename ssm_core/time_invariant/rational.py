@@ -22,17 +22,8 @@ from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.errors import OptionError, unknown
-from .._arrays.library import (
-    Array,
-    Namespace,
-    compute_dtype,
-    device,
-    is_array,
-    is_complex,
-    padded,
-    readable,
-    to_complex,
-)
+from .._arrays.idioms import padded
+from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, is_complex, readable, to_complex
 from .._arrays.shapes import broadcast
 from ..functions.convolution import fast_length, fft_pair
 from ..functions.eigenvalues import eigvals

@@ -18,7 +18,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .._arrays.dispatch import dispatched, is_open
-from .._arrays.library import Array, Namespace, device, matmul, moved, namespace, padded
+from .._arrays.idioms import matmul, moved, padded
+from .._arrays.library import Array, Namespace, device, namespace
 from .._arrays.sizes import chunked, unchunked
 from ..recurrences.fold import in_chunks
 from .modes.chunk import toeplitz_transposed

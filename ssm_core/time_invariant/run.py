@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._arrays.dispatch import is_open
-from .._arrays.library import Array, Namespace, device, is_array, matmul, taken_along
+from .._arrays.idioms import matmul, taken_along
+from .._arrays.library import Array, Namespace, device, is_array
 from .._arrays.sizes import chunked
 from ..recurrences.segments import Segments
 from ..systems import records

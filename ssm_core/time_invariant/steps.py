@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.dispatch import dispatched
-from .._arrays.library import Array, Namespace, conjugated, is_complex, matmul, namespace
+from .._arrays.idioms import conjugated, matmul
+from .._arrays.library import Array, Namespace, is_complex, namespace
 from ..recurrences.diagonal import driven, observed
 from ..recurrences.pairs import halved, joined, real_rows
 from ..systems import records

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .._arrays.library import Array, device, is_array, moved
+from .._arrays.idioms import moved
+from .._arrays.library import Array, device, is_array
 from ..recurrences.summaries import Elementwise, Matrix, through_segments
 from ..systems import records
 from ..systems.records import Diagonal

@@ -20,7 +20,8 @@ import array_api_compat.numpy as compat
 import numpy as np
 
 from .._arrays.dispatch import is_traced
-from .._arrays.library import Array, Namespace, device, matmul, moved, readable, to_numpy
+from .._arrays.idioms import matmul, moved
+from .._arrays.library import Array, Namespace, device, readable, to_numpy
 from ..recurrences.fold import fold
 from ..systems import records
 from .conditioning import LONGEST, check_digits

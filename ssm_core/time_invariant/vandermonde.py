@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 from .._arrays.dispatch import is_open
-from .._arrays.library import Array, Namespace, device, exp, is_complex, matmul_shared, real_dtype, to_complex
+from .._arrays.idioms import exp, matmul_shared
+from .._arrays.library import Array, Namespace, device, is_complex, real_dtype, to_complex
 from .._arrays.sizes import BITS, STEPS, chunks_of, unchunked
 from ..recurrences.linear import checked_scan
 from ..systems import records

@@ -13,17 +13,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays.errors import OptionError, ShapeError, describe, unknown
+from ..._arrays.idioms import clip, moved
 from ..._arrays.library import (
     Array,
     Namespace,
     bringing,
-    clip,
     computable,
     compute_dtype,
     device,
     in_dtype_of,
     is_array,
-    moved,
     namespace,
     owned,
     real_floating,

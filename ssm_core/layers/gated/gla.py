@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, clip
+from ..._arrays.idioms import clip
+from ..._arrays.library import Array, Namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.special import activation

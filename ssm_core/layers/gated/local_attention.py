@@ -9,7 +9,8 @@ import numpy as np
 
 from ..._arrays.dispatch import is_open
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, device, moved, namespace, taken_along
+from ..._arrays.idioms import moved, taken_along
+from ..._arrays.library import Array, Namespace, device, namespace
 from ..._arrays.sizes import STEPS
 from ...functions.affine import affine
 from ...functions.attention import _attention

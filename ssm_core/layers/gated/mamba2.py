@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, clip, namespace
+from ..._arrays.idioms import clip
+from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine, parted
 from ...functions.norms import normed
 from ...functions.short_convolution import short_convolution, short_stepper

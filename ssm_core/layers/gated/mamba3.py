@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, clip, namespace
+from ..._arrays.idioms import clip
+from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine, parted
 from ...functions.norms import normed
 from ...functions.special import activation

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..._arrays.errors import DTypeError, OptionError, ShapeError, describe, unknown
+from ..._arrays.idioms import matmul, moved
 from ..._arrays.library import (
     Array,
     Namespace,
@@ -25,8 +26,6 @@ from ..._arrays.library import (
     in_dtype_of,
     is_array,
     is_complex,
-    matmul,
-    moved,
     namespace,
     require_arrays,
 )

@@ -9,7 +9,8 @@ from statistics import NormalDist
 import numpy as np
 
 from ..._arrays.errors import OptionError
-from ..._arrays.library import Array, Namespace, clip
+from ..._arrays.idioms import clip
+from ..._arrays.library import Array, Namespace
 from ..._arrays.numbers import is_number, number
 from ...functions.special import relu, sigmoid
 from .. import parametrizations as common

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ..._arrays.dispatch import is_open
 from ..._arrays.errors import unknown
-from ..._arrays.library import Array, Namespace, device, matmul, widest
+from ..._arrays.idioms import matmul
+from ..._arrays.library import Array, Namespace, device, widest
 from ...functions.convolution import convolve
 from ...functions.special import relu, sigmoid
 from ...recurrences.segments import Segments

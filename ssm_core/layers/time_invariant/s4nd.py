@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ..._arrays.errors import OptionError, ShapeError, describe
+from ..._arrays.idioms import moved
 from ..._arrays.library import (
     Array,
     Namespace,
@@ -14,7 +15,6 @@ from ..._arrays.library import (
     computable,
     in_dtype_of,
     is_array,
-    moved,
     namespace,
     real_floating,
     require_arrays,

@@ -11,7 +11,8 @@ import math
 from dataclasses import replace
 
 from ..._arrays.dispatch import dispatched, is_open
-from ..._arrays.library import Array, Namespace, device, matmul_shared
+from ..._arrays.idioms import matmul_shared
+from ..._arrays.library import Array, Namespace, device
 from ..._arrays.sizes import chunked, unchunked
 from ...recurrences.fold import in_chunks
 from ...recurrences.segments import Segments

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..._arrays.library import Array, Namespace, device, taken_along
+from ..._arrays.idioms import taken_along
+from ..._arrays.library import Array, Namespace, device
 from ...systems import records
 from ...systems.companion import coefficients, companion
 from ..rational import in_double

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..._arrays.library import Array, is_complex, matmul
+from ..._arrays.idioms import matmul
+from ..._arrays.library import Array, is_complex
 from ...recurrences.pairs import joined, real_rows
 from ...systems.records import Diagonal
 from ..run import Run

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from ..._arrays.dispatch import is_open
-from ..._arrays.library import Array, device, matmul
+from ..._arrays.idioms import matmul
+from ..._arrays.library import Array, device
 from ...recurrences.diagonal import driven, gated_scan, observed, steps_at_once
 from ...recurrences.fold import in_chunks
 from ...systems import records

@@ -15,7 +15,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..._arrays.library import Array, Namespace, is_complex, matmul, namespace, to_complex
+from ..._arrays.idioms import matmul
+from ..._arrays.library import Array, Namespace, is_complex, namespace, to_complex
 from ...recurrences.fold import fold
 from ...systems import records
 from ..run import Run

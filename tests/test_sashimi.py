@@ -259,7 +259,9 @@ def test_runs_that_pools_cannot_have():
     with pytest.raises(ShapeError, match=r"multiple of 6, the product of pool = \(2, 3\).*Pad the clips"):
         both_ways.apply(others, ids)
     state = model.initial_state(params, 2)
-    with pytest.raises(ShapeError, match=r"2 pairs of the pools and their count\. Start from initial_state"):
+    with pytest.raises(
+        ShapeError, match=r"2 pairs of the pools and their count, \(2, 2, 4\), .*\(2,\)\. Start from initial_state"
+    ):
         model.apply(params, ids, state=(*state[:-1], state[-1][:1]))
     with pytest.raises(ShapeError, match="tuple of 4 layer states"):
         model.step(params, ids[:, 0], state[:-1])

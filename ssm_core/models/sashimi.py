@@ -200,7 +200,7 @@ class SaShiMi(LanguageModel):
         if [tuple(x.shape) for x in found] != [*wanted, (batch,)]:
             raise ShapeError(
                 f"{operation}: the last state must be a tuple of {count} pairs of the pools and their count, "
-                f"{', '.join(map(str, wanted))} and {(batch,)} ({describe(**named)}). "
+                f"{', '.join(map(str, wanted))} and {(batch,)}{f' ({describe(**named)})' if named else ''}. "
                 f"Start from initial_state({batch})."
             )
         if "int" not in dtype_name(found[-1]):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ssm_core
+from ssm_core._arrays import idioms
 from ssm_core._arrays import library as _arrays
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -182,7 +183,7 @@ def test_what_holds_no_numbers_is_not_converted(value: Any):
 )
 def test_matmul_promotes(left: str, right: str, xp: Any):
     x, y = xp.ones((2, 3), dtype=getattr(xp, left)), xp.ones((3, 2), dtype=getattr(xp, right))
-    product = _arrays.matmul(x, y, xp)
+    product = idioms.matmul(x, y, xp)
     assert product.dtype == xp.result_type(x.dtype, y.dtype)
     np.testing.assert_array_equal(np.asarray(product), np.full((2, 2), 3))
 
@@ -192,14 +193,14 @@ def test_matmul_promotes(left: str, right: str, xp: Any):
 def test_matmul_with_shared_right_factor(lead: tuple[int, ...], batch: tuple[int, ...], xp: Any):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(*lead, *batch, 2, 3)), rng.normal(size=(*batch, 3, 4))
-    product = _arrays.matmul_shared(xp.asarray(x), xp.asarray(y), xp)
+    product = idioms.matmul_shared(xp.asarray(x), xp.asarray(y), xp)
     np.testing.assert_allclose(np.asarray(product), x @ y)
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3), (5, 0, 3), (5, 2, 0)])
 def test_matmul_with_shared_right_factor_of_nothing(shape: tuple[int, ...]):
     x, y = np.ones(shape), np.ones((shape[-1], 4))
-    np.testing.assert_array_equal(_arrays.matmul_shared(x, y, array_api_compat.numpy), x @ y)
+    np.testing.assert_array_equal(idioms.matmul_shared(x, y, array_api_compat.numpy), x @ y)
 
 
 def test_numpy_copy_of_any_array(xp: Any):

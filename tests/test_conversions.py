@@ -234,6 +234,17 @@ def test_condition_is_that_of_the_eigenvectors():
     assert eigenvector_condition(np.asarray([[1.0, 1.0], [0.0, 1.0]])) > 1e14
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_the_host_computes_is_checked_in_every_library(bad: float, xp: Any):
+    A = xp.asarray([[-1.0, bad], [0.0, -2.0]])
+    for name, call in (
+        ("to_diagonal", lambda: to_diagonal((A, xp.ones(2, dtype=A.dtype)))),
+        ("eigenvector_condition", lambda: eigenvector_condition(A)),
+    ):
+        with pytest.raises(DomainError, match=f"^{name}: A holds NaN or inf"):
+            call()
+
+
 @pytest.mark.parametrize("A", [np.ones(3), np.ones((2, 3)), np.ones((2, 2, 2))], ids=lambda A: str(A.shape))
 def test_condition_of_no_matrix_is_refused(A: Any):
     with pytest.raises(SSMError, match=r"^eigenvector_condition: A must be one square matrix \(A: "):

@@ -104,7 +104,7 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
 
     HiPPO matrices have eigenvectors of a condition number that grows exponentially with N: diagonalizing them loses
     all digits, which is why S4 keeps a low-rank part (`nplr`). `eigenvector_condition` tells the number.
-    Raises DomainError where V is too ill-conditioned, and as `to_dense` does.
+    Raises DomainError where V is too ill-conditioned or the system holds NaN or inf, and as `to_dense` does.
 
     >>> import numpy, ssm_core
     >>> A = numpy.asarray([[-1.0, 1.0], [0.0, -2.0]])
@@ -115,7 +115,7 @@ def to_diagonal(system: Any, *, max_condition: float = LARGEST_CONDITION) -> tup
         raise OptionError(f"to_diagonal: max_condition = {max_condition!r} must be a number.")
     dense: Any = _as_dense("to_diagonal", system)
     dense, xp = records.validated("to_diagonal", dense)
-    check_finite("to_diagonal", xp, **records.present_arrays(dense))
+    check_finite("to_diagonal", xp, True, **records.present_arrays(dense))
     A = to_numpy(dense.A)
     poles, V = np.linalg.eig(A.astype(complex))
     condition = float(np.max(np.linalg.cond(V), initial=0.0)) if V.size else 1.0
@@ -147,7 +147,7 @@ def eigenvector_condition(A: Array) -> float:
     A        (N, N) real or complex floating
     returns  a Python float, computed on the host in double precision; inf for a matrix that cannot be diagonalized
 
-    Raises DTypeError for what is no array, ShapeError for what is no square matrix.
+    Raises DTypeError for what is no array, ShapeError for what is no square matrix, DomainError for NaN or inf.
     Source: Gu, Goel and Re, Efficiently modeling long sequences with structured state spaces, 2022, lemma 3.2.
 
     >>> import ssm_core
@@ -160,5 +160,5 @@ def eigenvector_condition(A: Array) -> float:
     floating("eigenvector_condition", A=A)
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise ShapeError(f"eigenvector_condition: A must be one square matrix (A: {tuple(A.shape)}).")
-    check_finite("eigenvector_condition", xp, A=A)
+    check_finite("eigenvector_condition", xp, True, A=A)
     return float(np.linalg.cond(np.linalg.eig(to_numpy(A).astype(complex))[1]))

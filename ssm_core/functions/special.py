@@ -238,8 +238,8 @@ def _softplus(x: Array) -> Array:
 def _gelu(x: Array, *, approximate: str) -> Array:
     if approximate == "none":
         return 0.5 * x * (1 + _erf(x * math.sqrt(0.5)))
-    xp = array_namespace(x)
-    return 0.5 * x * (1 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    # (1 + tanh z) / 2 = sigmoid(2 z), whose small values are not differences.
+    return x * _sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
 @dispatched

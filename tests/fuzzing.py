@@ -246,8 +246,10 @@ def check(case: Case, found: list[np.ndarray]) -> None:
             raise Bug(f"{case}: off by {off:.2e} of {size:.2e}")
 
 
-def run(minutes: float, seed: int, only: str = "", libraries: tuple[str, ...] = LIBRARIES) -> tuple[Counter, list[str]]:
-    """How often each outcome came in so many minutes, and the bugs, each once."""
+def run(
+    minutes: float, seed: int, only: str = "", libraries: tuple[str, ...] = LIBRARIES, rounds: int = sys.maxsize
+) -> tuple[Counter, list[str]]:
+    """How often each outcome came in so many minutes, at most in so many rounds of examples; the bugs, each once."""
     counts: Counter = Counter()
     known: dict[str, str] = {}
     end = time.monotonic() + 60 * minutes
@@ -256,10 +258,11 @@ def run(minutes: float, seed: int, only: str = "", libraries: tuple[str, ...] = 
         case, _, what = str(error).partition(": ")
         return case.partition(" ")[0] + what.rpartition(": ")[2][-60:]
 
-    while time.monotonic() < end:
-        seed += 1
+    for number in range(seed + 1, seed + 1 + rounds):
+        if time.monotonic() > end:
+            break
 
-        @hypothesis.seed(seed)
+        @hypothesis.seed(number)
         @hypothesis.settings(
             max_examples=200, deadline=None, database=None, phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
             suppress_health_check=list(hypothesis.HealthCheck), report_multiple_bugs=False,

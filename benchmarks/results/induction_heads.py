@@ -33,8 +33,7 @@ def run(run: Run) -> dict[str, Any]:
         for name, (layer, options) in layers.items()
     }
     found = run.compare(tasks.over_lengths(tasks.induction(16), trained, tested, 128), recipes)
-    report.lines(
-        run.folder / "picture.png", report.scores(found), title=f"induction heads, trained on {trained} tokens",
-        xlabel="tokens", ylabel="accuracy", log="x",
-    )  # fmt: skip
+    report.over_lengths(
+        run.folder / "picture.png", found, title=f"induction heads, trained on {trained} tokens", unit="tokens"
+    )
     return found

@@ -37,8 +37,5 @@ def run(run: Run) -> dict[str, Any]:
         for name, (layer, options) in layers.items()
     }
     found = run.compare(tasks.over_lengths(tasks.parity, trained, tested, 256), recipes)
-    report.lines(
-        run.folder / "picture.png", report.scores(found), title=f"parity, trained on {trained} bits",
-        xlabel="bits", ylabel="accuracy of all steps", log="x",
-    )  # fmt: skip
+    report.over_lengths(run.folder / "picture.png", found, title=f"parity, trained on {trained} bits", unit="bits")
     return found

@@ -36,6 +36,11 @@ def lines(
             ax.set_yscale("log")
 
 
+def over_lengths(path: Path, found: Mapping[str, Mapping[str, Any]], *, title: str, unit: str) -> None:
+    """The accuracies of every model over the lengths of its tests."""
+    lines(path, scores(found), title=title, xlabel=unit, ylabel="accuracy", log="x")
+
+
 def bars(path: Path, found: Mapping[str, Mapping[str, Any]], *, title: str, ylabel: str) -> None:
     """The scores of every model side by side, a color a test."""
     tests = list(next(iter(found.values()))["scores"])

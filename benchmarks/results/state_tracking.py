@@ -38,8 +38,5 @@ def run(run: Run) -> dict[str, Any]:
         for name, (layer, options) in layers.items()
     }
     found = run.compare(tasks.over_lengths(tasks.composed(3), trained, tested, 128), recipes)
-    report.lines(
-        run.folder / "picture.png", report.scores(found), title=f"S3, trained on {trained} steps",
-        xlabel="steps", ylabel="accuracy of all steps", log="x",
-    )  # fmt: skip
+    report.over_lengths(run.folder / "picture.png", found, title=f"S3, trained on {trained} steps", unit="steps")
     return found

@@ -136,6 +136,18 @@ def test_poles_of_a_dense_system(batch: tuple[int, ...], module: str):
     np.testing.assert_allclose(in_order(found), in_order(wanted), rtol=1e-4)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("module", ["array_api_strict", "torch", "jax.numpy"])
+def test_poles_of_what_is_not_finite(bad: float, module: str):
+    """NaN, and none in its neighbor; NumPy's arrays are read and refused."""
+    xp = pytest.importorskip(module)
+    A = np.stack([-np.eye(2, dtype=np.float32)] * 2)
+    A[1, 0, 1] = bad
+    found = np.asarray(poles((xp.asarray(A), xp.ones((2, 2), dtype=xp.float32))))
+    np.testing.assert_array_equal(found[0], [-1, -1])
+    assert np.isnan(found[1]).all()
+
+
 @pytest.mark.parametrize("module", ["numpy", "array_api_strict", "torch", "jax.numpy"])
 def test_poles_are_complex_also_where_they_are_real(module: str):
     xp = pytest.importorskip(module)

@@ -1,7 +1,8 @@
-"""What the repository promises of its own files: their length, and rules of the tiers that leave out what exists."""
+"""What the repository promises of its own files: lengths, values by position, and rules of tiers that meet a test."""
 
 from __future__ import annotations
 
+import ast
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,21 @@ def test_files_have_at_most_400_lines():
     lengths = {path.relative_to(ROOT).as_posix(): path.read_bytes().count(b"\n") for path in files}
     assert "adapters/torch/modules/s4d.py" in lengths
     assert {path: lines for path, lines in lengths.items() if lines > 400} == {}
+
+
+def test_nothing_in_the_core_takes_more_than_six_values_by_position():
+    """Longer trains are read by counting: names or a record carry them."""
+    found = {}
+    own = [p for p in (ROOT / "ssm_core").iterdir() if p.is_dir() and not p.is_symlink()]  # less backends and adapters
+    for path in (path for folder in own for path in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                count = len([a for a in node.args.posonlyargs + node.args.args if a.arg not in ("self", "cls")])
+            else:
+                count = len(node.args) if isinstance(node, ast.Call) else 0
+            if count > 6:
+                found[f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"] = count
+    assert found == {}
 
 
 def test_every_rule_of_the_short_tier_meets_a_test(tiers: Any, pytestconfig: pytest.Config):

@@ -7,7 +7,7 @@ state space dual of Mamba-2, and is computed as such.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._arrays.errors import DomainError, OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, compute_dtype, in_dtype_of, namespace, real_floating, require_arrays
@@ -20,6 +20,15 @@ from .decay_run import CHUNK, NORMALIZERS, Memory, Rule, log_through, nothing_ye
 
 EPSILON = 1e-6
 EVERY = (-math.inf, math.inf)
+
+
+class Asked(NamedTuple):
+    """The options of a `Rule` as they were given."""
+
+    exclusive: Any
+    normalize: str | None
+    epsilon: Any
+    scale: Any
 
 
 def gated_linear_attention(
@@ -112,7 +121,7 @@ def _over_sequences(
     shapes = describe(**signals, **given, **cuts)
     if v.ndim != 4:
         raise ShapeError(f"{operation}: v must be (batch, L, H, V) ({shapes}).")
-    rule = _checked(operation, signals, given, normalize, exclusive, epsilon, scale, 2, shapes)
+    rule = _checked(operation, signals, given, Asked(exclusive, normalize, epsilon, scale), 2, shapes)
     (batch, L, H, V), K = v.shape, signals["k"].shape[-1]
     segments = checked_segments(operation, shapes, (batch,), L, of=v, **masks)
     n = segments.count(batch)
@@ -175,7 +184,7 @@ def gated_linear_attention_update(
     shapes = describe(**signals, **given)
     if v.ndim != 3:
         raise ShapeError(f"{operation}: v must be (batch, H, V) ({shapes}).")
-    rule = _checked(operation, signals, given, normalize, exclusive, epsilon, scale, 1, shapes)
+    rule = _checked(operation, signals, given, Asked(exclusive, normalize, epsilon, scale), 1, shapes)
     batch, H, V = v.shape
     K = k.shape[-1]
     check_given(operation, parts, {"S": ((batch, H, K, V),), "n": ((batch, H, K),), "m": ((batch, H),)}, shapes)
@@ -234,10 +243,9 @@ def _parts(operation: str, normalize: Any, state: Any) -> dict[str, tuple[Any, i
 
 
 def _checked(
-    operation: str, signals: dict[str, Array], given: dict[str, Array], normalize: str | None, exclusive: Any,
-    epsilon: Any, scale: Any, lead: int, shapes: object,
-) -> Rule:  # fmt: skip
-    """The options as a record; raises for those that exclude each other, and for shapes that do not fit v."""
+    operation: str, signals: dict[str, Array], given: dict[str, Array], asked: Asked, lead: int, shapes: object
+) -> Rule:
+    """The options as they hold; raises for those that exclude each other, and for shapes that do not fit v."""
     k, v = signals["k"], signals["v"]
     q: Any = signals.get("q", k)
     head, H = tuple(v.shape[:lead]), v.shape[lead]
@@ -249,8 +257,9 @@ def _checked(
         raise ShapeError(f"{operation}: {G} heads of k do not divide {H} heads of v ({shapes}).")
     decays = ((H,), (*head, H), (*head, H, K), *(((H, K),) if lead == 2 else ()))
     check_given(operation, given, {"log_decay": decays, "log_input": ((*head, H),), "bonus": ((H, K),)}, shapes)
-    exclusive = flag(operation, exclusive=exclusive)
-    epsilon = number(operation, "must be a finite number", *EVERY, epsilon=epsilon)
+    exclusive, normalize = flag(operation, exclusive=asked.exclusive), asked.normalize
+    epsilon = number(operation, "must be a finite number", *EVERY, epsilon=asked.epsilon)
+    scale = asked.scale
     scale = K**-0.5 if scale is None else number(operation, "must be a finite number", *EVERY, scale=scale)
     if normalize is not None and (exclusive or "bonus" in given):
         raise OptionError(f"{operation}: normalize = {normalize!r} goes with a read of the same step, without a bonus.")

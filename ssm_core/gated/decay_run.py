@@ -68,7 +68,7 @@ def run_decay(
         i = xp.zeros((batch, L, H), dtype=values.dtype, device=device(values))
 
     def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, State]:
-        return _in_segments(signals, state, rule, v.get("bonus"), segments, chunk, xp)
+        return _in_segments(signals, state, rule, segments, bonus=v.get("bonus"), chunk=chunk)
 
     def summary(signals: Signals, segments: Segments) -> Memory:
         nothing = nothing_yet(signals["k"], signals["v"]) if rule.normalize == "max" else None
@@ -84,11 +84,12 @@ def _in_segments(
     signals: Signals,
     state: State | None,
     rule: Rule,
-    bonus: Array | None,
     segments: Segments,
+    *,
+    bonus: Array | None,
     chunk: int,
-    xp: Namespace,
 ) -> tuple[Array, State]:
+    xp = namespace("gated_linear_attention", v=signals["v"])
     s = {name: segments.masked(x, 1, xp) for name, x in signals.items() if x is not None and name != "i"}
     if signals["i"] is not None:
         valid = segments.valid(xp)
@@ -100,12 +101,13 @@ def _in_segments(
         state = tuple(xp.zeros(size, **like) for size in sizes[: NORMALIZERS.get(rule.normalize or "", 1)])
     if L == 0:
         return s["v"], state
-    return _normalized(s, state, rule, bonus, segments, chunk, xp)
+    return _normalized(s, state, rule, segments, bonus=bonus, chunk=chunk)
 
 
 def _normalized(
-    s: Signals, state: State, rule: Rule, bonus: Array | None, segments: Segments, chunk: int, xp: Namespace
+    s: Signals, state: State, rule: Rule, segments: Segments, *, bonus: Array | None, chunk: int
 ) -> tuple[Array, State]:
+    xp = namespace("gated_linear_attention", v=s["v"])
     options: dict[str, Any] = {"segments": segments, "chunk": chunk}
     g, v, S, gain = s["g"], s["v"], state[0], None
     if rule.normalize is None:

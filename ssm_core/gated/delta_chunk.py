@@ -60,8 +60,17 @@ def walk(reads: Array, q: Array, writes: Writes, g: Array, xp: Namespace) -> Wal
     reads, outputs = (r * xp.exp(from_start) for r in readers)
     keys = [k * xp.exp(to_end) for k in keys]
     given, reads_given, seen_given = (keys[1], of_reads[1], of_q[1]) if len(keys) > 1 else (None, None, None)
-    inverse = unit_inverse(of_reads[0], xp)
-    return Walk(reads, outputs, keys[0], given, total, inverse, of_q[0], reads_given, seen_given)
+    return Walk(
+        reads=reads,
+        outputs=outputs,
+        solved=keys[0],
+        given=given,
+        total=total,
+        inverse=unit_inverse(of_reads[0], xp),
+        seen=of_q[0],
+        reads_given=reads_given,
+        seen_given=seen_given,
+    )
 
 
 def _met_by_heads(readers: list[Array], keys: list[Array], g: Array, xp: Namespace) -> Meetings:

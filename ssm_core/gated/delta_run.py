@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.library import Array, Namespace, device, namespace
@@ -13,6 +14,7 @@ from .delta_chunk import Writes, blocked, through_chunks, walk
 from .memory import faded, seen, written
 
 CHUNK = 64
+OPTIONAL = ("beta", "erase", "write", "a", "b")
 BLOCKS = 8  # chunks whose products are made at once
 
 
@@ -43,7 +45,9 @@ def run_delta(
             state = xp.zeros((rows, H, K, V), dtype=s["v"].dtype, device=device(s["v"]))
         if steps == 0:
             return xp.zeros((rows, 0, H, s["v"].shape[-1]), dtype=state.dtype, device=device(state)), state
-        return _gated_delta(*_ordered(s), state, segments=segments, scale=scale, chunk=chunk)
+        optional = {name: s.get(name) for name in OPTIONAL}
+        options: dict[str, Any] = {"segments": segments, "scale": scale, "chunk": chunk}
+        return _gated_delta(s["q"], s["k"], s["v"], s["log_decay"], state, **optional, **options)
 
     def summary(signals: Signals, segments: Segments) -> Columns:
         wide = dict(signals)
@@ -67,23 +71,19 @@ def widened(s: Signals, K: int, xp: Namespace) -> Array:
     return xp.broadcast_to(unit, (v.shape[0], v.shape[-2], *unit.shape))
 
 
-def _ordered(s: Signals) -> tuple[Array | None, ...]:
-    return tuple(s.get(name) for name in ("q", "k", "v", "log_decay", "beta", "erase", "write", "a", "b"))
-
-
 @dispatched
 def _gated_delta(
     q: Array,
     k: Array,
     v: Array,
     log_decay: Array,
+    state: Array,
+    *,
     beta: Array | None,
     erase: Array | None,
     write: Array | None,
     a: Array | None,
     b: Array | None,
-    state: Array,
-    *,
     segments: Segments,
     scale: float,
     chunk: int,

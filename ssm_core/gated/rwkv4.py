@@ -208,8 +208,8 @@ def step_rwkv4(a: dict[str, Array], state: State) -> tuple[Array, State]:
     xp, k, v = namespace("rwkv4", k=a["k"]), a["k"], a["v"]
     num, den, top = state
     top = xp.where(den > 0, top, LOWEST)
-    y, _ = _mean(num, den, top, k + a["bonus"], v, xp)
-    _, last = _mean(num, den, top + a["log_decay"], k, v, xp)
+    y, _ = _mean((num, den, top), k + a["bonus"], v, xp)
+    _, last = _mean((num, den, top + a["log_decay"]), k, v, xp)
     return y, last
 
 
@@ -230,21 +230,16 @@ def _one_chunk(
     states = linear_scan(gate[:, None, ...], drive, axis=0, initial=xp.stack([num, den]))
     earlier = xp.concat([xp.stack([num, den])[None, ...], states[:-1, ...]], axis=0)
     before = xp.where(g > least / 2, before, least)  # nothing, where a sequence begins
-    y, _ = _mean(earlier[:, 0, ...], earlier[:, 1, ...], before, k + s["bonus"], v, xp, held)
+    y, _ = _mean((earlier[:, 0, ...], earlier[:, 1, ...], before), k + s["bonus"], v, xp, held)
     num, den = states[-1, 0, ...], states[-1, 1, ...]
     return y, (num, den, xp.where(den > 0, m[-1, ...], top))
 
 
 def _mean(
-    num: Array,
-    den: Array,
-    top: Array,
-    k: Array,
-    v: Array,
-    xp: Namespace,
-    held: Callable[[Array], Array] = lambda m: m,
+    state: State, k: Array, v: Array, xp: Namespace, held: Callable[[Array], Array] = lambda m: m
 ) -> tuple[Array, State]:
-    """(num + e^k v) / (den + e^k), of num and den over e^top, and the sums with their exponent."""
+    """(num + e^k v) / (den + e^k), of a state whose num and den are over e^top, and the sums with their exponent."""
+    num, den, top = state
     m = held(xp.maximum(top, k))
     kept, new = xp.exp(top - m), xp.exp(k - m)
     num, den = kept * num + new * v, kept * den + new

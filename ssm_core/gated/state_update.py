@@ -49,13 +49,13 @@ def selective_state_update(
     array([[[1.368]]])
     """
     operation = "selective_state_update"
-    require_arrays(operation, state=state, x=x, dt=dt, A=A, B=B, C=C)
-    given = {name: v for name, v in (("D", D), ("z", z), ("dt_bias", dt_bias)) if v is not None}
-    require_arrays(operation, **given)
-    xp = namespace(operation, state=state, x=x, dt=dt, A=A, B=B, C=C, **given)
-    real_floating(operation, state=state, x=x, dt=dt, A=A, B=B, C=C, **given)
+    inputs = {"state": state, "x": x, "dt": dt, "A": A, "B": B, "C": C}
+    inputs |= {name: v for name, v in (("D", D), ("z", z), ("dt_bias", dt_bias)) if v is not None}
+    require_arrays(operation, **inputs)
+    xp = namespace(operation, **inputs)
+    real_floating(operation, **inputs)
     dt_softplus = flag(operation, dt_softplus=dt_softplus)
-    shapes = describe(state=state, x=x, dt=dt, A=A, B=B, C=C, **given)
+    shapes = describe(**inputs)
     if x.ndim != 3:
         raise ShapeError(f"{operation}: x must be (batch, H, P) ({shapes}).")
     batch, H, P = x.shape
@@ -66,9 +66,9 @@ def selective_state_update(
         "state": ((batch, H, P, N),), "dt": signal, "A": ((H, P, N), (H,)), "D": vectors, "z": signal,
         "dt_bias": vectors,
     }  # fmt: skip
-    check_given(operation, {"state": state, "dt": dt, "A": A, **given}, wanted, shapes)
-    check_finite(operation, xp, state=state, x=x, dt=dt, A=A, B=B, C=C, **given)
-    dtype = compute_dtype(xp, state, x, dt, A, B, C, D, z, dt_bias)
+    check_given(operation, inputs, wanted, shapes)
+    check_finite(operation, xp, **inputs)
+    dtype = compute_dtype(xp, *inputs.values())
 
     def wide(v: Any) -> Any:
         return None if v is None else xp.astype(v, dtype, copy=False)

@@ -205,7 +205,8 @@ class Mixer(Layer):
         params = self.prepared(params, u=u, step_scale=step_scale, rate=rate, **masks)
         scale = computable(step_scale, xp)
         scale = scale if scale is None else segments.masked(scale, 1, xp, fill=1.0)
-        return Entry(xp, params, segments.masked(computable(u, xp), 1, xp), state, segments, rate, scale)
+        x = segments.masked(computable(u, xp), 1, xp)
+        return Entry(xp, params, x, state, segments=segments, rate=rate, step_scale=scale)
 
 
 def check_signal(operation: str, u: Array, width: int, *, step: bool = False) -> Namespace:

@@ -45,7 +45,7 @@ def pooled(
         return x, ()
     xp = namespace(operation, x=x)
     if shards is not None:
-        return _over_shards(operation, pool, x, state, lengths, cu_seqlens, shards, xp)
+        return _over_shards(pool, x, state, lengths, cu_seqlens, shards)
     if x.shape[1] == 0 and state is None:
         raise ShapeError(f"{operation}: pool {pool!r} needs at least one step ({describe(x=x)}).")
     lengths = None if lengths is None else xp.clip(lengths, 0, x.shape[1])
@@ -59,16 +59,10 @@ def pooled(
 
 
 def _over_shards(
-    operation: str,
-    pool: str,
-    x: Array,
-    state: State | None,
-    lengths: Any,
-    cu_seqlens: Any,
-    shards: Shards,
-    xp: Namespace,
+    pool: str, x: Array, state: State | None, lengths: Any, cu_seqlens: Any, shards: Shards
 ) -> tuple[Array, State]:
     """`pooled` of the steps of all processes, the same on every one of them."""
+    xp = namespace("pool", x=x)
     if pool == "mean":
         own = xp.concat(_sums(x, lengths, cu_seqlens, xp), axis=-1)
         before = None if state is None else xp.concat(state, axis=-1)

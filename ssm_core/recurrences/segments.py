@@ -160,9 +160,10 @@ def checked_segments(
     Raises DTypeError for masks of another dtype, ShapeError, OptionError for cu_seqlens beside the others, and
     DomainError for lengths or cu_seqlens that can be read and lie outside of the sequence; others are clipped.
     """
+    masks = {"reset": reset, "lengths": lengths, "cu_seqlens": cu_seqlens}
     if shards is not None:
-        return _of_shard(operation, given, lead, length, reset, lengths, cu_seqlens, shards)
-    segments = _checked(operation, given, lead, length, reset=reset, lengths=lengths, cu_seqlens=cu_seqlens)
+        return _of_shard(operation, given, lead, length, masks, shards)
+    segments = _checked(operation, given, lead, length, **masks)
     if of is None or lead is None or lengths is not None or cu_seqlens is not None or not is_open(of, length):
         return segments
     xp = namespace(operation, of=of)
@@ -174,12 +175,11 @@ def _of_shard(
     given: object,
     lead: tuple[int, ...] | None,
     length: int,
-    reset: Array | None,
-    lengths: Array | None,
-    cu_seqlens: Array | None,
+    masks: dict[str, Array | None],
     shards: Shards,
 ) -> Segments:
     """The record of the steps of one process."""
+    reset, lengths, cu_seqlens = (masks[name] for name in ("reset", "lengths", "cu_seqlens"))
     own = _checked(operation, given, lead, length, reset=reset, lengths=None, cu_seqlens=None)
     if lengths is None and cu_seqlens is None:
         return replace(own, shards=shards)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssm_core.gated.delta_run import _gated_delta
+from ssm_core.gated.delta_run import OPTIONAL, _gated_delta
 from ssm_core.recurrences.segments import Segments
 
 from ..decay.chunks import steps_of_chunk
@@ -24,13 +24,13 @@ def gated_delta(
     k: Tensor,
     v: Tensor,
     log_decay: Tensor,
+    state: Tensor,
+    *,
     beta: Tensor | None,
     erase: Tensor | None,
     write: Tensor | None,
     a: Tensor | None,
     b: Tensor | None,
-    state: Tensor,
-    *,
     segments: Segments,
     scale: float,
     chunk: int,
@@ -103,7 +103,10 @@ def _differentiable(
     with torch.enable_grad():
         leaves = [x.view_as(x) if n else x for x, n in zip(tensors, needed, strict=True)]  # no paths between them
         segments = Segments(tensors[0].shape[1], reset)
-        outputs = _gated_delta(*leaves, segments=segments, scale=scale, chunk=T, backend="generic")
+        q, k, v, g, *rest, first = leaves
+        optional = dict(zip(OPTIONAL, rest, strict=True))
+        options: dict[str, Any] = {"segments": segments, "scale": scale, "chunk": T, "backend": "generic"}
+        outputs = _gated_delta(q, k, v, g, first, **optional, **options)
         wanted = [x for x, n in zip(leaves, needed, strict=True) if n]
         found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True, materialize_grads=True))
     return tuple(next(found) if n else None for n in needed)

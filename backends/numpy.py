@@ -31,15 +31,6 @@ def devices() -> str:
     return "cpu"
 
 
-def is_traced(x: Any) -> bool:
-    """NumPy computes at once."""
-    return False
-
-
-def is_symbol(size: Any) -> bool:
-    return False  # nothing is traced
-
-
 def shortest_convolution(u: Any) -> int:
     return SHORTEST_CONVOLUTION
 

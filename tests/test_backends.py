@@ -11,7 +11,7 @@ import pytest
 
 import ssm_core
 from ssm_core import linear_scan
-from ssm_core._arrays.dispatch import load
+from ssm_core._arrays.dispatch import is_open, is_traced, load
 from ssm_core.functions.matrix_exponential import expm
 from ssm_core.recurrences.linear import checked_scan
 from ssm_core.time_invariant.steps import diagonal_stepper
@@ -309,7 +309,8 @@ def test_steppers_share_a_real_input_map(xp: Any):
 def test_devices_and_traces_are_reported(xp: Any):
     module = next(load(name) for name in FRAMEWORKS if load(name).NAMESPACE is xp)
     assert "cpu" in module.devices() or "cuda" in module.devices()
-    assert not module.is_traced(xp.ones(1))
+    assert not is_traced(xp.ones(1))
+    assert not is_open(xp.ones(1), 1)
 
 
 def test_the_numpy_namespace_is_that_of_array_api_compat():

@@ -12,7 +12,7 @@ from .scans import linear_scan
 NAMESPACE = compat
 FUSED = ("linear_scan", "erf")
 
-__all__ = ["FUSED", "NAMESPACE", "devices", "erf", "is_traced", "linear_scan", "to_numpy"]
+__all__ = ["FUSED", "NAMESPACE", "devices", "erf", "linear_scan", "to_numpy"]
 
 _erf = cp.ElementwiseKernel("T x", "T y", "y = erf(x)", "ssm_core_erf")
 
@@ -20,15 +20,6 @@ _erf = cp.ElementwiseKernel("T x", "T y", "y = erf(x)", "ssm_core_erf")
 def devices() -> str:
     """Where it can compute; raises ImportError where it cannot."""
     return f"cuda ({cp.cuda.runtime.getDeviceProperties(0)['name'].decode()})"
-
-
-def is_traced(x: Any) -> bool:
-    """CuPy computes at once."""
-    return False
-
-
-def is_symbol(size: Any) -> bool:
-    return False  # nothing is traced
 
 
 def to_numpy(x: Any) -> Any:

@@ -114,7 +114,7 @@ def dispatched(generic: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, backend: str | None = None, **kwargs: Any) -> Any:
         if not (_generic_only if backend is None else _wants_generic(name, backend)):
             found = (_kinds.get(args[0].__class__) if hasattr(args[0], "shape") else None) or _first_framework(args)
-            fused = None if found is None else getattr(load(found), name, None)
+            fused = None if found is None else getattr(_loaded.get(found) or load(found), name, None)
             if fused is not None:
                 result = fused(*args, **kwargs)
                 if result is not NotImplemented:
@@ -141,13 +141,15 @@ def _first_framework(args: tuple[Any, ...]) -> str | None:
 def is_traced(x: Any) -> bool:
     """Whether x stands for an array whose values are not known yet, whatever backend is chosen."""
     found = framework(x)
-    return found is not None and bool(load(found).is_traced(x))
+    tells = None if found is None else getattr(load(found), "is_traced", None)
+    return tells is not None and bool(tells(x))
 
 
 def is_open(x: Any, size: Any) -> bool:
     """Whether a size is a symbol of the trace of x, which stands for many numbers: see `sizes`."""
     found = framework(x)
-    return found is not None and bool(load(found).is_symbol(size))
+    tells = None if found is None else getattr(load(found), "is_symbol", None)
+    return tells is not None and bool(tells(size))
 
 
 def ensure_loaded(values: Iterable[Any]) -> None:

@@ -25,16 +25,11 @@ _FLOATING = (*_COMPUTED, *_HALF)
 
 def is_array(x: Any) -> bool:
     """Whether x is an array of some library (NumPy's scalars count)."""
-    if _is_number(x):
+    if isinstance(x, _NUMBERS) and not isinstance(x, np.generic):
         return False
     if x.__class__ in _spaces:
         return True
     return (framework(x) is not None or hasattr(x, "__array_namespace__")) and advice(x.__class__) is None
-
-
-def _is_number(x: Any) -> bool:
-    """Of Python: by isinstance, for torch.compile makes of numbers what has no class that it could trace."""
-    return isinstance(x, _NUMBERS) and not isinstance(x, np.generic)
 
 
 def namespace(operation: str, **arrays: Any) -> Namespace:
@@ -42,21 +37,25 @@ def namespace(operation: str, **arrays: Any) -> Namespace:
 
     Raises MixedArraysError for several frameworks or devices, DTypeError for what is no array.
     """
-    found = first = None
+    found = first = where = None
     for name, x in arrays.items():
-        if x is None or _is_number(x):
+        if x is None or (isinstance(x, _NUMBERS) and not isinstance(x, np.generic)):
             continue
-        xp, where = _spaces.get(x.__class__), place(x)
+        xp = _spaces.get(x.__class__)
         if xp is None:
             require_arrays(operation, **{name: x})
             xp = _namespace_of(x)
         if x.__class__ in _with_layouts:
             _require_dense(operation, name, x)
-        if found is not None and xp is not found:
+        if found is None:
+            found, first = xp, x
+            continue
+        if xp is not found:
             raise _mixed(operation, "libraries", arrays, lambda x: f"{type(x).__module__}.{type(x).__name__}")
-        if first is not None and where is not None and where != first:
+        here, where = place(x), place(first) if where is None else where
+        if where is not None and here is not None and here != where:
             raise _mixed(operation, "devices", arrays, lambda x: getattr(x, "device", None))
-        found, first = xp, where if first is None else first
+        where = here if where is None else where
     if found is None:
         raise DTypeError(f"{operation}: no array given, so no array library to compute with.")
     return found
@@ -124,7 +123,8 @@ def _require_dense(operation: str, name: str, x: Array) -> None:
         )
 
 
-_NUMBERS = (int, float, complex)  # and bool, which is an int
+# Of Python, and bool, which is an int. Asked first, by isinstance: torch.compile makes of numbers what has no class.
+_NUMBERS = (int, float, complex)
 _spaces: dict[type, Namespace] = {}  # the namespaces of the frameworks' classes of arrays that were seen
 _with_layouts: dict[type, Callable[[Any], Any]] = {}  # of classes whose instances may be sparse, what says so
 
@@ -227,12 +227,8 @@ def in_dtype_of(u: Array, y: Array, xp: Namespace) -> Array:
 
 def compute_dtype(xp: Namespace, *arrays: Any) -> Any:
     """The dtype that the arrays are computed in together, at least float32."""
-    dtypes = [computable_dtype(x, xp) for x in arrays if is_array(x)]
-    return xp.result_type(*dtypes) if any(dtype != dtypes[0] for dtype in dtypes) else dtypes[0]
-
-
-def computable_dtype(x: Array, xp: Namespace) -> Any:
-    return x.dtype if dtype_name(x) in _COMPUTED else xp.float32
+    dtypes = [x.dtype if dtype_name(x) in _COMPUTED else xp.float32 for x in arrays if is_array(x)]
+    return dtypes[0] if dtypes.count(dtypes[0]) == len(dtypes) else xp.result_type(*dtypes)
 
 
 def real_dtype(dtype: Any, xp: Namespace) -> Any:

@@ -82,7 +82,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "ratio",
         "weighted_means",
     ),
-    "cupy": ("linear_scan", "erf"),
+    "cupy": ("linear_scan", "selective_scan", "erf"),
 }
 FAMILIES = (*TWINS, "other")  # "other": any library that follows the array API standard
 

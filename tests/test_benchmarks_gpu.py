@@ -28,6 +28,7 @@ def test_in_miniature(tmp_path: Path):
     assert {"copy", "agreement torch", "training", *(f"part {part}" for part in ("machine", "probes"))} <= jobs
     assert {f"time {name}, {choice} float32" for name, (_, all_of) in VARIANTS.items() for choice in all_of} <= jobs
     assert {"time selective_scan float32", "time gated_delta float32", "time S4D chunk float32"} <= jobs
+    assert {"time cupy selective_scan float32", "time jax S4D chunk float32"} <= jobs
     assert "| training |" in (tmp_path / "table.md").read_text()
 
 

@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 
 import ssm_core
+from ssm_core.gated.selective import _selective_scan
+from ssm_core.recurrences.segments import Segments
 
 COMPILER = shutil.which("g++")
 if COMPILER is None:
@@ -35,6 +37,7 @@ struct Index { long long x; };
 static thread_local Index threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
 #define __device__
+#define __launch_bounds__(...)
 template <typename... P, std::size_t... I>
 void launched(void (*kernel)(P...), long long blocks, long long threads, void** given, std::index_sequence<I...>) {
     gridDim.x = blocks;
@@ -65,7 +68,8 @@ class RawModule:
         (self.folder / "cupy" / "complex.cuh").write_text(HEADER)
         program = library.with_suffix(".cpp")
         program.write_text(source)
-        command = [COMPILER, *options, "-O1", "-shared", "-fPIC", f"-I{self.folder}", "-o", library, program]
+        command = [COMPILER, *options, "-O1", "-shared", "-fPIC", f"-I{self.folder}", "-include", "cupy/complex.cuh"]
+        command += ["-o", library, program]
         subprocess.run(command, check=True, capture_output=True)
         self.library = ctypes.CDLL(str(library))
 
@@ -116,7 +120,7 @@ class Elsewhere(Array):
 
 
 def imported() -> Any:
-    """The scans of the backend of CuPy, for NumPy's arrays."""
+    """The backend of CuPy, for NumPy's arrays."""
     cupy = ModuleType("cupy")
     vars(cupy).update({name: getattr(np, name) for name in np.__all__})
     stream = SimpleNamespace(is_capturing=lambda: False)
@@ -127,20 +131,27 @@ def imported() -> Any:
         runtime=SimpleNamespace(CUDARuntimeError=CudaError),
     )
     vars(cupy).update(RawModule=RawModule, ElementwiseKernel=Mock(), cuda=cuda)
+    vars(cupy).update(empty=lambda *given: np.empty(*given).view(Array))
     package = ModuleType("backend_of_cupy")
     package.__path__ = [str(Path(__file__).parents[1] / "backends" / "cupy")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cupy)
         patch.setitem(sys.modules, package.__name__, package)
-        for name in (f"{package.__name__}.kernels", f"{package.__name__}.scans"):
+        for name in ("compiled", "kernels", "scans", "selective"):
+            name = f"{package.__name__}.{name}"
             patch.setitem(sys.modules, name, importlib.import_module(name))
-        return package.scans
+        return package
 
 
 @pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Any:
     RawModule.folder = tmp_path_factory.mktemp("cuda")
     return imported()
+
+
+@pytest.fixture(scope="module")
+def scans(backend: Any) -> Any:
+    return backend.scans
 
 
 def draw(*shape: int, dtype: str = "float64", seed: int = 0) -> np.ndarray:
@@ -158,7 +169,8 @@ def check(scans: Any, a: np.ndarray, b: np.ndarray, initial: np.ndarray | None =
     a = a.reshape((1,) * (b.ndim - a.ndim) + a.shape)
     options["axis"] %= b.ndim
     found = scans.linear_scan(a, b, initial, reverse=options.pop("reverse", False), **options)
-    assert scans._kernels(b.dtype, b.device.id) is not None
+    with b.device:
+        assert scans.PROGRAM.kernels(b.dtype) is not None
     assert found.dtype == b.dtype
     precision = 1e-4 if b.dtype.char in "fF" else 1e-11
     np.testing.assert_allclose(found, wanted, rtol=precision, atol=precision)
@@ -177,7 +189,7 @@ def test_scan(dtype: str, constant: bool, reverse: bool, scans: Any):
 
 def test_blocks_of_blocks(scans: Any, monkeypatch: pytest.MonkeyPatch):
     """The states after the blocks are scanned in blocks again."""
-    assert scans._kernels(np.dtype("float64"), 0) is not None
+    assert scans.PROGRAM.kernels(np.dtype("float64")) is not None
     monkeypatch.setattr(scans, "SHORTEST", 4)
     launched: list[int] = []
     scan = scans._scan
@@ -236,11 +248,11 @@ def test_all_is_made_on_the_device_of_the_arrays(scans: Any, monkeypatch: pytest
 
 
 @pytest.fixture
-def untried(scans: Any) -> Iterator[None]:
+def untried(backend: Any) -> Iterator[None]:
     """Before the first use of the kernels."""
-    scans._kernels.cache_clear()
+    backend.compiled._tried.cache_clear()
     yield
-    scans._kernels.cache_clear()
+    backend.compiled._tried.cache_clear()
 
 
 def again(scans: Any) -> Any:
@@ -259,7 +271,7 @@ def test_kernels_are_tried_again_after_what_passes(scans: Any, monkeypatch: pyte
         with pytest.warns(UserWarning, match=r"cannot be tried now \(OutOfMemoryError: 512 bytes"):
             np.testing.assert_allclose(again(scans), wanted, rtol=1e-12)
     again(scans)
-    assert scans._kernels(np.dtype("float64"), 0) is not None
+    assert scans.PROGRAM.kernels(np.dtype("float64")) is not None
 
 
 @pytest.mark.usefixtures("untried")
@@ -287,3 +299,53 @@ def test_kernels_with_a_problem_are_turned_off_with_a_warning(
         found = scans.linear_scan(b, b, None, axis=0, reverse=True)
     wanted = ssm_core.linear_scan(*plain(b, b), axis=0, reverse=True)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def check_selective(backend: Any, batch: int, H: int, L: int, N: int, dtype: str, groups: tuple[int, int]):
+    """Groups of 0: constant rows. Signals lie in any order, the last sequence begins anew in the middle."""
+    u, rows = draw(batch, L, H, dtype=dtype).transpose(0, 2, 1), iter((1, 2))
+    dt = draw(batch, H, L, dtype=dtype, seed=3) ** 2
+    A = -(draw(H, N, dtype=dtype, seed=4) ** 2) - np.asarray(0.1, dtype)
+    B, C = (draw(*((batch, g, N, L) if g else (H, N)), dtype=dtype, seed=next(rows)) for g in groups)
+    first, reset = draw(batch, H, N, dtype=dtype, seed=5), np.zeros((batch, L), bool).view(Array)
+    reset[-1, L // 2 :: 7] = True
+    arrays, options = (u, dt, A, B, C), {"discretization": "mamba", "chunk": None}
+    for begins in (None, reset):
+        found = backend.selective.selective_scan(*arrays, state=first, segments=Segments(L, begins), **options)
+        segments = Segments(L, None if begins is None else plain(begins)[0])
+        wanted = _selective_scan(*plain(*arrays), state=plain(first)[0], segments=segments, **options)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == u.dtype
+            np.testing.assert_allclose(one, other, **({"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else TIGHT))
+
+
+TIGHT = {"rtol": 1e-11, "atol": 1e-12}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("groups", [(1, 1), (2, 3), (0, 1), (1, 0), (0, 0)], ids=str)
+def test_selective_scan(groups: tuple[int, int], dtype: str, backend: Any):
+    """One block and several, lengths around those that are loaded ahead, states that fill no power of two."""
+    for batch, L, N in ((1, 1, 1), (2, 17, 3), (3, 150, 16), (1, 400, 5)):
+        check_selective(backend, batch, 6, L, N, dtype, groups)
+
+
+def test_selective_scan_leaves_other_rules_and_many_states(backend: Any):
+    u = draw(1, 2, 9)
+    for N, rule in ((3, "zoh"), (65, "mamba")):
+        A, state = draw(2, N), draw(1, 2, N)
+        options = {"segments": Segments(9), "discretization": rule, "chunk": None}
+        assert backend.selective.selective_scan(u, u**2, A, A, A, state=state, **options) is NotImplemented
+
+
+@pytest.mark.usefixtures("untried")
+def test_selective_kernels_that_disagree_are_turned_off_with_a_warning(backend: Any, monkeypatch: pytest.MonkeyPatch):
+    class Broken(RawModule):
+        def get_function(self, name: str) -> Any:
+            return lambda grid, block, arguments: None
+
+    monkeypatch.setattr(backend.scans.cp, "RawModule", Broken)
+    u, A, options = draw(1, 2, 9), draw(2, 3), {"discretization": "mamba", "chunk": None}
+    with pytest.warns(UserWarning, match="selective_scan: the kernels for float64 disagree"):
+        found = backend.selective.selective_scan(u, u**2, A, A, A, state=draw(1, 2, 3), segments=Segments(9), **options)
+    assert found is NotImplemented

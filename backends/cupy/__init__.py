@@ -8,11 +8,12 @@ import cupy as cp
 from array_api_compat import cupy as compat
 
 from .scans import linear_scan
+from .selective import selective_scan
 
 NAMESPACE = compat
-FUSED = ("linear_scan", "erf")
+FUSED = ("linear_scan", "selective_scan", "erf")
 
-__all__ = ["FUSED", "NAMESPACE", "devices", "erf", "linear_scan", "to_numpy"]
+__all__ = ["FUSED", "NAMESPACE", "devices", "erf", "linear_scan", "selective_scan", "to_numpy"]
 
 _erf = cp.ElementwiseKernel("T x", "T y", "y = erf(x)", "ssm_core_erf")
 

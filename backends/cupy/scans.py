@@ -7,14 +7,13 @@ recurrence x = P x + s over blocks; and all states, each block from the state be
 
 from __future__ import annotations
 
-import warnings
-from functools import cache
 from typing import Any
 
 import cupy as cp
 
 from ssm_core._arrays.shapes import merged
 
+from .compiled import Program, steps_of_block, strides
 from .kernels import SCANS
 
 THREADS = 256  # of a multiprocessor, each with 64 bytes of every array under way, which covers the latency of memory
@@ -32,7 +31,7 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
             gates, drives, states = gates[::-1], drives[::-1], states[::-1]
         shape = drives.shape[1:]
         first = cp.zeros(shape, b.dtype) if initial is None else cp.broadcast_to(initial, shape)
-        kernels = _usable_kernels(b.dtype)
+        kernels = PROGRAM.kernels(b.dtype)
         if kernels is None:
             _scan_in_blocks(gates, drives, first, states)
         else:
@@ -67,18 +66,17 @@ def _scan(kernels: Any, gates: Any, drives: Any, first: Any, states: Any) -> Non
     """By the kernels, into `states`; neither has to be in order in memory."""
     gates = cp.broadcast_to(gates, (len(gates), *drives.shape[1:]))
     arrays = (gates, drives, states)
-    axes = merged(drives.shape[1:], *(_strides(x)[1:] for x in arrays))
+    axes = merged(drives.shape[1:], *(strides(x)[1:] for x in arrays))
     if len(axes) > 3:  # more than a kernel takes
         for i in range(drives.shape[1]):
             _scan(kernels, gates[:, i], drives[:, i], first[i], states[:, i])
         return
     axes = [(1, (0, 0, 0))] * (3 - len(axes)) + axes
-    strides = [(0 if len(x) == 1 else _strides(x)[0], *(s[i] for _, s in axes)) for i, x in enumerate(arrays)]
+    apart = [(0 if len(x) == 1 else strides(x)[0], *(s[i] for _, s in axes)) for i, x in enumerate(arrays)]
     length, width = len(drives), drives[0].size
-    blocks = min(THREADS * _multiprocessors(cp.cuda.Device().id) // width, length // SHORTEST)
-    steps = length if blocks < 2 else -(-length // blocks)
+    steps = steps_of_block(length, width, THREADS, SHORTEST)
     blocks = -(-length // steps)
-    sizes = (length, steps, width, axes[1][0], axes[2][0], *(n for of_one in strides for n in of_one))
+    sizes = (length, steps, width, axes[1][0], axes[2][0], *(n for of_one in apart for n in of_one))
     grid = (-(-blocks * width // THREADS),)
     first = cp.ascontiguousarray(first)
     after = first
@@ -88,67 +86,6 @@ def _scan(kernels: Any, gates: Any, drives: Any, first: Any, states: Any) -> Non
         after = cp.empty((blocks, width), drives.dtype)
         _scan(kernels, products, last, first.reshape(width), after)
     kernels[1](grid, (THREADS,), (gates, drives, first, after, states, *sizes))
-
-
-def _strides(x: Any) -> list[int]:
-    """In numbers, not bytes."""
-    return [stride // x.itemsize for stride in x.strides]
-
-
-@cache
-def _multiprocessors(device: int) -> int:
-    return int(cp.cuda.Device(device).attributes["MultiProcessorCount"])
-
-
-class _NotNow(Exception):
-    """Why kernels cannot be tried at this time; the next call may."""
-
-
-def _usable_kernels(dtype: Any) -> Any:
-    """Those of the first and of the last phase on the current device, or None where they cannot be used."""
-    try:
-        return _kernels(dtype, cp.cuda.Device().id)
-    except _NotNow as why:
-        _warn(f"cannot be tried now ({why})", dtype)
-        return None
-
-
-def _warn(problem: str, dtype: Any) -> None:
-    warnings.warn(f"linear_scan: the kernels for {dtype} {problem}. CuPy's functions are used instead.", stacklevel=4)
-
-
-@cache
-def _kernels(dtype: Any, device: int) -> Any:
-    """None where they fail or disagree with the body. Tried once; what is raised is not remembered."""
-    if cp.cuda.get_current_stream().is_capturing():
-        raise _NotNow("a CUDA graph is being captured: call once before")
-    number = {"f": "float", "d": "double", "F": "complex<float>", "D": "complex<double>"}[dtype.char]
-    names = [f"scan<{number}, {states}>" for states in ("false", "true")]
-    try:
-        module = cp.RawModule(code=SCANS, options=("-std=c++17",), name_expressions=names)
-        kernels = tuple(module.get_function(name) for name in names)
-        if _agree(kernels, dtype):
-            return kernels
-        _warn("disagree with CuPy's functions", dtype)
-    except Exception as error:  # whatever a compiler of kernels raises
-        problem = f"{type(error).__name__}: {error}"
-        if isinstance(error, cp.cuda.memory.OutOfMemoryError):
-            raise _NotNow(problem) from error
-        _require_working(device, problem)
-        _warn(f"fail ({problem})", dtype)
-    return None
-
-
-def _require_working(device: int, problem: str) -> None:
-    """Some errors of CUDA are for ever: then nothing is used instead."""
-    try:
-        cp.cuda.Device(device).synchronize()
-    except cp.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(
-            f"linear_scan: device {device} failed before or while a kernel was tried ({problem}), and computes nothing "
-            "more in this process. Start the process again; within `ssm_core.use_backend('generic')` no kernel of this "
-            "package runs."
-        ) from error
 
 
 def _agree(kernels: Any, dtype: Any) -> bool:
@@ -163,3 +100,6 @@ def _agree(kernels: Any, dtype: Any) -> bool:
         if not bool(abs(found - wanted).max() <= 1e-4 * abs(wanted).max()):
             return False
     return True
+
+
+PROGRAM = Program("linear_scan", SCANS, ("scan<{number}, false>", "scan<{number}, true>"), _agree)

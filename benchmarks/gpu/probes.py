@@ -67,6 +67,18 @@ def of_cupy() -> None:
         for shape in ((1000, 7), (4096, 320), (5, 2, 3, 4, 33)):
             guarded(f"probe cupy linear_scan {dtype} {shape}", lambda d=dtype, n=shape: scan(d, n))
 
+    def selective(dtype: str, N: int, shape: tuple[int, ...]) -> None:
+        g, (batch, H, L) = cupy.random.default_rng(0), shape
+        u, dt, A, B = (g.random(n).astype(dtype) for n in (shape, shape, (H, N), (batch, 2, N, L)))
+        found = s.selective_scan(u, dt, -A, B, B).get()
+        wanted = s.selective_scan(*(x.get() for x in (u, dt, -A, B, B)))
+        error = float(abs(found - wanted).max() / abs(wanted).max())
+        emit(f"probe cupy selective_scan {dtype} N = {N} {shape}", error=error)
+
+    for dtype in ("float32", "float64"):
+        for N, shape in ((16, (2, 64, 1000)), (5, (1, 6, 3000)), (64, (8, 2048, 64))):
+            guarded(f"probe cupy selective_scan {dtype}", lambda d=dtype, N=N, n=shape: selective(d, N, n))
+
     def mode(name: str) -> None:
         start = s.diagonal_init("lin", 16)
         u = cupy.random.default_rng(0).standard_normal((4, 1000))

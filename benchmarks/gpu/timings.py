@@ -1,7 +1,8 @@
 """Recurrences and layers, forward and backward, as multiples of the time that a copy of the same bytes takes.
 
-First all of ours, in float32 and bfloat16, beside the library's own way (the FFT of a layer's convolution); then the
-variants of kernels, and torch.compile of the generic bodies, which may compile for longer than there is time.
+First all of ours, in float32 and bfloat16, beside the library's own way (the FFT of a layer's convolution), then those
+of CuPy and of JAX; at the end the variants of kernels, and torch.compile of the generic bodies, which may compile for
+longer than there is time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import libraries
 from .machine import copy_rate, seconds
 from .record import emit, guarded
 from .variants import VARIANTS, changed
@@ -31,6 +33,7 @@ def run(device: str, options: Any) -> None:
     for name, (make, halves) in works.items():  # in miniature all of them too: what is wrong in one of them shows
         for dtype in DTYPES[: 1 + (halves and device == "cuda")]:
             guarded(f"time {name} {dtype}", lambda name=name, make=make, d=dtype: measure(name, make, d, device))
+    libraries.run(device)
     for name, (operator, choices) in VARIANTS.items():
         for choice, constants in choices.items():
             job = f"{name}, {choice}"

@@ -81,7 +81,7 @@ def short(session: nox.Session) -> None:
 @nox.session
 def full(session: nox.Session) -> None:
     """All tests: of the Triton kernels through Triton's interpreter, then all others, and which took longest."""
-    install(session, "-e", ".[demo,test]", *(["triton"] if sys.platform == "linux" else []))
+    install(session, "-e", ".[demo,test]", "accelerate", "lightning", *(["triton"] if sys.platform == "linux" else []))
     if sys.platform == "linux":
         interpreted(session)
     others = ("--durations=50", "--ignore-glob=*/test_triton*.py", *EVERYTHING)

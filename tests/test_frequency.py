@@ -10,7 +10,8 @@ import pytest
 import reference
 import scipy.signal
 
-from ssm_core import Dense, Diagonal, discretize, frequency_response, kernel, poles
+from ssm_core import DPLR, Dense, Diagonal, Rational, discretize, frequency_response, kernel, poles
+from ssm_core.systems.records import map_arrays
 
 OMEGA = np.linspace(-3.0, 3.0, 8)
 PORTS = [(None, None), (2, None), (None, 3), (2, 3)]
@@ -154,3 +155,30 @@ def test_poles_are_complex_also_where_they_are_real(module: str):
     one = xp.ones(2, dtype=xp.float32)
     for system in (Dense(-xp.eye(2, dtype=xp.float32), one), Diagonal(-one, one)):
         assert str(poles(system).dtype).endswith("complex64")
+
+
+MET = {
+    "an oscillator": (Diagonal(np.asarray([1j]), np.ones(1), np.ones(1), conj_pairs=True), [1.0, -1.0]),
+    "an integrator": (Diagonal(np.ones(1), np.ones(1), np.ones(1), 2.0, discrete=True), [0.0]),
+    "of low rank": (DPLR(np.ones(1), np.zeros((1, 1)), np.zeros((1, 1)), np.ones(1), np.ones(1), discrete=True), [0.0]),
+    "a full matrix": (Dense(np.zeros((1, 1)), np.ones(1), np.ones(1), 2.0), [0.0]),
+    "a quotient": (Rational(np.ones(1), np.asarray([1.0, -1.0]), 2.0), [0.0]),
+}
+
+
+@pytest.mark.parametrize("name", MET)
+@pytest.mark.parametrize("module", ["numpy", "torch", "jax.numpy"])
+def test_poles_that_are_met(name: str, module: str):
+    """Infinity in every library, whatever it makes of a division by zero; the rest of the sweep is kept."""
+    xp = pytest.importorskip(module)
+    system, omega = MET[name]
+    system = map_arrays(lambda x: x if isinstance(x, float) else xp.asarray(x), system)
+    found = np.asarray(frequency_response(system, xp.asarray([*omega, 2.0])))
+    assert np.isinf(found.real[:-1]).all()
+    assert not np.isnan(found).any()
+    assert np.isfinite(found[-1])
+
+
+def test_a_pole_that_does_not_show_is_none():
+    system = Diagonal(np.asarray([0.0, -1.0]), np.ones(2), np.asarray([0.0, 1.0]))
+    np.testing.assert_allclose(frequency_response(system, np.asarray([0.0, 1.0])), [1, 1 / (1 + 1j)])

@@ -112,14 +112,34 @@ def test_transfer_functions_of_scipy():
 
 
 def test_stable_filters_are_not_called_unstable():
-    assert np.isfinite(kernel(Rational(*scipy.signal.butter(8, 0.01)), 4000)).all()
-    with pytest.raises(
-        ssm_core.DomainError, match=r"^kernel: .*ill-conditioned: they magnify roundings 3\..e\+14"
-    ) as info:
-        kernel(Rational(*scipy.signal.butter(9, 0.01)), 4000)
-    assert "unstable" not in str(info.value)
+    sections = scipy.signal.butter(7, 0.01, output="sos")
+    wanted = scipy.signal.sosfilt(sections, np.eye(1, 4000)[0])
+    assert error(kernel(Rational(*scipy.signal.butter(7, 0.01)), 4000), wanted) < 1e-3
     with pytest.raises(ssm_core.DomainError, match="the system is unstable"):
         kernel(Rational(np.ones(1), np.asarray([1.0, -2.0])), 4000)
+
+
+@pytest.mark.parametrize(
+    "filter", [scipy.signal.butter(8, 0.01), scipy.signal.ellip(8, 0.1, 60, 0.01), scipy.signal.cheby1(10, 0.5, 0.02)]
+)
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_what_double_precision_cannot_hold_is_refused_on_every_cpu(filter: Any, library: str):
+    """Their coefficients in double precision are those of another filter: a hundredth of its largest tap away."""
+    xp = pytest.importorskip(library)
+    system, u = Rational(*map(xp.asarray, filter)), xp.asarray(U)
+    for call in (kernel, scan, scan_summary):
+        signal = 4000 if call is kernel else u
+        with pytest.raises(ssm_core.DomainError, match=r"ill-conditioned: they magnify roundings \d\..e\+1\d") as info:
+            call(system, signal)
+        assert "unstable" not in str(info.value)
+
+
+def test_single_precision_alone_is_refused_too():
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(False):
+        b, a = (jax.numpy.asarray(x, "float32") for x in FILTERS["low 4"])
+        with pytest.raises(ssm_core.DomainError, match=r"ill-conditioned.*jax_enable_x64"):
+            kernel(Rational(b, a), 900)
 
 
 def test_conversions_that_keep_their_digits_or_are_refused():

@@ -97,6 +97,8 @@ def systems_of(f: Callable[..., Any]) -> list[Row]:
         (lambda: f(with_(C="a")), DTypeError, "C is a str"),
         (lambda: f(with_(D=[1.0])), DTypeError, "D is a list"),
         (lambda: f(with_(D=D3)), ShapeError, r"D has 1 axes but needs 0"),
+        (lambda: f(with_(D=True)), DTypeError, r"D = True is a flag"),
+        (lambda: f(with_(C=np.ones((2, 2)), D=1.0)), ShapeError, r"D = 1.0 is one number, .*2 outputs"),
         (lambda: f(with_(C=np.ones((2, 2)), D=D3)), ShapeError, r"D: \(3,\)"),
         (lambda: f(with_(B=np.ones((2, 3)), C=eye, D=np.ones((3, 2)))), ShapeError, r"D: \(3, 2\)"),
         (lambda: f(with_(poles=eye)), ShapeError, r"B has 1 axes, but poles has 1 batch axes.*poles\[None\]"),

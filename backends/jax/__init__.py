@@ -82,7 +82,7 @@ def is_symbol(size: Any) -> bool:
     return not isinstance(size, int)
 
 
-def _readable(x: Any) -> bool:
+def on_host(x: Any) -> bool:
     """Whether the host has the numbers at hand."""
     if not isinstance(x, jax.Array) or is_traced(x):
         return False
@@ -90,14 +90,14 @@ def _readable(x: Any) -> bool:
 
 
 def bounds(x: Any) -> tuple[int, int] | None:
-    if not _readable(x):
+    if not on_host(x):
         return None
     x = np.asarray(x)
     return int(x.min()), int(x.max())
 
 
 def all_finite(x: Any) -> bool | None:
-    if not _readable(x):
+    if not on_host(x):
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(np.asarray(x).sum()))  # where a function around is traced, a sum of JAX would be too

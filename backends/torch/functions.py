@@ -39,7 +39,7 @@ def not_dense(x: Tensor) -> tuple[str, str] | None:
     return None if x.layout == torch.strided else (f"sparse tensor ({x.layout})", "to_dense()")
 
 
-def _readable(x: Tensor) -> bool:
+def on_host(x: Tensor) -> bool:
     """Whether the host has the numbers at hand."""
     if torch.compiler.is_compiling() or x.__class__ not in (Tensor, torch.nn.Parameter) or x.device.type != "cpu":
         return False
@@ -47,14 +47,14 @@ def _readable(x: Tensor) -> bool:
 
 
 def all_finite(x: Tensor) -> bool | None:
-    return bool(x.detach().sum().isfinite()) if _readable(x) else None
+    return bool(x.detach().sum().isfinite()) if on_host(x) else None
 
 
 _WITHOUT_BOUNDS = (torch.uint16, torch.uint32, torch.uint64)  # PyTorch has little more than their names
 
 
 def bounds(x: Tensor) -> tuple[int, int] | None:
-    if not _readable(x):
+    if not on_host(x):
         return None
     low, high = (x.long() if x.dtype in _WITHOUT_BOUNDS else x).aminmax()
     return int(low), int(high)

@@ -46,6 +46,16 @@ def _bounds(x: Array) -> tuple[int, int] | None:
     return None
 
 
+def at_hand(x: Array) -> bool:
+    """Whether the host has the numbers of an array, which are read at no cost: those of NumPy, or of a CPU."""
+    return isinstance(x, _OF_NUMPY) or bool(_on_host(x))
+
+
+@dispatched
+def _on_host(x: Array) -> bool:
+    return False
+
+
 def _readable(x: Any, always: bool) -> bool:
     return isinstance(x, (np.ndarray, np.generic, int, float)) or (always and is_array(x))
 

@@ -134,8 +134,17 @@ def from_control(statespace: Any, *, xp: Any = None, dtype: Any = None, device: 
         (num, *more), *rows = statespace.num_list
         if not more and not rows:
             return _fraction("from_control", num, statespace.den_list[0][0], xp, dtype, device)
-    found = statespace if hasattr(statespace, "A") else _imported("control", "from_control", "control").ss(statespace)
+    found = statespace if hasattr(statespace, "A") else _as_state_space(statespace)
     return _same_step("from_control", found, bool(found.dt), xp, dtype, device)
+
+
+def _as_state_space(system: Any) -> Any:
+    """What `control.ss` makes of a system."""
+    control = _imported("control", "from_control", "control")
+    try:
+        return control.ss(system)
+    except TypeError as error:
+        raise DTypeError(f"from_control: a {type(system).__name__} has no state space. {error}") from error
 
 
 def _sampling_time(operation: str, discrete: bool, dt: Any) -> Any:

@@ -183,6 +183,7 @@ def converted(system: System, xp: Namespace, operation: str = "converted") -> Sy
 
 def validated(operation: str, system: System) -> tuple[System, Namespace]:
     """The system with fields to compute with (at least float32), and its namespace; raises when it is no system."""
+    system = replace(system, D=_plain_number(operation, system.D))
     arrays = {name: getattr(system, name) for name in array_fields(type(system))}
     required = {n: x for n, x in arrays.items() if n not in ("C", "D") or (x is not None and n == "C")}
     require_arrays(operation, **required)
@@ -190,6 +191,13 @@ def validated(operation: str, system: System) -> tuple[System, Namespace]:
     floating(operation, **arrays)
     _check_shapes(operation, system, arrays)
     return map_arrays(lambda x: computable(x, xp), system), xp
+
+
+def _plain_number(operation: str, D: Any) -> Any:
+    """D with a whole number of NumPy's as Python's; raises for True and False."""
+    if isinstance(D, bool | np.bool_):
+        raise DTypeError(f"{operation}: D = {D!r} is a flag, not a number.")
+    return D.item() if isinstance(D, np.integer) else D
 
 
 def as_precise_as(system: System, dt: Any, xp: Namespace) -> System:
@@ -256,7 +264,11 @@ def _check_shapes(operation: str, system: System, arrays: dict[str, Array]) -> N
 
 
 def _check_direct(operation: str, system: Any, rank: int, given: object) -> None:
-    if system.D is None or not is_array(system.D):
+    if system.D is None:
+        return
+    if system.C is not None and (not is_array(system.D) or system.D.ndim == 0):
+        check_ports(operation, system.D, inputs(system, rank), outputs(system, rank))
+    if not is_array(system.D):
         return
     wanted = rank + (inputs(system, rank) is not None) + (outputs(system, rank) is not None)
     if system.D.ndim not in (0, wanted):

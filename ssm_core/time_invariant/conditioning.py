@@ -1,12 +1,13 @@
 """How much a rational system magnifies roundings, and what is refused for it.
 
-Each step of a * h = b rounds sum_j a_j h_{k-j}; the roundings reach later taps through g = 1/a. With roundings of eps
-|a|_2 |h_j|, as independent ones are,
+Each step of a * h = b rounds sum_j a_j h_{k-j}; the roundings reach later taps through g = 1/a. They are independent,
+of size eps |a|_2 |h_j|. Those of the coefficients are the same at every step: of a they add up to a * (g * h), of b to
+b * g. So, with one number each for the steps, a and b,
 
-    error_k = eps m_k max|h|,   m_k = |a|_2 (sum_j |g_{k-j} h_j|^2)^(1/2) / max|h|
+    error_k = eps m_k max|h|,   m_k^2 = |a|_2^2 (sum_j |g_{k-j} h_j|^2 + |(g * h)_k|^2) / max|h|^2
+                                        + |b|_2^2 max|g|^2 / max|h|^2
 
-Rounding the coefficients themselves does as much. Filters whose poles are clustered near the circle have large m:
-1e6 for `butter(4, 0.01)`, 1e12 for `butter(8, 0.01)`.
+Filters whose poles are clustered near the circle have large m: 1e7 for `butter(4, 0.01)`, 1e13 for `butter(8, 0.01)`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import numpy as np
 
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError
-from .._arrays.library import to_numpy
+from .._arrays.library import Array, namespace, to_numpy
+from .._arrays.values import at_hand
 from ..systems.companion import coefficients
 from ..systems.records import Rational
-from .rational import impulse_response
+from .rational import impulse_response, in_double
 
-LARGEST_ERROR = 1e-3  # relative to the largest tap
+LARGEST_ERROR = (
+    3e-3  # relative to the largest tap; estimates are those of errors that all add up, mostly larger than found
+)
 LONGEST = 2**14  # steps that are looked at
 
 
@@ -33,26 +37,42 @@ def magnification(system: Rational, length: int) -> float:
     b, a = coefficients(Rational(*arrays), compat)
     length = min(length, LONGEST)
     with np.errstate(all="ignore"):
-        h, g = (np.abs(impulse_response(x, a, length, compat)) ** 2 for x in (b, np.ones_like(a[..., :1])))
+        taps = impulse_response(b, a, length, compat)
+        numerators = b, np.ones_like(a[..., :1]), taps
+        h, g, twice = (np.abs(impulse_response(x, a, length, compat)) ** 2 for x in numerators)
         ends = [*(2**i for i in range(length.bit_length())), length]
         sums = [np.sum(h[..., :k] * g[..., k - 1 :: -1] if k < length else h * g[..., ::-1], axis=-1) for k in ends]
         scale = np.max(h, axis=-1, initial=0.0)
-        found = np.sum(np.abs(a) ** 2, axis=-1) * np.max(sums, axis=0) / np.where(scale == 0, 1, scale)
+        of_a = np.sum(np.abs(a) ** 2, axis=-1) * (np.max(sums, axis=0) + np.max(twice, axis=-1, initial=0.0))
+        of_b = np.sum(np.abs(b) ** 2, axis=-1) * np.max(g, axis=-1, initial=0.0)
+        found = (of_a + of_b) / np.where(scale == 0, 1, scale)
     return float(np.sqrt(np.max(found, initial=0.0))) if np.all(np.isfinite(found)) else 0.0
 
 
 def check_magnification(operation: str, system: Any, length: int, always: bool) -> None:
-    """Raise where roundings of double precision leave fewer than three digits, if the values may be read."""
+    """Raise where roundings leave fewer than two or three digits, if the values are at hand or are to be read."""
     arrays = system.numerator, system.denominator
-    readable = all(isinstance(x, np.ndarray) for x in arrays) or (always and not any(map(is_traced, arrays)))
-    if not readable:
+    if not looked_at(arrays, always):
         return
+    eps = roundings(*arrays)
     system = Rational(*map(to_numpy, arrays))
     b, a = system.numerator, system.denominator
     if length == 0 or 0 in b.shape or np.all(np.sum(np.abs(a[..., 1:]), axis=-1) <= np.abs(a[..., 0])):
         return
-    check_digits(operation, magnification(system, length), np.finfo(np.float64).eps / 2, "Run second-order sections "
-                 "one after another (scipy.signal.butter(..., output='sos')), each a Rational system.")  # fmt: skip
+    instead = "Run second-order sections one after another (scipy.signal.butter(..., output='sos')), each Rational"
+    instead += "." if eps < 1e-10 else ", or compute in double precision (JAX: jax_enable_x64)."
+    check_digits(operation, magnification(system, length), eps, instead)
+
+
+def looked_at(arrays: tuple[Array, ...], always: bool) -> bool:
+    """Whether the digits of a result are judged by these arrays: silence costs more here than to look at a CPU's."""
+    return all(map(at_hand, arrays)) or (always and not any(map(is_traced, arrays)))
+
+
+def roundings(*arrays: Array) -> float:
+    """Half the distance from 1 to the next number, in double precision where the library has it."""
+    xp = namespace("roundings", **{str(i): x for i, x in enumerate(arrays)})
+    return float(xp.finfo(in_double(arrays[0], xp).dtype).eps) / 2
 
 
 def check_digits(operation: str, found: float, eps: float, instead: str) -> None:

@@ -91,17 +91,27 @@ def _direct(system: Any, P: int | None, M: int | None, xp: Namespace) -> Any:
 def _diagonal_response(system: Diagonal | DPLR, B: Array, C: Array, z: Array, xp: Namespace) -> Array:
     residues = C[..., :, None, :] * xp.matrix_transpose(B)[..., None, :, :]  # (..., M, P, N)
     p = system.poles[..., None, None, :]
-    H = _partial_fractions(residues, p, z, system.discrete, xp)
-    return H + _partial_fractions(xp.conj(residues), xp.conj(p), z, system.discrete, xp) if system.conj_pairs else H
+    H, at_pole = _partial_fractions(residues, p, z, system.discrete, xp)
+    if system.conj_pairs:
+        more, at_other = _partial_fractions(xp.conj(residues), xp.conj(p), z, system.discrete, xp)
+        H, at_pole = H + more, at_pole | at_other
+    return _at_poles(H, at_pole, xp)
 
 
-def _partial_fractions(residues: Array, p: Array, z: Array, discrete: bool, xp: Namespace) -> Array:
-    """sum_n r_n / (1 - p_n z), or / (z - p_n), one pole after another: no (N, W) tensor."""
+def _partial_fractions(residues: Array, p: Array, z: Array, discrete: bool, xp: Namespace) -> tuple[Array, Array]:
+    """sum_n r_n / (1 - p_n z), or / (z - p_n), one pole after another: no (N, W) tensor; and where a pole is met.
+
+    Such a term is left out: libraries differ in sums with complex infinity. Without a residue there is no pole.
+    """
     total = xp.zeros((*residues.shape[:-1], z.shape[0]), dtype=z.dtype, device=device(z))
+    at_pole = xp.zeros(total.shape, dtype=xp.bool, device=device(z))
     for n in range(p.shape[-1]):
         r, pole = residues[..., n, None], p[..., n, None]
-        total = total + (r / (1 - pole * z) if discrete else r / (z - pole))
-    return total
+        distance = 1 - pole * z if discrete else z - pole
+        met = distance == 0
+        total = total + xp.where(met, 0 * z, r / xp.where(met, xp.ones_like(distance), distance))
+        at_pole = at_pole | (met & (r != 0))
+    return total, at_pole
 
 
 def _dplr_response(system: DPLR, B: Array, C: Array, z: Array, xp: Namespace) -> Array:

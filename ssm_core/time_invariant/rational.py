@@ -204,7 +204,9 @@ def _folded(x: Array, period: int, xp: Namespace) -> Array:
 
 def rational_response(system: Rational, z: Array, xp: Namespace) -> Array:
     """b(z)/a(z) + D where z (W,), complex, takes the place of z^-1: (..., W), by Horner's rule."""
-    H = _polynomial(system.numerator, z, xp) / _polynomial(system.denominator, z, xp)
+    a = _polynomial(system.denominator, z, xp)
+    H = _polynomial(system.numerator, z, xp) / xp.where(a == 0, xp.ones_like(a), a)
+    H = xp.where(a == 0, xp.full_like(H, xp.inf), H)
     D: Any = system.D
     if D is None:
         return H

@@ -77,7 +77,7 @@ def to_rational(system: Any, *, check_values: bool = False) -> Rational:
 
 
 def _check_coefficients(found: Rational, always: bool) -> None:
-    """Raise where rounding the coefficients moves the response by more than a thousandth."""
+    """Raise where rounding the coefficients moves the response by more than some thousandths."""
     if not (isinstance(found.denominator, np.ndarray) or (always and not is_traced(found.denominator))):
         return
     on_host = Rational(to_numpy(found.numerator), to_numpy(found.denominator))

@@ -8,6 +8,8 @@ from .._arrays.library import Array
 from ..recurrences.pairs import halved
 from ..recurrences.summaries import Elementwise, Matrix
 from ..systems.records import DPLR
+from .conditioning import check_magnification
+from .kernels import CompanionForm
 from .simulation import checked_call, finite_signals, prepared
 from .through import last_from_zero, through
 from .transient import takes_no_powers
@@ -43,6 +45,8 @@ def scan_summary(
         "scan_summary", system, u, dt=dt, method=method, alpha=alpha, initial=None, step_scale=step_scale,
         check_values=check_values, reset=reset, lengths=lengths,
     )  # fmt: skip
+    if isinstance(call.system, CompanionForm):
+        check_magnification("scan_summary", call.system.rational, u.shape[-1], check_values)
     signals, _, broken = finite_signals(call, u, None, step_scale, check_values, "scan_summary")
     options = {"segments": call.segments, "step_scale": signals["step_scale"], "mode": "scan", **call.sampling}
     run, _ = prepared("scan_summary", call.system, signals["u"], call.xp, **options)

@@ -19,12 +19,11 @@ from typing import Any
 import array_api_compat.numpy as compat
 import numpy as np
 
-from .._arrays.dispatch import is_traced
 from .._arrays.idioms import matmul, moved
 from .._arrays.library import Array, Namespace, device, readable, to_numpy
 from ..recurrences.fold import fold
 from ..systems import records
-from .conditioning import LONGEST, check_digits
+from .conditioning import LONGEST, check_digits, looked_at, roundings
 from .krylov import DensePropagator
 from .modes.scan import run_steps
 from .rational import in_double
@@ -98,14 +97,15 @@ def kernel_by_steps(system: records.Dense, length: int, xp: Namespace) -> Array:
 
 
 def check_steps(operation: str, system: Any, length: int, always: bool) -> None:
-    """Raise where rounding A in double precision leaves the taps fewer than three digits, if values may be read.
+    """Raise where rounding A leaves the taps fewer than two or three digits, if their values are at hand.
 
     With A + t E, E as large as A entry by entry and of random signs: max |dK/dt| / max |K| at t = 0, whose states
     (x, dx/dt) go by [A 0; E A].
     """
     arrays = system.A, system.B, system.C
-    if not (all(isinstance(x, np.ndarray) for x in arrays) or (always and not any(map(is_traced, arrays)))):
+    if not looked_at(arrays, always):
         return
+    eps = roundings(*arrays)
     plain: Any = records.map_arrays(to_numpy, replace(system, D=None))
     A, zero, axis = plain.A, np.zeros_like(plain.A), records.batch_rank(plain)
     E = A * np.random.default_rng(0).choice((-1.0, 1.0), A.shape)
@@ -118,4 +118,4 @@ def check_steps(operation: str, system: Any, length: int, always: bool) -> None:
     with np.errstate(all="ignore"):
         K, slope = (np.max(np.abs(kernel_by_steps(x, min(length, LONGEST), compat))) for x in (plain, turned))
     check_digits(operation, float(slope / K) if 0 < K < np.inf and np.isfinite(slope) else 0.0,
-                 np.finfo(np.float64).eps / 2, "Keep the system in sections of two states, or diagonal.")  # fmt: skip
+                 eps, "Keep the system in sections of two states, or diagonal.")  # fmt: skip

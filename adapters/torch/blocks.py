@@ -17,12 +17,12 @@ from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
 from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
-from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.parts import Parts
 
 from .base import BASES, MODULES, module, redraw
 from .norms import norm_module
 from .projections import arrays_of, held, innermost, settled, sharded
+from .tokens import Embedding, Head
 
 
 class Block(nn.Module):
@@ -167,7 +167,9 @@ class ModelModule(nn.Module):
         return self.definition.compose_stepper(self.parts(steps), self.weight())
 
     def _check(self, u: Tensor) -> None:
-        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.weight())
+        weight = self.weight()
+        given = {} if weight.is_meta else {"weight": weight}  # accelerate's hooks bring what they have taken away
+        namespace(self.definition.name, **{self.definition.signal: u}, **given)
 
 
 class SequenceModule(ModelModule):
@@ -188,32 +190,13 @@ class SequenceModule(ModelModule):
         return replace(super().parts(blocks), own=not hasattr(innermost(self.encoder), "in_features"))
 
 
-class _Embedding(nn.Embedding):
-    """Drawn like the definition draws it, whenever it is; takes bytes and other integers too."""
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=EMBEDDING_STD)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return super().forward(ids if ids.dtype in (torch.int32, torch.int64) else ids.long())
-
-
-class _Head(nn.Linear):
-    """Drawn like the definition draws it, whenever it is."""
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=EMBEDDING_STD)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-
 class _Backbone(nn.Module):
     """Embedding, blocks and norms, what blocks share, and the maps between levels."""
 
     def __init__(self, definition: models.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
         first = definition.first_norm()
-        self.embeddings = _Embedding(definition.vocab_size, definition.d_model, device=device, dtype=dtype)
+        self.embeddings = Embedding(definition.vocab_size, definition.d_model, device=device, dtype=dtype)
         self.first_norm = None if first is None else norm_module(first, device, dtype)
         self.definition = definition
         for name, p in self._shared().items():
@@ -246,7 +229,7 @@ class LanguageModule(ModelModule):
         super().__init__(definition)
         d = definition
         self.backbone = _Backbone(d, device, dtype)
-        self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, d.head_bias, device=device, dtype=dtype)
+        self.lm_head = None if d.tied else Head(d.d_model, d.vocab_size, d.head_bias, device=device, dtype=dtype)
 
     def ends(self) -> tuple[Any, Any, Any]:
         part = self.backbone
@@ -263,11 +246,14 @@ class LanguageModule(ModelModule):
         return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self._table()) if self.lm_head is None else self.lm_head(x)
+        return nn.functional.linear(x, self._table(x)) if self.lm_head is None else self.lm_head(x)
 
-    def _table(self) -> Tensor:
-        """The embedding (V, H), which is the head too."""
+    def _table(self, x: Tensor) -> Tensor:
+        """The embedding (V, H), which is the head too; off the device between its calls, it is asked for every row."""
         d, part = self.definition, self.backbone.embeddings
+        if self.weight().is_meta and not x.is_meta:
+            rows: Tensor = part(torch.arange(d.vocab_size, device=x.device))
+            return rows
         return arrays_of(part, {"weight": (d.vocab_size, d.d_model)}, f"{d.name}.backbone.embeddings")["weight"]
 
     def stream(

@@ -77,7 +77,7 @@ class SSMModule(nn.Module):
                 found |= self._replaced(name, part, found)
         return {name: found[name] for name in names} if away else found
 
-    def weight(self) -> Tensor:
+    def any_parameter(self) -> Tensor:
         """Any parameter, for its device."""
         found: Tensor = next(x for p in self.definition.parameters() if (x := getattr(self, p.name, None)) is not None)
         return found
@@ -138,7 +138,7 @@ class SSMModule(nn.Module):
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds the discrete system."""
-        with full_precision(self.weight()):
+        with full_precision(self.any_parameter()):
             step = self.definition.stepper(self.arrays(), rate=rate)
 
         def in_full_precision(u_t: Tensor, state: Any) -> tuple[Tensor, Any]:

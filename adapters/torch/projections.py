@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ssm_core._arrays.errors import OptionError
 
 NATIVE = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.RMSNorm)  # whose parameters say what they compute
-WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod")  # of PyTorch, which change no value
+WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "token_adapter")  # of the same values
+TRAINED = {"modules_to_save": "original_module", "ln_tuning_layers": "base_layer"}  # by peft, beside the part itself
 
 
 class _Parameters(UserDict[str, Any]):
@@ -122,6 +123,11 @@ class Projection(nn.Linear):
         return {**self.__dict__, "_layer": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """With its layer, a map of the layer's copy; alone, a map of its own."""
+        if id(self.layer) not in memo and "weight" in self._parameters:
+            alone = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+            alone.weight = copy.deepcopy(self.weight, memo)
+            return alone
         replica = memo[id(self)] = self.__new__(type(self))
         replica.__dict__ = copy.deepcopy(Projection.__getstate__(self), memo)
         return replica
@@ -224,10 +230,19 @@ def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) ->
 
 
 def unwrapped(part: Any) -> Any:
-    """What is inside of PyTorch's own wrappers."""
-    while inner := next((vars(part)["_modules"][name] for name in WRAPPERS if name in vars(part)["_modules"]), None):
+    """What is inside of PyTorch's own wrappers, and what peft trains in place of a part."""
+    while inner := _inside(part):
         part = inner
     return part
+
+
+def _inside(part: Any) -> Any:
+    modules = vars(part)["_modules"]
+    for trained, plain in TRAINED.items():
+        if trained in modules and plain in modules:
+            chosen = [] if part.disable_adapters or getattr(part, "merged", False) else part.active_adapters
+            return next((modules[trained][name] for name in chosen if name in modules[trained]), modules[plain])
+    return next((modules[name] for name in WRAPPERS if name in modules), None)
 
 
 def innermost(part: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,117 @@ def test_parametrizations(name: str, tool: str, tmp_path: Path):
     getattr(torch.nn.utils.parametrizations, tool)(layer, f"{layer.maps[0]}_weight")
     module.eval()
     assert_same(module, merged(module), name, tmp_path / "weights")
+
+
+def linear_maps(module: Any) -> list[Any]:
+    return [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
+
+
+def pruning() -> Any:
+    return importlib.import_module("torch.nn.utils.prune")
+
+
+UNDONE = {
+    "prune": lambda part: pruning().remove(part, "weight"),
+    "weight_norm": lambda part: torch.nn.utils.parametrize.remove_parametrizations(part, "weight"),
+    "spectral_norm": lambda part: torch.nn.utils.parametrize.remove_parametrizations(part, "weight"),
+    "hooks": lambda part: torch.nn.utils.remove_weight_norm(part),
+}
+
+
+def change(tool: str, part: Any) -> None:
+    if tool == "prune":
+        pruning().l1_unstructured(part, "weight", 0.5)
+    elif tool == "hooks":
+        torch.nn.utils.weight_norm(part)
+    else:
+        getattr(torch.nn.utils.parametrizations, tool)(part, "weight")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("tool", UNDONE)
+@pytest.mark.parametrize("name", ["Mamba", "GatedDeltaNet", "H3", "MambaLM", "SequenceModel"])
+def test_tools_that_walk_over_linear_maps(name: str, tool: str, tmp_path: Path):
+    """Those of layers hold their weights to themselves while a tool has them, and give them back."""
+    module, plain = made(name), made(name)
+    for part in linear_maps(module):
+        change(tool, part)
+    module.eval()
+    assert_same(module, merged(module), name, tmp_path / "weights")
+    module(signal(name)).pow(2).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+    assert not {f"{owner}.weight" for owner, part in module.named_modules() if part in linear_maps(module)} & {
+        parameter for parameter, _ in module.named_parameters()
+    }
+    if tool in ("weight_norm", "spectral_norm"):
+        torch.testing.assert_close(copy.deepcopy(module)(signal(name)), module(signal(name)))
+    module.zero_grad()
+    with torch.no_grad():
+        wanted = merged(module)
+    for part in linear_maps(module):
+        UNDONE[tool](part)
+    torch.testing.assert_close(module(signal(name)), wanted(signal(name)), rtol=1e-4, atol=1e-5)
+    assert module.state_dict().keys() == plain.state_dict().keys()
+    assert {n for n, _ in module.named_parameters()} == {n for n, _ in plain.named_parameters()}
+
+
+def test_a_map_alone_is_a_linear_map():
+    layer = made("Mamba")
+    alone = copy.deepcopy(layer.in_proj)
+    torch.testing.assert_close(alone(torch.ones(4)), layer.in_proj(torch.ones(4)))
+    assert alone.weight is not layer.in_proj_weight
+    layer.in_proj = alone
+    torch.testing.assert_close(layer(signal("Mamba")), made("Mamba")(signal("Mamba")))
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *MODELS])
+def test_what_has_a_weight_has_a_tensor(name: str):
+    """Tools look for `weight` and `bias` in all modules, and take what they find for tensors."""
+    for part in made(name).modules():
+        assert all(
+            getattr(part, leaf, None) is None or torch.is_tensor(getattr(part, leaf)) for leaf in ("weight", "bias")
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning")
+def test_parts_that_are_trained_beside_adapters(tmp_path: Path):
+    """Whole norms and heads, scales of norms, rows of the embedding: a file has them as they are used."""
+    peft = pytest.importorskip("peft")
+    untied, options = T.MambaLM(11, d_model=8, n_layers=1, tied=False), {"r": 2, "init_lora_weights": False}
+    for module, config in (
+        (untied, peft.LoraConfig(target_modules=["in_proj"], modules_to_save=["lm_head", "norm_f"], **options)),
+        (made("MambaLM"), peft.LoraConfig(target_modules=["in_proj"], modules_to_save=["out_proj"], **options)),
+        (made("MambaLM"), peft.LNTuningConfig(target_modules=["norm", "norm_f"])),
+        (made("MambaLM"), peft.LoraConfig(target_modules=["x_proj"], trainable_token_indices={"embeddings": [1, 2]})),
+        (made("SequenceModel"), peft.LoraConfig(target_modules=["up"], modules_to_save=["head"], **options)),
+    ):
+        adapted = peft.get_peft_model(module, config)
+        with torch.no_grad():
+            for p in adapted.parameters():
+                p.mul_(1.5 if p.requires_grad else 1.0)
+        adapted.eval()
+        assert_same(module, merged(module), type(module).__name__, tmp_path / "weights")
+
+
+def test_resized_embeddings(tmp_path: Path):
+    """There are as many tokens as the embedding has rows, in prompts, in what is drawn and in files."""
+    model = made("MambaLM")
+    old = model.backbone.embeddings
+    model.backbone.embeddings = torch.nn.Embedding(13, 8)
+    with torch.no_grad():
+        model.backbone.embeddings.weight[:11] = old.weight
+    ids = torch.tensor([[12, 3]])
+    assert model(ids).shape == (1, 2, 13)
+    assert model.generate(ids, 2, eos=12).shape[0] == 1
+    assert model.definition.vocab_size == 13
+    T.save(model, tmp_path / "weights")
+    torch.testing.assert_close(T.load(tmp_path / "weights")(ids), model(ids))
+
+
+def test_weights_that_are_elsewhere_between_calls():
+    """accelerate keeps them off the device, and its hooks bring them to every module in turn."""
+    accelerate = pytest.importorskip("accelerate")
+    for name in ("S4D", "SequenceModel", "MambaLM"):
+        away = accelerate.cpu_offload(made(name), execution_device="cpu")
+        with torch.no_grad():
+            torch.testing.assert_close(away(signal(name)), made(name)(signal(name)))

@@ -68,23 +68,26 @@ class SSMModule(nn.Module):
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
-        found = {p.name: held(self, p.name) for p in self.definition.parameters()}
+        names = [p.name for p in self.definition.parameters()]
+        away = {name for name in map("{}_weight".format, self.maps) if not hasattr(self, name)}  # in a tool's hands
+        found = {name: held(self, name) for name in names if name not in away}
         for name in self.maps:
-            part = self._modules[name]
-            if not isinstance(part, Projection) or part.layer not in (None, self):
+            part: Any = self._modules[name]
+            if f"{name}_weight" in away or not isinstance(part, Projection) or part.layer not in (None, self):
                 found |= self._replaced(name, part, found)
-        return found
+        return {name: found[name] for name in names} if away else found
 
-    def weight(self) -> Tensor:
+    def any_parameter(self) -> Tensor:
         """Any parameter, for its device."""
-        found: Tensor = getattr(self, self.definition.parameters()[0].name)
+        found: Tensor = next(x for p in self.definition.parameters() if (x := getattr(self, p.name, None)) is not None)
         return found
 
     def _replaced(self, name: str, part: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weight and the bias of what stands in place of a projection, such as a low-rank adapter around it."""
         weight, bias = f"{name}_weight", f"{name}_bias"
         self._take(part)
-        W, b = replaced_map(part, f"{self.definition.name}.{name}", found[weight], found.get(bias))
+        n_in = next(p.shape[1] for p in self.definition.parameters() if p.name == weight)
+        W, b = replaced_map(part, f"{self.definition.name}.{name}", n_in, found.get(weight), found.get(bias))
         return {weight: W} if b is None else {weight: W, bias: b}
 
     def _take(self, part: nn.Module) -> None:
@@ -135,7 +138,7 @@ class SSMModule(nn.Module):
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds the discrete system."""
-        with full_precision(self.weight()):
+        with full_precision(self.any_parameter()):
             step = self.definition.stepper(self.arrays(), rate=rate)
 
         def in_full_precision(u_t: Tensor, state: Any) -> tuple[Tensor, Any]:

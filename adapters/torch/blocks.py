@@ -17,12 +17,12 @@ from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
 from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
-from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.parts import Parts
 
 from .base import BASES, MODULES, module, redraw
 from .norms import norm_module
 from .projections import arrays_of, held, innermost, settled, sharded
+from .tokens import Embedding, Head
 
 
 class Block(nn.Module):
@@ -96,10 +96,10 @@ class ModelModule(nn.Module):
         """What makes features of inputs, the blocks, and what makes outputs of features."""
         raise NotImplementedError
 
-    def weight(self) -> Tensor:
+    def any_parameter(self) -> Tensor:
         """Any parameter that inputs meet, for its device."""
         weight = getattr(self.ends()[0], "weight", None)
-        return weight if isinstance(weight, Tensor) else self.mixers()[0].weight()
+        return weight if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
 
     def mixers(self) -> list[Any]:
         """The layers along time."""
@@ -153,7 +153,7 @@ class ModelModule(nn.Module):
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
         starts = [block.initial_state for block in self.ends()[1]]
-        return self.definition.compose_initial_state(starts, self.weight(), batch)
+        return self.definition.compose_initial_state(starts, self.any_parameter(), batch)
 
     def step(self, u_t: Tensor, state: Any, *, rate: Any = 1.0) -> tuple[Tensor, Any]:
         """(outputs, state) of one step u_t (B, d_input), or of tokens (B,). To take many, hold the `stepper`."""
@@ -164,10 +164,12 @@ class ModelModule(nn.Module):
         if sharded(self):
             return self.definition.stepper(self.arrays(), rate=rate)
         steps = [block.stepper(rate=rate) for block in self.ends()[1]]
-        return self.definition.compose_stepper(self.parts(steps), self.weight())
+        return self.definition.compose_stepper(self.parts(steps), self.any_parameter())
 
     def _check(self, u: Tensor) -> None:
-        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.weight())
+        weight = self.any_parameter()
+        given = {} if weight.is_meta else {"weight": weight}  # accelerate's hooks bring what they have taken away
+        namespace(self.definition.name, **{self.definition.signal: u}, **given)
 
 
 class SequenceModule(ModelModule):
@@ -188,32 +190,13 @@ class SequenceModule(ModelModule):
         return replace(super().parts(blocks), own=not hasattr(innermost(self.encoder), "in_features"))
 
 
-class _Embedding(nn.Embedding):
-    """Drawn like the definition draws it, whenever it is; takes bytes and other integers too."""
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=EMBEDDING_STD)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return super().forward(ids if ids.dtype in (torch.int32, torch.int64) else ids.long())
-
-
-class _Head(nn.Linear):
-    """Drawn like the definition draws it, whenever it is."""
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=EMBEDDING_STD)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-
 class _Backbone(nn.Module):
     """Embedding, blocks and norms, what blocks share, and the maps between levels."""
 
     def __init__(self, definition: models.LanguageModel, device: Any, dtype: torch.dtype | None) -> None:
         super().__init__()
         first = definition.first_norm()
-        self.embeddings = _Embedding(definition.vocab_size, definition.d_model, device=device, dtype=dtype)
+        self.embeddings = Embedding(definition.vocab_size, definition.d_model, device=device, dtype=dtype)
         self.first_norm = None if first is None else norm_module(first, device, dtype)
         self.definition = definition
         for name, p in self._shared().items():
@@ -240,22 +223,33 @@ class _Backbone(nn.Module):
 class LanguageModule(ModelModule):
     """The module of any `ssm_core.models.LanguageModel`."""
 
-    definition: models.LanguageModel
+    @property
+    def definition(self) -> Any:
+        """A `models.LanguageModel` of as many tokens as the embedding has, which may have been put there since."""
+        known: models.LanguageModel = self._definition
+        table = innermost(self.backbone.embeddings) if "backbone" in self._modules else None
+        if (n := getattr(table, "num_embeddings", known.vocab_size)) != known.vocab_size:
+            self._definition = known = replace(known, vocab_size=n)
+        return known
+
+    @definition.setter
+    def definition(self, definition: models.LanguageModel) -> None:
+        self._definition = definition
 
     def __init__(self, definition: models.LanguageModel, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__(definition)
         d = definition
         self.backbone = _Backbone(d, device, dtype)
-        self.lm_head = None if d.tied else _Head(d.d_model, d.vocab_size, d.head_bias, device=device, dtype=dtype)
+        self.lm_head = None if d.tied else Head(d.d_model, d.vocab_size, d.head_bias, device=device, dtype=dtype)
 
     def ends(self) -> tuple[Any, Any, Any]:
         part = self.backbone
         enter, leave = self.definition.compose_ends(part.embeddings, part.first_norm, part.norm_f, self._logits)
         return enter, part.layers, leave
 
-    def weight(self) -> Tensor:
+    def any_parameter(self) -> Tensor:
         weight = getattr(self.backbone.embeddings, "weight", None)
-        return weight if isinstance(weight, Tensor) else self.mixers()[0].weight()
+        return weight if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
 
     def parts(self, blocks: Any) -> Parts:
         shared = {f"backbone.{name}": p for name, p in self.backbone.arrays().items()}
@@ -263,11 +257,14 @@ class LanguageModule(ModelModule):
         return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self._table()) if self.lm_head is None else self.lm_head(x)
+        return nn.functional.linear(x, self._table(x)) if self.lm_head is None else self.lm_head(x)
 
-    def _table(self) -> Tensor:
-        """The embedding (V, H), which is the head too."""
+    def _table(self, x: Tensor) -> Tensor:
+        """The embedding (V, H), which is the head too; off the device between its calls, it is asked for every row."""
         d, part = self.definition, self.backbone.embeddings
+        if self.any_parameter().is_meta and not x.is_meta:
+            rows: Tensor = part(torch.arange(d.vocab_size, device=x.device))
+            return rows
         return arrays_of(part, {"weight": (d.vocab_size, d.d_model)}, f"{d.name}.backbone.embeddings")["weight"]
 
     def stream(
@@ -287,7 +284,7 @@ class LanguageModule(ModelModule):
     ) -> generation.Stream:
         """An iterator over tokens (B,) that go on from ids (B, L), without gradients. Options as the definition's."""
         definition = self.definition
-        namespace(definition.name, ids=ids, lengths=lengths, weight=self.weight())
+        namespace(definition.name, ids=ids, lengths=lengths, weight=self.any_parameter())
         choice = sampling.Choice.checked(
             definition.vocab_size,
             temperature=temperature,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
+from collections import UserDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +15,30 @@ from torch import Tensor, nn
 from ssm_core._arrays.errors import OptionError
 
 NATIVE = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.RMSNorm)  # whose parameters say what they compute
-WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod")  # of PyTorch, which change no value
+WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "token_adapter")  # of the same values
+TRAINED = {"modules_to_save": "original_module", "ln_tuning_layers": "base_layer"}  # by peft, beside the part itself
+
+
+class _Parameters(UserDict[str, Any]):
+    """The parameters of a map as tools look them up: its weight is among them, but in no walk, as it is the layer's."""
+
+    def __init__(self, own: dict[str, Any], layer: nn.Module | None, name: str) -> None:
+        self.data, self._of, self._name = own, layer, name
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.data or (name == "weight" and self._name in getattr(self._of, "_parameters", ()))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._holder(name)[self._named(name)]
+
+    def __delitem__(self, name: str) -> None:
+        del self._holder(name)[self._named(name)]
+
+    def _holder(self, name: str) -> Any:
+        return getattr(self._of, "_parameters", self.data) if name == "weight" else self.data
+
+    def _named(self, name: str) -> str:
+        return self._name if name == "weight" else name
 
 
 class Projection(nn.Linear):
@@ -21,7 +46,8 @@ class Projection(nn.Linear):
 
     It has no parameter of its own, so that names and files are those of the layer. What is put in its place, such as
     peft's low-rank adapters, is the map that the layer computes with; the layer adds its bias itself. Who asks the map
-    alone for its parameters, to freeze or to shard them, gets that weight.
+    alone for its parameters, to freeze or to shard them, gets that weight. Pruned or normalized, the map has its
+    weight to itself, as any `nn.Linear`, and gives it back to the layer when that is undone.
     """
 
     def __init__(self, layer: nn.Module, name: str, n_out: int, n_in: int) -> None:
@@ -40,31 +66,71 @@ class Projection(nn.Linear):
 
     @property
     def weight(self) -> Any:
-        return getattr(self.layer, self.name)
+        return vars(self)["_masked"] if "_masked" in vars(self) else getattr(self.layer, self.name)
 
     @property
     def bias(self) -> Any:
         return None
 
+    @property
+    def _parameters(self) -> Any:
+        return _Parameters(vars(self)["_parameters"], self.layer, self.name)
+
+    @_parameters.setter
+    def _parameters(self, own: dict[str, Any]) -> None:
+        vars(self)["_parameters"] = own
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "weight":
+        if name != "weight" or type(self).weight is not Projection.weight:  # a parametrization has its own
+            if name != "bias" or value is not None:
+                super().__setattr__(name, value)
+        elif isinstance(value, nn.Parameter) or hasattr(self.layer, self.name):
+            vars(self).pop("_masked", None)
             setattr(self.layer, self.name, value)
-        elif name != "bias" or value is not None:
-            super().__setattr__(name, value)
+        else:
+            vars(self)["_masked"] = value  # computed of parameters that a tool has put here
+
+    def __delattr__(self, name: str) -> None:
+        if name != "weight":
+            super().__delattr__(name)
+        elif "_masked" in vars(self):
+            del vars(self)["_masked"]
+        else:
+            delattr(self.layer, self.name)
+
+    def used_weight(self) -> Any:
+        """The weight as it is now, after the hooks of tools that compute it."""
+        like = _like(self)
+        self(torch.empty(0, self.in_features, dtype=like.dtype, device=like.device))
+        return self.weight
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
         """The weight of the layer; none among this module's own, which a walk over all modules would count twice."""
-        if recurse and isinstance(self.weight, nn.Parameter):
+        if recurse and self._parameters.get("weight") is not None:
             yield f"{prefix}.weight" if prefix else "weight", self.weight
+        yield from super().named_parameters(prefix, recurse, remove_duplicate)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Give the weight to the layer."""
-        setattr(self, name, param)
+        if name == "weight":
+            self.weight = param
+        else:
+            super().register_parameter(name, param)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_layer": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """With its layer, a map of the layer's copy; alone, a map of its own."""
+        if id(self.layer) not in memo and "weight" in self._parameters:
+            alone = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+            alone.weight = copy.deepcopy(self.weight, memo)
+            return alone
+        replica = memo[id(self)] = self.__new__(type(self))
+        replica.__dict__ = copy.deepcopy(Projection.__getstate__(self), memo)
+        return replica
 
     def _replicate_for_data_parallel(self) -> Any:
         replica = super()._replicate_for_data_parallel()
@@ -127,7 +193,9 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def replaced_map(part: nn.Module, name: str, like: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def replaced_map(
+    part: nn.Module, name: str, n_in: int, like: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """The weight (out, in) and the bias (out,) of the linear map in a projection's place, around the layer's bias."""
     if not hasattr(innermost(part), "in_features"):
         raise _not_linear(name, part)
@@ -136,7 +204,9 @@ def replaced_map(part: nn.Module, name: str, like: Tensor, bias: Tensor | None) 
             f"{name}: {type(part).__name__} adds a bias, but the layer has none there. Use a map without, such as "
             "nn.Linear(n_in, n_out, bias=False)."
         )
-    weight, more = _map(part, like.shape[1], like)
+    if isinstance(part, Projection):
+        return part.used_weight(), bias
+    weight, more = _map(part, n_in, _like(part) if like is None else like)
     if bias is None:
         return weight.T, None
     return (weight - more).T, bias + more
@@ -160,10 +230,19 @@ def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) ->
 
 
 def unwrapped(part: Any) -> Any:
-    """What is inside of PyTorch's own wrappers."""
-    while inner := next((vars(part)["_modules"][name] for name in WRAPPERS if name in vars(part)["_modules"]), None):
+    """What is inside of PyTorch's own wrappers, and what peft trains in place of a part."""
+    while inner := _inside(part):
         part = inner
     return part
+
+
+def _inside(part: Any) -> Any:
+    modules = vars(part)["_modules"]
+    for trained, plain in TRAINED.items():
+        if trained in modules and plain in modules:
+            chosen = [] if part.disable_adapters or getattr(part, "merged", False) else part.active_adapters
+            return next((modules[trained][name] for name in chosen if name in modules[trained]), modules[plain])
+    return next((modules[name] for name in WRAPPERS if name in modules), None)
 
 
 def innermost(part: Any) -> Any:

@@ -31,7 +31,9 @@ from .functions import (
     owned,
     parted,
     readable,
+    relu,
     rms_norm,
+    seen,
     sigmoid,
     silu,
     softplus,
@@ -40,6 +42,7 @@ from .functions import (
     written,
 )
 from .means import weighted_means
+from .openings import driven
 from .pytrees import register
 from .ratios import ratio
 from .scans.body import linear_scan
@@ -59,6 +62,7 @@ FUSED = (
     "clip",
     "convolve",
     "diagonal_stepper",
+    "driven",
     "eigvals",
     "erf",
     "exp",
@@ -72,7 +76,9 @@ FUSED = (
     "parted",
     "ratio",
     "readable",
+    "relu",
     "rms_norm",
+    "seen",
     "selective_scan",
     "sigmoid",
     "silu",
@@ -97,6 +103,7 @@ __all__ = [
     "convolve",
     "devices",
     "diagonal_stepper",
+    "driven",
     "eigvals",
     "erf",
     "exp",
@@ -115,7 +122,9 @@ __all__ = [
     "parted",
     "ratio",
     "readable",
+    "relu",
     "rms_norm",
+    "seen",
     "selective_scan",
     "shards",
     "shortest_convolution",

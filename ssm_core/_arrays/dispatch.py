@@ -114,7 +114,7 @@ def dispatched(generic: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, backend: str | None = None, **kwargs: Any) -> Any:
         if not (_generic_only if backend is None else _wants_generic(name, backend)):
             found = (_kinds.get(args[0].__class__) if hasattr(args[0], "shape") else None) or _first_framework(args)
-            fused = None if found is None else getattr(load(found), name, None)
+            fused = None if found is None else getattr(_loaded.get(found) or load(found), name, None)
             if fused is not None:
                 result = fused(*args, **kwargs)
                 if result is not NotImplemented:

@@ -32,7 +32,9 @@ from .functions import (
     owned,
     parted,
     readable,
+    relu,
     rms_norm,
+    seen,
     sigmoid,
     silu,
     softplus,
@@ -41,6 +43,7 @@ from .functions import (
     written,
 )
 from .means import weighted_means
+from .openings import driven
 from .pytrees import register
 from .ratios import ratio
 from .scans.body import linear_scan
@@ -60,6 +63,7 @@ FUSED = (
     "clip",
     "convolve",
     "diagonal_stepper",
+    "driven",
     "eigvals",
     "erf",
     "exp",
@@ -73,7 +77,9 @@ FUSED = (
     "parted",
     "ratio",
     "readable",
+    "relu",
     "rms_norm",
+    "seen",
     "selective_scan",
     "sigmoid",
     "silu",
@@ -98,6 +104,7 @@ __all__ = [
     "convolve",
     "devices",
     "diagonal_stepper",
+    "driven",
     "eigvals",
     "erf",
     "exp",
@@ -117,7 +124,9 @@ __all__ = [
     "parted",
     "ratio",
     "readable",
+    "relu",
     "rms_norm",
+    "seen",
     "selective_scan",
     "shards",
     "shortest_convolution",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .transforms import full_precision, transformed
+from .transforms import transformed
 
 
 def devices() -> str:
@@ -101,7 +101,10 @@ def exp(z: Tensor) -> Any:
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
-    with full_precision(x):
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return x @ y
+    with torch.autocast(kind, enabled=False):
         return x @ y
 
 
@@ -125,6 +128,10 @@ def silu(x: Tensor) -> Tensor:
     return torch.nn.functional.silu(x)
 
 
+def relu(x: Tensor) -> Tensor:
+    return torch.relu(x)
+
+
 def softplus(x: Tensor) -> Any:
     if torch.compiler.is_compiling():
         return NotImplemented  # its traced backward claims strides that it does not have
@@ -145,12 +152,18 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
 def rms_norm(x: Tensor, weight: Tensor | None, *, epsilon: float) -> Any:
     if weight is not None and weight.dtype != x.dtype:
         return NotImplemented
-    return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, epsilon)
+    return torch.rms_norm(x, x.shape[-1:], weight, epsilon)
 
 
 def parted(x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
     """Whose backward joins the gradients; that of a slice fills the rest with zeros, for every slice."""
-    return torch.split(x, sizes, dim=-1)
+    return torch.split_with_sizes(x, sizes, dim=-1)
+
+
+def seen(S: Tensor, q: Tensor) -> Any:
+    if S.dtype != q.dtype:
+        return NotImplemented
+    return matmul(q.unsqueeze(-2), S).squeeze(-2)
 
 
 def written(S: Tensor, k: Tensor, v: Tensor) -> Any:

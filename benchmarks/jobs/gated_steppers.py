@@ -136,7 +136,7 @@ def token(kind: str) -> Case:
     found, missing = peers.those_here({"transformers, cached": LAYERS[kind]})
     layer, params, theirs = next(iter(found.values()), (getattr(ssm_core.layers, kind)(D_MODEL), None, None))
     params = layer.initial_parameters() if params is None else params
-    params = {name: torch.as_tensor(np.array(x)) for name, x in params.items()}
+    params = {name: torch.as_tensor(np.array(x)).clone() for name, x in params.items()}  # aligned as a module's are
     step, held = layer.stepper(params), [layer.initial_state(params, 1)]
     tokens = torch.randn(COMPARED, 1, 1, D_MODEL)
 

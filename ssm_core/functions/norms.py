@@ -74,13 +74,12 @@ def normed(
     gate_first: bool = True,
 ) -> Array:
     """`rms_norm` of arrays that are known to fit."""
-    xp = namespace("rms_norm", x=x)
     factor = None if gate is None else activation("silu")(gate)
     x = x * factor if gate_first and factor is not None else x
     if groups == 1:
         y = _rms_norm(x, weight, epsilon=epsilon)
     else:
-        shape = tuple(x.shape)
+        xp, shape = namespace("rms_norm", x=x), tuple(x.shape)
         y = _rms_norm(xp.reshape(x, (*shape[:-1], groups, shape[-1] // groups)), None, epsilon=epsilon)
         y = xp.reshape(y, shape) if weight is None else xp.reshape(y, shape) * weight
     return y if gate_first or factor is None else y * factor

@@ -251,6 +251,7 @@ def _tanh(x: Array) -> Array:
     return array_namespace(x).tanh(x)
 
 
+@dispatched
 def _relu(x: Array) -> Array:
     return array_namespace(x).where(x <= 0, 0.0, x)
 

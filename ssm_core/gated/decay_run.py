@@ -202,7 +202,7 @@ def _over(y: Array, n: Array, m: Array | None, rule: Rule, xp: Namespace) -> Arr
 
 
 def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
-    """One step of arrays by their names, without the axis of time."""
+    """One step of arrays by their names, without the axis of time; `decay` is what a stepper holds, e^g."""
     xp, values, before = namespace("gated_linear_attention", v=v["v"]), v["v"], state[0]
     H, G = values.shape[1], v["k"].shape[1]
     q, k, g, i = v["q"], v["k"], v.get("log_decay"), v.get("log_input")
@@ -216,8 +216,8 @@ def step_decay(v: Signals, state: State, rule: Rule) -> tuple[Array, State]:
         m = xp.maximum(g + state[2], i)
         g, i = g + state[2] - m, i - m
     k = k if i is None else k * xp.exp(i)[..., None]
-    S = written(faded(before, g, xp), k, values)
-    y = seen(before if rule.exclusive else S, q, xp)
+    S = written(v["decay"] * before if "decay" in v else faded(before, g, xp), k, values)
+    y = seen(before if rule.exclusive else S, q)
     if "bonus" in v:
         y = y + xp.sum(q * v["bonus"] * k, axis=-1, keepdims=True) * values
     if rule.normalize is None:

@@ -184,7 +184,7 @@ def step_delta(v: Signals, state: Array, *, scale: float, xp: Namespace) -> tupl
         for j in range(s["v"].shape[1]):
             state = _substep({name: x[:, j, ...] for name, x in s.items()}, state, None if j else g, xp)
     q = v["q"] if v["q"].shape[1] == H else xp.repeat(v["q"], H // v["q"].shape[1], axis=1)
-    return scale * seen(state, q, xp), state
+    return scale * seen(state, q), state
 
 
 def _substep(s: Signals, before: Array, g: Array | None, xp: Namespace) -> Array:
@@ -193,9 +193,9 @@ def _substep(s: Signals, before: Array, g: Array | None, xp: Namespace) -> Array
     values = values if "write" not in s else s["write"] * values
     state = faded(before, g, xp)
     if "b" in s:
-        state = written(state, s["b"], seen(before, s["a"], xp))
+        state = written(state, s["b"], seen(before, s["a"]))
     elif "a" in s:
-        values = values - seen(before, s["a"], xp)
+        values = values - seen(before, s["a"])
     else:
-        values = values - seen(state, k if "erase" not in s else s["erase"] * k, xp)
+        values = values - seen(state, k if "erase" not in s else s["erase"] * k)
     return written(state, k, values if beta is None else beta[..., None] * values)

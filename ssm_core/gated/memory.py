@@ -6,7 +6,7 @@ from typing import Any
 
 from .._arrays.dispatch import dispatched
 from .._arrays.idioms import matmul
-from .._arrays.library import Array, Namespace
+from .._arrays.library import Array, Namespace, namespace
 
 
 def faded(S: Array, g: Array | None, xp: Namespace) -> Array:
@@ -16,15 +16,21 @@ def faded(S: Array, g: Array | None, xp: Namespace) -> Array:
     return (xp.exp(g)[..., None] if g.ndim == 3 else xp.exp(g)[..., None, None]) * S
 
 
-def seen(S: Array, q: Array, xp: Namespace) -> Array:
+def seen(S: Array, q: Array) -> Array:
     """S^T q (..., V) of q (..., K)."""
-    return matmul(q[..., None, :], S, xp)[..., 0, :]
+    found: Array = _seen(S, q)
+    return found
 
 
 def written(S: Array, k: Array, v: Array) -> Array:
     """S + k v^T of k (..., K) and v (..., V)."""
     found: Array = _written(S, k, v)
     return found
+
+
+@dispatched
+def _seen(S: Array, q: Array) -> Any:
+    return matmul(q[..., None, :], S, namespace("seen", S=S))[..., 0, :]
 
 
 @dispatched

@@ -26,8 +26,8 @@ from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals, checked_segments
 from ..recurrences.summaries import Elementwise, through_segments
 from .checks import check_given
+from .openings import driven, kept_and_entering, strongest
 
-SHARPNESS = 8.0  # of the gates of RG-LRU: c in Griffin
 Arrays = dict[str, Array]
 
 
@@ -270,7 +270,7 @@ def run_rg_lru(
 
     The state is (h (batch, W), begun (batch,)), 0 where the sequence has not begun.
     """
-    xp, sigmoid, most = namespace("rg_lru", x=v["x"]), activation("sigmoid"), strongest(v["recurrent_param"])
+    xp, most = namespace("rg_lru", x=v["x"]), strongest(v["recurrent_param"])
 
     def run(signals: Signals, state: Any, segments: Segments) -> tuple[Array, tuple[Array, Array]]:
         x, i, r = (segments.masked(signals[name], 1, xp) for name in ("x", "input_gate", "recurrent_gate"))
@@ -282,10 +282,8 @@ def run_rg_lru(
             return x, (h, begun)
         begins = (begun == 0)[:, None] & (xp.arange(L, device=device(x)) == 0)
         begins = begins if segments.reset is None else begins | segments.reset
-        log_a, share = kept_and_entering(r, most, xp)
-        share = xp.where(begins[..., None], 1.0, share)
-        gate = xp.exp(segments.masked(log_a, 1, xp))
-        y, h = _scanned(gate, share * sigmoid(i) * x, h, begins, xp)
+        gate, drive = driven(x, i, r, most, begins)
+        y, h = _scanned(segments.masked(gate, 1, xp, fill=1.0), drive, h, None, xp)
         empty = xp.zeros_like(begun) if segments.lengths is None else xp.astype(segments.lengths == 0, begun.dtype)
         return y, (h, xp.where(empty > 0, begun, xp.ones_like(begun)))
 
@@ -312,22 +310,6 @@ class Beginning(NamedTuple):
         xp, (h, begun), (begins, now) = namespace("after", h=state[0]), state, self.state
         h = xp.where(begun[:, None] > 0, self.through * h + self.going, begins)
         return h, xp.maximum(begun, now)
-
-
-def strongest(recurrent_param: Array) -> Array:
-    """log a where gates are open: -8 softplus(Lambda)."""
-    return -SHARPNESS * activation("softplus")(recurrent_param)
-
-
-def kept_and_entering(recurrent_gate: Array, strongest: Array, xp: Namespace) -> tuple[Array, Array]:
-    """log a and sqrt(1 - a^2).
-
-    The root has a derivative of 0 where the gate is so shut that a = 1: it goes to 0 as e^{r / 2} does.
-    """
-    log_a = strongest * activation("sigmoid")(recurrent_gate)
-    moves = log_a < 0
-    share = xp.sqrt(-xp.expm1(2 * xp.where(moves, log_a, -1.0)))
-    return log_a, xp.where(moves, share, 0.0)
 
 
 def _scanned(

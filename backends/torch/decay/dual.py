@@ -23,16 +23,16 @@ class DualPiece:
     def __init__(self, x: Tensor, g: Tensor, k: Tensor, q: Tensor, reset: Tensor | None, T: int) -> None:
         self.T, self.sizes = T, (*x.shape[2:], k.shape[2])  # H, P, G
         self.k, self.q = in_chunks(k, T), in_chunks(q, T)
-        self.heads, self.groups = self.by_heads(x), self.by_groups(x)
+        self.heads, self.groups = self.in_both(x)
         segment = None if reset is None else in_chunks(reset[..., None, None].to(x.dtype), T)[..., 0].cumsum(-1)
-        self._decays(in_chunks(g[..., None], T)[..., 0], segment)
+        one_for_all = reset is None and does_not_change(g) and x.shape[1] % T == 0
+        self._decays(in_chunks((g[:1, :T] if one_for_all else g)[..., None], T)[..., 0], segment)
 
-    def by_heads(self, x: Tensor) -> Tensor:
-        return in_chunks(x, self.T)
-
-    def by_groups(self, x: Tensor) -> Tensor:
+    def in_both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """By heads and by groups, which may be the same."""
         H, P, G = self.sizes
-        return in_chunks(x.reshape(*x.shape[:2], G, H // G * P), self.T)
+        heads = in_chunks(x, self.T)
+        return heads, heads if H == G else in_chunks(x.reshape(*x.shape[:2], G, H // G * P), self.T)
 
     def in_groups(self, x: Tensor) -> Tensor:
         """Numbers (batch, H, chunks, T) as (batch, G, chunks, T, J, 1)."""
@@ -44,7 +44,8 @@ class DualPiece:
         return x.unflatten(-1, (-1, self.sizes[1]))
 
     def _decays(self, g: Tensor, segment: Tensor | None) -> None:
-        """Of log decays g (batch, H, chunks, T): between all steps, and of the state before and the one after."""
+        """Of log decays g (batch, H, chunks, T), or (1, H, 1, T) for all chunks: between all steps, and of the state
+        before and the one after."""
         between, from_start, to_end, total = head_sums(g, exclusive=False)
         if segment is not None:  # (batch, 1, chunks, T)
             between = between.masked_fill_(segment[..., :, None] != segment[..., None, :], -INF)
@@ -54,7 +55,8 @@ class DualPiece:
         self.decay = decays(between, out=between)
         self.reading, self.writing = (self.in_groups(decays(x)) for x in (from_start, to_end))
         through = self.in_groups(decays(total))[..., 0, :, :]  # (batch, G, chunks, J, 1)
-        self.through = through.expand(*through.shape[:-1], self.sizes[1]).flatten(-2)[..., None]
+        through = through.expand(*through.shape[:2], self.k.shape[2], through.shape[3], self.sizes[1])
+        self.through = through.flatten(-2)[..., None]
 
     def matrix(self) -> Tensor:
         """A (batch, H, chunks, T, T)."""
@@ -72,6 +74,11 @@ class DualPiece:
         found = self.features(of_groups)  # (batch, G, chunks, T, J, P)
         found += of_heads.unflatten(1, (G, H // G)).permute(0, 1, 3, 4, 2, 5)
         return found.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)[:, :t].flatten(2, 3)
+
+
+def does_not_change(g: Tensor) -> bool:
+    """Whether g (batch, t, H) is one row for all steps, which it repeats without memory of their own."""
+    return g.stride(1) == 0 and (g.stride(0) == 0 or g.shape[0] == 1)
 
 
 def in_time(x: Tensor, t: int) -> Tensor:
@@ -110,27 +117,31 @@ def _piece(
 
 
 def backward(
-    x: Tensor, g: Tensor, k: Tensor, q: Tensor, states: Tensor, reset: Tensor | None, T: int, dy: Tensor, dlast: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Those of x, g, k, q and the first state."""
+    x: Tensor, g: Tensor, k: Tensor, q: Tensor, states: Tensor, reset: Tensor | None, T: int, of_g: bool, dy: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Those of x, g, k, q and the first state; that of g is without meaning if not asked for."""
     grads = [m.new_empty(m.shape) for m in (x, g, k, q)]
     dstate = joined(dlast, k.shape[2])
     for start, stop in reversed(list(pieces_of(T, x.shape[1]))):
         piece = _piece(x, g, k, q, reset, start, stop, T)
         before = of_piece(states, start // T, piece.k.shape[2])
-        found, dstate = _adjoint(piece, dy[:, start:stop], before, dstate)
+        found, dstate = _adjoint(piece, dy[:, start:stop], before, dstate, of_g)
         for grad, m in zip(grads, found, strict=True):
-            grad[:, start:stop] = m
+            if m is not None:
+                grad[:, start:stop] = m
     return grads[0], grads[1], grads[2], grads[3], dstate.reshape(dlast.shape).clone()
 
 
-def _adjoint(piece: DualPiece, dy: Tensor, states: Tensor, dlast: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+def _adjoint(
+    piece: DualPiece, dy: Tensor, states: Tensor, dlast: Tensor, of_g: bool
+) -> tuple[tuple[Tensor | None, ...], Tensor]:
     """Of one piece: (dx, dg, dk, dq), and the gradient of the state before it."""
     k, q, t, (H, _, G) = piece.k, piece.q, dy.shape[1], piece.sizes
-    dheads, dgroups = piece.by_heads(dy), piece.by_groups(dy)
+    dheads, dgroups = piece.in_both(dy)
     A = piece.matrix()
     dA = dheads @ piece.heads.mT
-    across = passing(dA * A, strictly=False)
+    across = passing(dA * A, strictly=False) if of_g else None
     dscores = (dA.mul_(piece.decay)).unflatten(1, (G, H // G)).sum(2)
     dx = A.mT @ dheads
 
@@ -140,14 +151,16 @@ def _adjoint(piece: DualPiece, dy: Tensor, states: Tensor, dlast: Tensor) -> tup
     dlast = walked(dlast, piece.through, driven, dafter, backward=True)
     written = piece.weighted(piece.groups, piece.writing)
     dwritten = k @ dafter.mT
-    read, wrote = (piece.features(m).sum(-1) for m in ((q @ states.mT).mul_(dread), written * dwritten))
+    dg = None
+    if across is not None:
+        read, wrote = (piece.features(m).sum(-1) for m in ((q @ states.mT).mul_(dread), written * dwritten))
+        kept = piece.through[..., 0] * (states * dafter).sum(-1)
+        kept = kept.unflatten(-1, (H // G, -1)).sum(-1)  # (batch, G, chunks, J)
+        ones = read.new_ones((piece.T, piece.T))
+        carried = ones.triu() @ read + ones.tril(-1) @ wrote + kept[..., None, :]  # (batch, G, chunks, T, J)
+        dg = (across.permute(0, 2, 3, 1) + carried.permute(0, 2, 3, 1, 4).flatten(3, 4)).flatten(1, 2)[:, :t]
     dq = (dscores @ k).add_(dread @ states)
     dk = (dscores.mT @ q).add_(written @ dafter)
-    kept = piece.through[..., 0] * (states * dafter).sum(-1)
-    kept = kept.unflatten(-1, (H // G, -1)).sum(-1)  # (batch, G, chunks, J)
-    ones = read.new_ones((piece.T, piece.T))
-    carried = ones.triu() @ read + ones.tril(-1) @ wrote + kept[..., None, :]  # (batch, G, chunks, T, J)
-    dg = across.permute(0, 2, 3, 1) + carried.permute(0, 2, 3, 1, 4).flatten(3, 4)
     piece.features(dwritten).mul_(piece.writing)
     dx_time = piece.in_time(dx, dwritten, t)
-    return (dx_time, dg.flatten(1, 2)[:, :t], in_time(dk, t), in_time(dq, t)), dlast
+    return (dx_time, dg, in_time(dk, t), in_time(dq, t)), dlast

@@ -43,15 +43,17 @@ def _(
 
 @torch.library.custom_op("ssm_core::chunked_dual_backward", mutates_args=())
 def _backward(
-    x: Tensor, g: Tensor, k: Tensor, q: Tensor, states: Tensor, reset: Tensor | None, T: int, dy: Tensor, dlast: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return dual.backward(x, g, k, q, states, reset, T, dy, dlast)
+    x: Tensor, g: Tensor, k: Tensor, q: Tensor, states: Tensor, reset: Tensor | None, T: int, of_g: bool, dy: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    return dual.backward(x, g, k, q, states, reset, T, of_g, dy, dlast)
 
 
 @_backward.register_fake
 def _(
-    x: Tensor, g: Tensor, k: Tensor, q: Tensor, states: Tensor, reset: Tensor | None, T: int, dy: Tensor, dlast: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    x: Tensor, g: Tensor, k: Tensor, q: Tensor, states: Tensor, reset: Tensor | None, T: int, of_g: bool, dy: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     dx, dg, dk, dq, dfirst = (m.new_empty(m.shape) for m in (x, g, k, q, dlast))
     return dx, dg, dk, dq, dfirst
 
@@ -73,7 +75,7 @@ class _Chunks(torch.autograd.Function):
         if (torch.is_grad_enabled() and not torch.compiler.is_compiling()) or transformed(grads[0]):
             found = _differentiable(tensors, reset, ctx.T, needed, grads)
         else:
-            found = _backward(*tensors[:4], states, reset, ctx.T, *grads)
+            found = _backward(*tensors[:4], states, reset, ctx.T, needed[1], *grads)
         return *(m if n else None for m, n in zip(found, needed, strict=True)), None, None
 
 

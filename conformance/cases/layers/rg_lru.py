@@ -48,7 +48,7 @@ CASES = GatedCases(
         "rg_lru_recurrent_gate_weight rg_lru_recurrent_gate_bias"
     ),
     no_weight_decay="rg_lru_recurrent_param",
-    rests_on=("linear_scan", "sigmoid", "softplus", "gelu", "affine"),
+    rests_on=("driven", "linear_scan", "sigmoid", "softplus", "gelu", "affine"),
     small={"scan": ({"d_model": 2, "lru_width": 4, "heads": 2, "d_conv": 2}, "auto")},
     modules={"RGLRU": {"d_model": 4, "lru_width": 6, "heads": 2}},
     refusals=(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from ..._arrays.errors import unknown
+from ..._arrays.idioms import clip
 from ..._arrays.library import Array, Namespace
 from ...functions.special import activation
 
 
 def _elu(x: Array, xp: Namespace) -> Array:
     """elu(x) + 1, which is positive: e^x below 0."""
-    return xp.exp(xp.clip(x, max=0.0)) + activation("relu")(x)
+    return xp.exp(clip(x, -math.inf, 0.0)) + activation("relu")(x)
 
 
 def _softmax(x: Array, xp: Namespace) -> Array:

@@ -108,10 +108,11 @@ class Lightning(MatrixMemory):
 
     def _signals(self, params: Parameters, u: Array, beside: None, xp: Namespace) -> tuple[dict[str, Array], Array]:
         p, D = activation("silu")(self.projected(params, "qkv_proj", u, xp)), self.key_dim
-        g = xp.asarray(self.decays(), dtype=p.dtype, device=device(p))
         q, k, v = parted(p, D, D, D)
-        signals = {"q": q, "k": k, "v": v, "log_decay": g}
-        return signals, affine_map(params, "output_gate", u)
+        return {"q": q, "k": k, "v": v}, affine_map(params, "output_gate", u)
+
+    def _constant_decay(self, params: Parameters, like: Array, xp: Namespace) -> Array:
+        return xp.asarray(self.decays(), dtype=like.dtype, device=device(like))
 
     def _output(self, params: Parameters, y: Array, waiting: Array, xp: Namespace) -> Array:
         y = normed(joined_heads(y, xp), params["norm_weight"], epsilon=self.epsilon)

@@ -52,6 +52,10 @@ class MatrixMemory(InputDependent):
     def _signals(self, params: Parameters, u: Array, beside: Any, xp: Namespace) -> tuple[Signals, Any]:
         """The arguments of the recurrence by their names, and what its output waits for."""
 
+    def _constant_decay(self, params: Parameters, like: Array, xp: Namespace) -> Array | None:
+        """Log decays (heads,) or (heads, K) that no input changes, where they are not among the signals."""
+        return None
+
     @abstractmethod
     def _output(self, params: Parameters, y: Array, waiting: Any, xp: Namespace) -> Array:
         """(..., H) of what is read (..., heads, V)."""
@@ -80,6 +84,8 @@ class MatrixMemory(InputDependent):
         xp, n = namespace(self.name, u=u), len(self.carried_shapes(1))
         beside, carried = self._before(u, tuple(state[:n]), segments, xp)
         signals, waiting = self._signals(params, u, beside, xp)
+        g = self._constant_decay(params, u, xp)
+        signals = signals if g is None else {**signals, "log_decay": g}
         chunk = 1 if mode == "scan" else self.chunk
         y, memory = run_decay(signals, self.rule, segments=segments, initial=tuple(state[n:]), chunk=chunk)
         return self._output(params, y, waiting, xp), (*carried, *memory)
@@ -87,9 +93,17 @@ class MatrixMemory(InputDependent):
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         n, rule = len(self.carried_shapes(1)), self.rule
 
+        def kept(like: Array) -> Array | None:
+            g = self._constant_decay(params, like, xp)
+            return g if g is None else xp.exp(g)[(..., *(None,) * (3 - g.ndim))]
+
+        held = kept(next(iter(params.values())))
+
         def advance(u: Array, state: State) -> tuple[Array, State]:
             beside, carried = self._before_step(u, tuple(state[:n]), xp)
             signals, waiting = self._signals(params, u, beside, xp)
+            if held is not None:
+                signals["decay"] = held if held.dtype == u.dtype else kept(u)
             y, memory = step_decay(signals, tuple(state[n:]), rule)
             return self._output(params, y, waiting, xp), (*carried, *memory)
 

@@ -129,8 +129,11 @@ class RetNet(SharedHeads):
         cos, sin = rotation(beside, self.speeds(), xp)
         q, k = (self._turned(x, cos, sin, xp) for x in (q, k))
         k, v = (self.for_queries(x, xp) for x in (k, v))
-        signals = {"q": q, "k": k, "v": v, "log_decay": xp.asarray(self.decays(), dtype=u.dtype, device=device(u))}
-        return signals, (affine_map(params, "g_proj", u) if self.output_gate else None, beside)
+        gate = affine_map(params, "g_proj", u) if self.output_gate else None
+        return {"q": q, "k": k, "v": v}, (gate, beside)
+
+    def _constant_decay(self, params: Parameters, like: Array, xp: Namespace) -> Array:
+        return xp.asarray(self.decays(), dtype=like.dtype, device=device(like))
 
     def _turned(self, x: Array, cos: Array, sin: Array, xp: Namespace) -> Array:
         """Pairs of features of x (..., heads, K) turned by angles (..., 1, K/2)."""

@@ -11,7 +11,8 @@ from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine, parted
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation
-from ...gated.real_gated import kept_and_entering, run_rg_lru, strongest
+from ...gated.openings import kept_and_entering, strongest
+from ...gated.real_gated import run_rg_lru
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle
@@ -136,15 +137,14 @@ class RGLRU(InputDependent):
         weight, bias = maps
         block = self.width // self.heads
         if self.heads == 1:
-            gates = xp.matmul(x, weight[0, ...]) + bias[0, ...]
-            return parted(gates, block, block)
+            return parted(affine(x, xp.matrix_transpose(weight[0, ...]), bias[0, 0, ...]), block, block)
         rows = xp.permute_dims(xp.reshape(x, (-1, self.heads, block)), (1, 0, 2))
         gates = xp.permute_dims(xp.matmul(rows, weight) + bias, (1, 0, 2))
         return tuple(xp.reshape(gate, x.shape) for gate in parted(gates, block, block))
 
     def _output(self, params: Parameters, u: Array, h: Array) -> Array:
         gate = activation(self.activation)(affine(u, params["linear_y_weight"], params["linear_y_bias"]))
-        return affine(h * gate, params["linear_out_weight"], params["linear_out_bias"])
+        return affine(gate * h, params["linear_out_weight"], params["linear_out_bias"])
 
     def _advance(self, params: Parameters, rate: Any, xp: Namespace) -> Advance:
         sigmoid, most = activation("sigmoid"), strongest(params["rg_lru_recurrent_param"])

@@ -73,6 +73,7 @@ class RWKV5(TimeMix):
             return affine(u * share + beside * (1 - share), params[f"{name}_weight"], None)
 
         q, k, v = (in_heads(mixed(n, n[0]), self.heads, xp) for n in ("receptance", "key", "value"))
-        g = -xp.exp(params["time_decay"])
-        signals = {"q": q, "k": k, "v": v, "log_decay": g if u.ndim == 3 else g[None, ...]}
-        return signals | {"bonus": params["time_faaaa"]}, mixed("gate", "g")
+        return {"q": q, "k": k, "v": v, "bonus": params["time_faaaa"]}, mixed("gate", "g")
+
+    def _constant_decay(self, params: Parameters, like: Array, xp: Namespace) -> Array:
+        return -xp.exp(params["time_decay"])

@@ -106,6 +106,9 @@ def test_a_stopped_training_goes_on_to_the_same_numbers(example: Callable[[str],
     (tmp_path / "cut").write_bytes(b"no checkpoint")
     with pytest.raises(SystemExit, match="cannot be read"):
         training.train("rest", recipe, clips, tmp_path / "cut")
+    training.torch.save([1.0], tmp_path / "cut")
+    with pytest.raises(SystemExit, match="is of another model"):
+        training.train("rest", recipe, clips, tmp_path / "cut")
 
 
 def test_counts_of_sounds(example: Callable[[str], Any]):
@@ -141,6 +144,8 @@ def test_clips_of_an_npz_that_are_none(example: Callable[[str], Any], tmp_path: 
         ({"samples": np.full(80, np.nan)}, "must be .* finite"),
         ({"samples": np.zeros((2, 5, 8), np.int16)}, r"must be \(n,\)"),
         ({"samples": np.zeros(80, bool)}, "signed integers or finite"),
+        ({"samples": np.zeros((80, 0))}, r"must be .* \(float64 \(80, 0\)\)"),
+        ({"sample_rate": [8000, 8000]}, "holds no samples, offsets and sample_rate"),
         ({"offsets": np.asarray([0, 60, 40, 80])}, "offsets"),
         ({"offsets": np.asarray([0, 40, 90])}, "to the 80 samples"),
         ({"offsets": np.asarray([0, 0, 80])}, "has 0 samples"),
@@ -164,16 +169,19 @@ def test_sounds_that_cannot_be_read(example: Callable[[str], Any], tmp_path: Pat
     (tmp_path / "timeless.wav").write_bytes(header)
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     (tmp_path / "torn.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:20])
-    (tmp_path / "none").mkdir()
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    (tmp_path / "single.npy").rename(tmp_path / "single.npz")
+    (tmp_path / "none" / "folder.wav").mkdir(parents=True)
     for name, message in {
         "missing.wav": "there is no .*missing.wav. Give a WAV file",
-        "empty.wav": "is no WAV file",
+        "empty.wav": r"is no WAV file of whole numbers \(it ends too soon\)",
         "text.wav": "is no WAV file",
         "silent.wav": "holds no samples",
         "timeless.wav": "has samples of 2 bytes, 0 a second",
         "short.wav": "has 10 samples at 8000 Hz, but the pools need 16",
         "other.npz": "holds no samples, offsets and sample_rate",
         "torn.npz": "holds no samples, offsets and sample_rate",
+        "single.npz": "holds no samples, offsets and sample_rate",
         "none": "holds no .wav file",
     }.items():
         with pytest.raises(SystemExit, match=f"^audio: .*{message}"):

@@ -44,7 +44,9 @@ def write_sets(folder: Path) -> None:
     samples = DRAW.integers(-999, 999, 600).astype(np.int16)
     np.savez(folder / "fsdd.npz", samples=samples, offsets=offsets, digit=labels, is_test=tested)
     rows = [f"hour,{','.join(f'{x:.3f}' for x in row)}" for row in DRAW.normal(size=(14400, 7)).cumsum(0)]
-    (folder / "ETTh1.csv.gz").write_bytes(gzip.compress("\n".join(["date,HUFL", *rows]).encode()))
+    (folder / "ETTh1.csv.gz").write_bytes(
+        gzip.compress("\n".join(["date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT", *rows]).encode())
+    )
     np.savez(folder / "mitbih_100.npz", signal=DRAW.integers(900, 1300, (1100, 2)).astype(np.int16))
 
 
@@ -185,13 +187,28 @@ def test_sets_that_are_missing_or_torn(name: str, change: Callable[[Path], None]
         ("mnist", without("y_test"), "y_test"),
         ("mnist", with_array("y_train", np.arange(3)), "other shapes"),
         ("mnist", with_array("x_train", np.zeros((0, 6, 6))), "is empty"),
+        ("mnist", with_array("x_train", np.full((20, 6, 6), 0.5)), "x_train that is not of whole numbers"),
+        ("mnist", with_array("x_train", np.full((20, 6, 6), "0")), "x_train that is not of finite real numbers"),
+        ("mnist", with_array("y_test", np.full(20, np.nan)), "y_test that is not of finite real numbers"),
+        ("mnist", with_array("y_train", np.arange(20)), "labels from 0 to 19, not in 0 ... 9"),
         ("cifar10_train_3", with_array("delta", np.zeros((2, 20, 4, 4), np.uint8)), "other shapes"),
+        ("cifar10_train_3", with_array("delta", np.zeros((3, 20, 5, 5), np.uint8)), "train_3.* other shapes"),
+        ("cifar10_train_3", with_array("labels", np.zeros((20, 1), np.uint8)), "train_3.* other shapes"),
         ("fsdd", with_array("offsets", np.asarray([*range(0, 570, 30), 540, 600])), "clip 18 .* holds no samples"),
         ("fsdd", with_array("samples", np.zeros(9, np.int16)), "other shapes"),
+        ("fsdd", with_array("samples", np.zeros((600, 2), np.int16)), "other shapes"),
+        ("fsdd", with_array("offsets", np.asarray(600)), "other shapes"),
+        ("fsdd", with_array("sample_rate", np.asarray(16000)), "16000 samples a second, not 8000"),
+        ("fsdd", with_array("is_test", np.ones(20, bool)), "20 clips, of which is_test says 20"),
+        ("ETTh1", with_lines(["day,1,2,3,4,5,6,7"] * 14401), "begins with 'day,1,2,3,4,5,6,7', not with the names"),
+        ("ETTh1", with_lines(["date,OT"] + ["day,1,2,3,4,5,6,7"] * 14400), "no oil temperatures"),
+        ("ETTh1", lambda path: path.write_bytes(b"\0".join([path.read_bytes()[:3000]] * 2)), "cannot be read"),
         ("ETTh1", with_lines(["date,OT"] + ["day,1,2,3,4,5,6,7"] * 5), "has 5 hours"),
         ("ETTh1", with_lines(["date,OT", "day,1,2,3"]), "cannot be read"),
         ("ETTh1", with_lines(["date,OT"] + ["day,1,2,3,4,5,6,nan"] * 14400), "no numbers at hour 0"),
         ("mitbih_100", with_array("signal", np.zeros(90)), "other shapes"),
+        ("mitbih_100", with_array("signal", np.full((90, 2), 0.1)), "not of whole numbers"),
+        ("mitbih_100", with_array("sample_rate", np.asarray(250)), "250 samples a second, not 360"),
     ],
 )
 def test_sets_of_another_form(name: str, change: Callable[[Path], None], message: str, tmp_path: Path):
@@ -204,6 +221,8 @@ def test_sets_of_another_form(name: str, change: Callable[[Path], None], message
 def test_without_a_folder_the_error_says_what_to_get():
     with pytest.raises(SystemExit, match=r"mnist\.npz is needed, from http://yann.* --data FOLDER or SSM_CORE_DATA"):
         data.mnist(Run(Path()))
+    with pytest.raises(SystemExit, match=r"nowhere is no folder\. Give that of mnist\.npz by --data FOLDER"):
+        data.mnist(Run(Path(), data=Path("nowhere")))
 
 
 def test_commands_that_mean_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

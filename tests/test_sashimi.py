@@ -234,6 +234,7 @@ def test_tensors_that_are_no_sashimi(golden: Golden):
         ({"pool": (4, 1)}, "pool = 1 must be a whole number of at least 2"),
         ({"expand": 0}, "expand = 0 must be a whole number"),
         ({"ff": 1.5}, "ff = 1.5 must be a whole number"),
+        ({"ff": 0}, "ff = 0 .* Use channel_mix=None"),
         ({"unet": 1}, "unet = 1 must be True or False"),
         ({"dropout": 1.0}, r"dropout = 1.0 must lie in \[0, 1\)"),
         ({"channel_mix": "RWKV"}, "channel_mix"),

@@ -120,7 +120,7 @@ def _restored(path: Path, mark: str, trainer: Any) -> tuple[list[float], list[li
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
         told = {key: arrays.pop(f"told/{key}") for key in ("mark", "losses", "watched", "seconds")}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise SystemExit(
             f"results: the checkpoint {path} cannot be read ({error}). Delete it to begin anew."
         ) from error

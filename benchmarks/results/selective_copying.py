@@ -24,10 +24,12 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def run(run: Run) -> dict[str, Any]:
-    width, updates, batch, length, remembered = (32, 600, 32, 16, 2) if run.small else (64, 400_000, 64, 4096, 16)
-    task = tasks.over_lengths(tasks.selective_copying(remembered, 16), length, (length,), 256)
+    width, updates, batch, lr, length, remembered, vocab = (
+        (32, 800, 16, 1e-2, 48, 6, 10) if run.small else (64, 400_000, 64, 5e-3, 4096, 16, 16)
+    )
+    task = tasks.over_lengths(tasks.selective_copying(remembered, vocab), length, (length,), 512)
     recipes = {
-        name: Recipe(models.LanguageModel(16, width, 2, layer, options), updates, batch, lr=5e-3)
+        name: Recipe(models.LanguageModel(vocab, width, 2, layer, options), updates, batch, lr=lr)
         for name, (layer, options) in LAYERS.items()
     }
     found = run.compare(task, recipes)

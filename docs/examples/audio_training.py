@@ -103,7 +103,7 @@ def _restored(path: Path, mark: str, module: Any, optimizer: Any) -> tuple[int, 
         kept = torch.load(path, weights_only=True)
     except Exception as error:
         raise SystemExit(f"audio: the checkpoint {path} cannot be read ({error}). Delete it to begin anew.") from error
-    if kept["mark"] != mark:
+    if not isinstance(kept, dict) or kept.get("mark") != mark:
         raise SystemExit(f"audio: the checkpoint {path} is of another model, sound or length of training. Delete it.")
     module.load_state_dict(kept["model"])
     optimizer.load_state_dict(kept["optimizer"])

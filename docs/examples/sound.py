@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import wave
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def clips_of(path: Path | None, rate: int = 8000, shortest: int = 1) -> Clips:
     if path.suffix == ".npz":
         clips, held = _read_npz(path, rate)
     elif path.is_dir():
-        files = sorted(path.rglob("*.wav"))
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".wav" and file.is_file())
         if not files:
             raise SystemExit(f"audio: {path} holds no .wav file.")
         clips = [read_wav(file, rate) for file in files]
@@ -69,8 +70,9 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
         with wave.open(os.fspath(path), "rb") as file:
             channels, width, own, n = file.getparams()[:4]
             data = file.readframes(n)
-    except (wave.Error, EOFError) as error:
-        raise SystemExit(f"audio: {path} is no WAV file of whole numbers ({error or 'it ends too soon'}).") from error
+    except (wave.Error, EOFError, OSError) as error:
+        why = str(error) or "it ends too soon"
+        raise SystemExit(f"audio: {path} is no WAV file of whole numbers ({why}).") from error
     if width == 3:  # 24 bits, as the upper ones of 32
         padded = np.zeros((len(data) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(data[: len(padded) * 3], np.uint8).reshape(-1, 3)
@@ -91,7 +93,7 @@ def _read_npz(path: Path, rate: int) -> tuple[list[np.ndarray], np.ndarray | Non
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             held = file.get("is_test")
             samples, offsets, own = file["samples"], file["offsets"], int(file["sample_rate"])
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SystemExit(f"audio: {path} holds no samples, offsets and sample_rate ({error}).") from error
     _check_npz(path, samples, offsets, own, held)
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1) if samples.dtype.kind == "i" else 1.0
@@ -101,7 +103,8 @@ def _read_npz(path: Path, rate: int) -> tuple[list[np.ndarray], np.ndarray | Non
 
 def _check_npz(path: Path, samples: np.ndarray, offsets: np.ndarray, rate: int, held: np.ndarray | None) -> None:
     """SystemExit for arrays that are no clips."""
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "if" or not np.isfinite(samples).all():
+    numbers = samples.dtype.kind in "if" and np.isfinite(samples).all()
+    if samples.ndim not in (1, 2) or 0 in samples.shape[1:] or not numbers:
         found = f"{samples.dtype} {samples.shape}"
         raise SystemExit(
             f"audio: samples of {path} must be (n,) or (n, channels), signed integers or finite ({found})."

@@ -82,6 +82,8 @@ class SaShiMi(LanguageModel):
             raise OptionError(f"{self.name}: pool = {self.pool!r} must be a tuple of whole numbers, such as (4, 4).")
         for s in self.pool:
             whole(self.name, 2, pool=s)
+        if self.ff == 0:
+            raise OptionError(f"{self.name}: ff = 0 leaves channel mixes nothing. Use channel_mix=None.")
         whole(self.name, expand=self.expand, ff=self.ff)
         flag(self.name, unet=self.unet, tied=self.tied)
         super().__post_init__()

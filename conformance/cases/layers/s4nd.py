@@ -73,6 +73,7 @@ CASES = WholeCases(
         ({"layer_options": ({},)}, "one for each of the 2 axes"),
         ({"layer_options": 3}, "layer_options must be a dict"),
         ({"layer_options": {"channels": 2}}, "channels is an option of S4ND itself"),
+        ({"bandlimit": 0.5, "layer_options": ({"bandlimit": 0.3}, {})}, "bandlimit is given twice"),
         ({"bandlimit": 0}, "every axis: S4D: bandlimit = 0 must be positive"),
         ({"output": "mlp"}, "unknown output 'mlp'"),
     ),

@@ -99,6 +99,8 @@ class S4ND(Whole):
         for name in OF_AXES:
             if any(name in options for options in given):
                 raise OptionError(f"S4ND: {name} is an option of S4ND itself, not one of its layer_options.")
+        if self.bandlimit is not None and any("bandlimit" in options for options in given):
+            raise OptionError("S4ND: bandlimit is given twice. Leave it out of layer_options, or out of S4ND.")
         try:
             axes = self.axes()
         except OptionError as error:

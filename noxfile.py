@@ -23,6 +23,7 @@ CONSTRAINTS = (ROOT / "constraints.txt").as_uri()  # as a URI it may hold spaces
 FRAMEWORKS = "torch,flax,equinox"
 USER_CODE = "tests/typing/user_code.py"
 WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # Without most optimizations and the emitters of MLIR, XLA compiles in half the time, which is most of what the full
 # tier spends on JAX: it runs each program once. The short tier and `nox -s conformance` leave XLA as users have it.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -44,7 +45,7 @@ def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     own = {
         "JAX_COMPILATION_CACHE_DIR": str((session.cache_dir / "jax").resolve()),  # tests change folders
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        **(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") if WORKERS[0] in arguments else {}),
+        **(dict.fromkeys(ONE_THREAD, "1") if WORKERS[0] in arguments else {}),
     }
     session.run("pytest", *arguments, env=own | env)
 
@@ -55,9 +56,12 @@ def pyright(session: nox.Session) -> None:
 
 
 def sphinx(session: nox.Session, builder: str, *arguments: str) -> None:
-    """Every warning is an error: a link that leads nowhere, a docstring that cannot be read."""
-    folder = f"docs/_build/{builder}"
-    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", builder, *arguments, "docs", folder)
+    """Every warning is an error: a link that leads nowhere, a docstring that cannot be read.
+
+    As many processes as there are cores read, write and run examples, each of them in one thread.
+    """
+    options = ("-W", "--keep-going", "-q", "-j", "auto", "-b", builder, *arguments)
+    session.run("sphinx-build", *options, "docs", f"docs/_build/{builder}", env=dict.fromkeys(ONE_THREAD, "1"))
 
 
 def interpreted(session: nox.Session, *arguments: str) -> None:

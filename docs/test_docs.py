@@ -18,7 +18,7 @@ from ssm_core.layers import LAYERS
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(Path(__file__).parent.glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OPTIONAL = ("torch", "jax", "flax", "optax", "scipy", "matplotlib", "array_api_strict", "transformers")
+OPTIONAL = ("torch", "jax", "flax", "equinox", "optax", "scipy", "matplotlib", "array_api_strict", "transformers")
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:

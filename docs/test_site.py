@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import ssm_core
 import versions
 from check_links import broken
 from sphinxext import docstrings, formulas, generated, reference
+from ssm_core.layers import LAYERS
 
 for package in ("torch", "flax"):
     pytest.importorskip(package, reason=f"the reference lists modules of {package}, which is not installed")
@@ -56,6 +58,19 @@ def test_reference_lists_everything_once():
     }
     assert {f"ssm_core.{name}" for name in reference.documented(ssm_core)} <= {*listed}
     assert reference.full_names()["kernel"] == "ssm_core.kernel"
+
+
+def test_layers_and_models_have_headings():
+    parts = reference.sections("ssm_core.adapters.torch", ("Mamba", "MambaLM", "S4D", "load"))
+    assert list(parts) == [*reference.HEADINGS.values(), reference.OTHERS]
+    assert reference.sections("ssm_core.layers", ("S4D", "Layer"))["For layers of your own"] == ["Layer"]
+    assert len(reference.sections("ssm_core", ("kernel", "scan"))) == 1
+
+
+def test_every_layer_stands_in_the_table_of_layers():
+    text = Path(__file__).with_name("family.md").read_text(encoding="utf-8").partition("Where to begin")[0]
+    layers = {name for name, made in LAYERS.items() if ".layers." in made.__module__}
+    assert layers <= set(re.findall(r"`(\w+)`", text))
 
 
 def test_markers_are_filled():

@@ -55,7 +55,7 @@ def draw(path: Path, sounds: dict[str, np.ndarray], rate: int) -> None:
     figure, axes = plt.subplots(1, len(sounds), figsize=(4 * len(sounds), 3.2), sharey=True, squeeze=False)
     for axis, (name, x) in zip(axes[0], sounds.items(), strict=True):
         extent = (0, len(x) / rate, 0, rate / 2000)
-        axis.imshow(spectrogram(x), origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-40, vmax=30)
+        axis.imshow(spectrogram(x), origin="lower", aspect="auto", extent=extent, cmap="BuPu", vmin=-40, vmax=30)
         axis.set(title=name, xlabel="seconds")
     axes[0, 0].set_ylabel("kHz")
     figure.tight_layout()

@@ -99,7 +99,7 @@ Audio(sound.ravel())  # what SaShiMi plays
 
 figure, axes = plt.subplots(2, 1, figsize=(8, 5.6), sharex=True)
 for ax, (title, y) in zip(axes, {"strings": clips[:5], "SaShiMi": sound}.items(), strict=True):
-    ax.specgram(y.ravel() + 1e-9, NFFT=256, noverlap=224, Fs=rate, cmap="magma", vmin=-110, vmax=-25)
+    ax.specgram(y.ravel() + 1e-9, NFFT=256, noverlap=224, Fs=rate, cmap="BuPu", vmin=-110, vmax=-25)
     ax.grid(False)
     ax.set(title=title, ylabel="Hz", ylim=(0, 2000))
 axes[1].set_xlabel("seconds")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ssm_core
+from ssm_core.layers import LAYERS
 
 # The modules of the reference, by the names that users write.
 MODULES = (
@@ -45,6 +46,14 @@ TITLES = {
     "ssm_core.special": "Functions that array libraries lack",
     "ssm_core.plot": "Plots",
 }
+# Headings of pages that list layers and models, by the folder of their definitions; what has none comes last.
+HEADINGS = {
+    "models": "Models",
+    "layers.time_invariant": "Time-invariant layers",
+    "layers.gated": "Gated and selective layers",
+}
+REST = {"ssm_core.layers": "For layers of your own", "ssm_core.models": "For models of your own"}
+OTHERS = "Functions and base classes"
 
 
 @cache
@@ -83,6 +92,22 @@ def pages() -> dict[str, tuple[str, str, tuple[str, ...]]]:
     return subjects | rest
 
 
+def sections(module: str, names: tuple[str, ...]) -> dict[str, list[str]]:
+    """The names of a page under their headings: layers and models by what their definitions are."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(heading(module, name), []).append(name)
+    order = [*HEADINGS.values(), REST.get(module, OTHERS)]
+    return {title: found[title] for title in order if title in found}
+
+
+def heading(module: str, name: str) -> str:
+    if name not in LAYERS:
+        return REST.get(module, OTHERS)
+    file = LAYERS[name].__module__.removeprefix("ssm_core.")
+    return next(title for folder, title in HEADINGS.items() if file.startswith(f"{folder}."))
+
+
 @cache
 def full_names() -> dict[str, str]:
     """name -> full name: of functions and layers first, of modules last; and every full name itself."""
@@ -107,13 +132,12 @@ def write(folder: Path) -> None:
             *([about.replace("`", "``"), ""] if module != "ssm_core" else []),
             f".. currentmodule:: {module}",
             "",
-            ".. autosummary::",
-            "   :toctree: generated",
-            "   :nosignatures:",
-            "",
-            *(f"   {member}" for member in members),
-            "",
         ]
+        parts = sections(module, members)
+        for part, listed in parts.items():
+            lines += [part, "-" * len(part), ""] if len(parts) > 1 else []
+            lines += [".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
+            lines += [*(f"   {member}" for member in listed), ""]
         path, text = folder / f"{page}.rst", "\n".join(lines)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -130,6 +130,7 @@ def test_precision_is_kept(dtype: str, xp: Any):
     ("call", "error", "message"),
     [
         (lambda: to_dense(None), DTypeError, "a NoneType is no system"),
+        (lambda: to_dense(Dense(np.full((1, 1), np.nan), np.ones(1), np.ones(1))), DomainError, "A holds NaN"),
         (lambda: to_dense((np.eye(2),)), ShapeError, "2 to 4 members"),
         (lambda: to_dense(Diagonal(-np.ones(2), np.ones(3))), ShapeError, "B has 3 states but poles has 2"),
         (lambda: to_dense(Diagonal(np.ones(2, int), np.ones(2))), DTypeError, "poles has dtype int64"),

@@ -13,7 +13,7 @@ import ssm_core
 from conformance.cases.decay import arguments, flat, inputs
 from conformance.examples import Draw
 from conformance.truth.decay import gated_linear_attention as plain
-from ssm_core import OptionError, ShapeError, gated_linear_attention
+from ssm_core import OptionError, ShapeError, gated_linear_attention, gated_linear_attention_summary
 
 DECAYS = (-1e-4, -1.0, -5.0, -20.0)
 L = 150
@@ -160,6 +160,11 @@ def test_refusals():
         gated_linear_attention(q, k, v, g, normalize="max")
     with pytest.raises(OptionError, match=r"unknown normalize 'mean'. Known: 'sum', 'max', None\."):
         gated_linear_attention(q, k, v, g, normalize="mean")
+    for name in (["sum"], np.asarray([0.5, 1.0])):
+        with pytest.raises(OptionError, match="unknown normalize"):
+            gated_linear_attention(q, k, v, g, normalize=name)
+        with pytest.raises(OptionError, match="unknown normalize"):
+            gated_linear_attention_summary(k, v, g, normalize=name)
     with pytest.raises(OptionError, match="normalize = 'sum' goes with a read of the same step"):
         gated_linear_attention(q, k, v, g, normalize="sum", exclusive=True)
     with pytest.raises(OptionError, match="exclusive = 1 must be True or False"):

@@ -54,6 +54,8 @@ def test_sparse_and_nested_tensors():
     for sparse in (x.to_sparse(), x.to_sparse_csr(), x.to_sparse_csc()):
         with pytest.raises(s.DTypeError, match=r"sparse tensor.*A = A\.to_dense\(\)"):
             s.expm(sparse)
+        with pytest.raises(s.DTypeError, match=r"to_dense: A is a sparse tensor"):
+            s.to_dense(s.Dense(sparse, x[0], x[0]))
     with pytest.raises(s.DTypeError, match=r"nested tensor.*to_padded_tensor"):
         s.special.silu(torch.nested.as_nested_tensor([x, x[:1]], layout=torch.jagged))
 

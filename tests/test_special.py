@@ -174,3 +174,5 @@ def test_unknown_names_are_refused():
         special.activation("swish")
     with pytest.raises(ssm_core.OptionError, match=r"unknown approximate 'erf'\. Known: 'none', 'tanh'"):
         special.gelu(np.ones(2), approximate="erf")
+    with pytest.raises(ssm_core.OptionError, match="unknown approximate"):
+        special.gelu(np.ones(2), approximate=np.zeros(2))

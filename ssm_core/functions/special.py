@@ -116,7 +116,7 @@ def gelu(x: Array, approximate: str = "none") -> Array:
     >>> gelu(numpy.asarray([-1.0, 0.0, 1.0])).round(6)
     array([-0.158655,  0.      ,  0.841345])
     """
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise unknown("gelu", "approximate", approximate, ("none", "tanh"))
     return _elementwise("gelu", _gelu, x, approximate=approximate)
 

@@ -222,6 +222,7 @@ def gated_linear_attention_summary(
     operation = "gated_linear_attention_summary"
     cuts: dict[str, Any] = {"reset": reset, "lengths": lengths}
     require_arrays(operation, k=k, v=v)
+    _parts(operation, normalize, None)
     nothing = nothing_yet(k, v) if normalize == "max" and k.ndim == v.ndim == 4 else None
     options: dict[str, Any] = {"normalize": normalize, "chunk": whole(operation, chunk=chunk), "want_state": True}
     optional = {"log_decay": log_decay, "log_input": log_input}
@@ -236,7 +237,7 @@ def gated_linear_attention_summary(
 
 def _parts(operation: str, normalize: Any, state: Any) -> dict[str, tuple[Any, int]]:
     """The state that should be a tuple of so many arrays."""
-    if normalize is not None and normalize not in NORMALIZERS:
+    if normalize is not None and not (isinstance(normalize, str) and normalize in NORMALIZERS):
         known = ", ".join(repr(name) for name in (*NORMALIZERS, None))
         raise OptionError(f"{operation}: unknown normalize {normalize!r}. Known: {known}.")
     return {} if normalize is None else {"initial": (state, NORMALIZERS[normalize])}

@@ -42,7 +42,7 @@ def to_dense(system: Any) -> Dense:
     A = diag(poles) - sum_r P_r Q_r^H, in the coordinates that the head of this module gives for conjugate pairs
 
     system   Diagonal or DPLR, continuous or discrete, or Rational, whose states are the last values of u/a (see
-             `companion`); a Dense one is returned as it is
+             `companion`); a Dense one is checked, and returned as it is
     returns  Dense with the same outputs: A (..., N, N), twice the stored poles with conj_pairs
 
     Raises ShapeError, DTypeError, OptionError, MixedArraysError.
@@ -58,11 +58,11 @@ def to_dense(system: Any) -> Dense:
 
 def _as_dense(operation: str, system: Any) -> Dense:
     """`to_dense` in the name of the operation that it is part of."""
-    system = records.as_system(operation, system, None)
-    if isinstance(system, Dense):
-        return system
-    system, xp = records.validated(operation, system)
+    given = records.as_system(operation, system, None)
+    system, xp = records.validated(operation, given)
     check_finite(operation, xp, **records.present_arrays(system))
+    if isinstance(system, Dense):
+        return given
     return companion(system) if isinstance(system, Rational) else dense_form(system, xp)
 
 

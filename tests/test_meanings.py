@@ -25,8 +25,8 @@ def test_a_number_as_direct_term_is_that_many_identities(xp: Any):
     for f in (lambda s: frequency_response(s, np.ones(1)), lambda s: scan(s, np.ones((2, 3))), ssm_core.to_scipy):
         with pytest.raises(ssm_core.ShapeError, match=r"D = 2\.0 is one number"):
             f(wide)
-    whole = replace(full, D=np.int64(2), A=0.5 * EYE, B=EYE, C=EYE)
-    np.testing.assert_allclose(scan(whole, np.ones((2, 3)))[0], np.asarray(scan(full, u)[0]))
+    for number in (np.int64(2), np.float64(2), np.float32(2)):
+        np.testing.assert_allclose(np.asarray(scan(replace(system, D=number), u)[0]), np.asarray(scan(full, u)[0]))
     with pytest.raises(ssm_core.ShapeError, match="D must end with"):
         scan(replace(system, A=0.5 * EYE, B=EYE, C=EYE, D=np.ones((2, 1))), np.ones((2, 5)))
 

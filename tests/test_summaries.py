@@ -372,3 +372,9 @@ def _refusal(function: Callable[..., Any], options: dict[str, Any]) -> str:
 def test_to_diagonal_speaks_for_itself():
     with pytest.raises(ssm_core.SSMError, match=r"^to_diagonal: a int is no system"):
         ssm_core.to_diagonal(1)
+
+
+def test_numbers_of_numpy_are_numbers_in_every_library(xp: Any):
+    found = ssm_core.chunk_summary(np.float64(0.5), xp.asarray(np.ones((3, 2))), axis=np.int64(-2))
+    np.testing.assert_allclose(np.asarray(found.through), np.full(2, 0.125))
+    np.testing.assert_allclose(np.asarray(found.state), np.full(2, 1.75))

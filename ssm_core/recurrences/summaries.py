@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from .._arrays.errors import ShapeError, describe
 from .._arrays.idioms import matmul, taken_along
 from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, namespace
+from .._arrays.numbers import plain
 from .._arrays.values import overflow_ignored
 from .linear import checked_scan
 from .pairs import halved, joined
@@ -166,6 +169,7 @@ def chunk_summary(a: Any, b: Array, *, axis: int) -> Elementwise:
     >>> chunk.through, chunk.state, chunk.then(chunk).after(numpy.asarray(64.0))
     (np.float64(0.125), array(1.75), np.float64(2.96875))
     """
+    a, axis = a.item() if isinstance(a, np.generic) else a, plain(axis)
     states = checked_scan("chunk_summary", a, b, axis, values=True)
     xp, length = namespace("chunk_summary", states=states), states.shape[axis]
     if length == 0:

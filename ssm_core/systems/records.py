@@ -194,10 +194,10 @@ def validated(operation: str, system: System) -> tuple[System, Namespace]:
 
 
 def _plain_number(operation: str, D: Any) -> Any:
-    """D with a whole number of NumPy's as Python's; raises for True and False."""
+    """D, a number of NumPy's as Python's; raises for True and False."""
     if isinstance(D, bool | np.bool_):
         raise DTypeError(f"{operation}: D = {D!r} is a flag, not a number.")
-    return D.item() if isinstance(D, np.integer) else D
+    return D.item() if isinstance(D, np.generic) else D
 
 
 def as_precise_as(system: System, dt: Any, xp: Namespace) -> System:

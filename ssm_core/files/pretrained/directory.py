@@ -151,7 +151,9 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
     if not isinstance(kind, str) or kind not in known:
         raise OptionError(
             f"from_pretrained: config.json of {os.fspath(folder)!r} has model_type {kind!r}. Known: "
-            f"{', '.join(map(repr, known))}, and those of state-spaces, which have d_model and n_layer."
+            f"{', '.join(map(repr, known))}, and those of state-spaces, which have d_model and n_layer. What "
+            "transformers itself runs, it runs with the operators of this package after "
+            "adapters.transformers.accelerate()."
         )
     architecture = known[kind]
     _of_config(folder, lambda: architecture.check(config))
@@ -188,7 +190,7 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
 def _of_the_hub(folder: Path) -> str:
     """What to do with a name of the hub."""
     name = folder.as_posix()
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         return ""
     return (
         " Nothing is downloaded here. If that is a name on the Hugging Face hub, download it first: "

@@ -157,6 +157,25 @@ def test_hidden_states_and_what_is_saved(path: Path, backend: Backend, dtype: st
 
 
 @pytest.mark.backends("numpy")
+@files("fla_options_*")
+def test_options_of_flash_linear_attention(path: Path, backend: Backend, dtype: str, tmp_path: Path):
+    """At once and step by step, and saved again, to the roundings of its float32."""
+    numbers = read(path)
+    tensors = {n.removeprefix("w."): x for n, x in numbers.items() if n.startswith("w.")}
+    safetensors.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(str(numbers["config_json"]))
+    model, params = ssm_core.from_pretrained(tmp_path, dtype=np.float64)
+    ids, options = numbers["input_ids"], {"function": f"models.{model.name}", "allowed": 1e-5}
+    assert_close(model.apply(params, ids), numbers["logits"], backend, dtype, **options)
+    step, state = model.stepper(params), model.initial_state(params, len(ids))
+    for k in range(ids.shape[1]):
+        logits, state = step(ids[:, k], state)
+        assert_close(logits, numbers["logits"][:, k], backend, dtype, **options)
+    ssm_core.save_pretrained(model, params, tmp_path / "again")
+    assert ssm_core.from_pretrained(tmp_path / "again")[0] == model
+
+
+@pytest.mark.backends("numpy")
 @pytest.mark.parametrize("path", [FOLDER / "rwkv7_lm_L2_C16_N8.npz"], ids=lambda path: path.stem)
 def test_the_first_names_of_rwkv7(path: Path, backend: Backend, dtype: str, tmp_path: Path):
     """A directory of tensors by BlinkDL's names and one entry, and what is saved of it in the other layout."""

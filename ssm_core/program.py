@@ -63,7 +63,7 @@ def ends_of(model: LanguageModel) -> Any:
     for file in ("generation_config.json", "config.json"):
         eos = model.origin.get(file, {}).get("eos_token_id")
         tokens = eos if isinstance(eos, list) else [eos]
-        if eos is not None and not all(isinstance(token, int) and 0 <= token < model.vocab_size for token in tokens):
+        if eos is not None and not (tokens and all(is_token(token, model.vocab_size) for token in tokens)):
             raise OptionError(
                 f"generate: eos_token_id of {file} is {eos!r}, but tokens lie in [0, {model.vocab_size}). "
                 "Say which token ends a text with --eos."
@@ -73,15 +73,35 @@ def ends_of(model: LanguageModel) -> Any:
     return None
 
 
+def is_token(x: Any, vocab_size: int) -> bool:
+    """Whether x is a token of a model of so many."""
+    return isinstance(x, int) and not isinstance(x, bool) and 0 <= x < vocab_size
+
+
+def prompt_of(text: str, tokenizer: Tokenizer, vocab_size: int) -> list[int]:
+    """The tokens of a text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(f"generate: the text {text!r} holds bytes that are no UTF-8.") from error
+    tokens = tokenizer.encode(text)
+    if not tokens:
+        what = "is empty" if not text.strip() else f"{text!r} has no tokens in this tokenizer"
+        raise OptionError(f"generate: the text {what}, but a prompt needs at least one token.")
+    if not all(is_token(token, vocab_size) for token in tokens):
+        raise OptionError(
+            f"generate: tokens must lie in [0, {vocab_size}) (smallest: {min(tokens)}, largest: {max(tokens)})."
+        )
+    return tokens
+
+
 def written(options: argparse.Namespace) -> Iterator[str]:
     """The text that follows, piece by piece."""
     n_tokens = whole("generate", 0, n_tokens=options.n_tokens)
     text = sys.stdin.read() if options.text == "-" else options.text
     model, stream = opened(options.backend, options.directory)
     tokenizer: Tokenizer = Numbers() if options.ids else tokenizer_of(options.directory, model.vocab_size)
-    tokens = tokenizer.encode(text)
-    if not tokens:
-        raise OptionError("generate: the text is empty, but a prompt needs at least one token.")
+    tokens = prompt_of(text, tokenizer, model.vocab_size)
     xp = resolve(options.backend)
     drawn = stream(
         xp.asarray([tokens], dtype=xp.int32),
@@ -94,7 +114,7 @@ def written(options: argparse.Namespace) -> Iterator[str]:
         seed=options.seed,
     )
     following = Written(tokenizer, tokens)
-    for token in islice(drawn, n_tokens):
+    for token in islice(drawn, min(n_tokens, sys.maxsize)):
         yield following.add(int(to_numpy(token)[0]))
     yield following.end()
 
@@ -107,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal may not have every character
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # as arguments are read: `prompt_of` refuses what is no text
     try:
         for piece in written(options):
             print(piece, end="", flush=True)

@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 from small import NAMES, options_of
 
-from ssm_core import adapters
+from ssm_core import adapters, models
 
 MODULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "S4D": ("S4D", (4,), {"d_state": 8}),
@@ -45,18 +45,30 @@ WHOLE: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {  # without ste
     "S4 both ways": ("S4", (4,), {"d_state": 4, "bidirectional": True}),
     "S5 both ways": ("S5", (4,), {"d_state": 4, "bidirectional": True}),
     "SaShiMi": ("SaShiMi", (11, 4, 1), {"layer_options": {"d_state": 4}}),
+}
+MODELS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "RWKV4LM": ("RWKV4LM", (11, 8, 1), {}),
     "RWKV7LM": ("RWKV7LM", (11, 8, 2), {"layer_options": {"head_dim": 4}}),
     "HGRN2LM": ("HGRN2LM", (11, 8, 1), {"layer_options": {"heads": 2}}),
     "XLSTMLM": ("XLSTMLM", (11, 8, 1), {"layer_options": {"heads": 2}}),
     "RecurrentGemmaLM": ("RecurrentGemmaLM", (11, 8, 3), {"attention_options": {"heads": 2, "window": 4}}),
+    "model of GLA": (
+        "LanguageModel",
+        (11, 8, 1),
+        {
+            "layer": "GLA",
+            "layer_options": {"heads": 2, "kv_heads": 1, "feature_map": "relu", "lower_bound": -0.5},
+            "channel_mix": "gated_mlp",
+        },
+    ),
 }
+EVERY = MODULES | WHOLE | MODELS
 STEPS = 20
 
 
 def made(name: str) -> Any:
     """A module as if after some training, so that every parameter counts."""
-    kind, sizes, options = (MODULES | WHOLE)[name]
+    kind, sizes, options = EVERY[name]
     torch.manual_seed(0)
     module = getattr(adapters.torch, kind)(*sizes, **options)
     with torch.no_grad():
@@ -67,9 +79,10 @@ def made(name: str) -> Any:
 
 def sequence(name: str, batch: int, length: int) -> Any:
     """Inputs (batch, length, ...): tokens for a language model."""
-    if name.endswith("LM") or name == "SaShiMi":
+    kind, sizes, _ = EVERY[name]
+    if issubclass(getattr(models, kind, object), models.LanguageModel) or name == "SaShiMi":
         return torch.randint(0, 11, (batch, length))
-    return torch.randn(batch, length, *(7,) * (name == "S4ND"), (MODULES | WHOLE)[name][1][0])
+    return torch.randn(batch, length, *(7,) * (name == "S4ND"), sizes[0])
 
 
 def signal(name: str, batch: int) -> Any:
@@ -93,7 +106,7 @@ def run(session: onnxruntime.InferenceSession, *arrays: Any) -> list[np.ndarray]
     return list(session.run(None, dict(zip(names, (np.asarray(x) for x in arrays), strict=True))))
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [*MODULES, *MODELS])
 def test_steps_in_onnx(name: str, tmp_path: Path):
     """Twenty steps, equal to PyTorch's, and with real numbers alone."""
     module, u = made(name), signal(name, 2)
@@ -110,7 +123,7 @@ def test_steps_in_onnx(name: str, tmp_path: Path):
             np.testing.assert_allclose(x, z.numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["S4D", "Mamba2LM"])
+@pytest.mark.parametrize("name", ["S4D", "Mamba2LM", "RecurrentGemmaLM"])
 def test_after_a_prompt(name: str, tmp_path: Path):
     """PyTorch runs the prompt at once, onnxruntime goes on, and PyTorch takes over again."""
     module, u = made(name), signal(name, 1)
@@ -176,7 +189,7 @@ def whole(name: str, path: Path, fixed: bool = False, **options: Any) -> Any:
     return program
 
 
-@pytest.mark.parametrize("name", [*NAMES, *sorted(WHOLE.keys() - {"SaShiMi"}), "SequenceModel", "MambaLM"])
+@pytest.mark.parametrize("name", [*NAMES, *sorted(WHOLE.keys() - {"SaShiMi"}), *MODELS, "SequenceModel", "MambaLM"])
 def test_whole_sequences(name: str, tmp_path: Path):
     """In real arithmetic, and by operators that every runtime has."""
     whole(name, tmp_path / "layer.onnx")
@@ -213,6 +226,7 @@ GATED, DELTA, TAPS = "LinearAttention gated", "LinearAttention gated_delta", "Ca
         ("KDA", [TAPS] * 3 + [DELTA]),
         ("GDN2", [TAPS] * 3),
         ("RWKV6", []),
+        ("model of GLA", [GATED]),
     ],
 )
 def test_operators_of_recurrences(name: str, wanted: list[str], tmp_path: Path):

@@ -17,7 +17,7 @@ from ssm_core.files import pretrained
 
 pytest.importorskip("safetensors")
 
-from directories import FAMILIES, refused, same, saved, weights, write_config, write_tensors
+from directories import FAMILIES, RANKS, refused, same, saved, weights, write_config, write_tensors
 from safetensors.numpy import load_file, save_file
 
 each_family = pytest.mark.parametrize("name", FAMILIES)
@@ -184,9 +184,13 @@ FIRST_NAMES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FIRST_NAMES)
-def test_first_names_of_rwkv_without_a_config(name: str, folder: Path):
+@pytest.mark.parametrize(("name", "head_dim"), [("rwkv", None), ("rwkv7", 4), ("rwkv7", 8)])
+def test_first_names_of_rwkv_without_a_config(
+    name: str, head_dim: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     """As BlinkDL's files have them: all sizes are those of the tensors; vectors may be (1, 1, H)."""
+    if name == "rwkv7":
+        monkeypatch.setitem(FAMILIES, name, models.RWKV7LM(11, 8, 3, {"head_dim": head_dim, **RANKS}, mix_width=6))
     model, params = saved(folder, name)
     renamed: dict[str, np.ndarray] = {}
     for key, x in load_file(folder / "model.safetensors").items():

@@ -167,9 +167,12 @@ WRONG: list[tuple[Callable[[Path], Any], list[Any], str]] = [
     (broken("tokenizer.json"), [TEXT], "is no readable tokenizer"),
     (broken("tokenizer_config.json"), [TEXT], "tokenizer_config.json' cannot be read"),
     (words, [""], "the text is empty, but a prompt needs at least one token"),
+    (words, ["once \udcff"], "holds bytes that are no UTF-8"),
+    (lambda folder: words(folder, []), ["once"], "tokenizer.json has no tokens for 'once'"),
     (words, ["1 x", "--ids"], "'1 x' holds more than tokens as numbers"),
     (words, ["1 99", "--ids"], r"tokens must lie in \[0, 11\)"),
     (words, ["1 -1", "--ids"], r"tokens must lie in \[0, 11\)"),
+    (words, [str(10**30), "--ids"], r"tokens must lie in \[0, 11\)"),
     (words, [TEXT, "--n-tokens", -1], "n_tokens = -1 must be a whole number of at least 0"),
     (words, [TEXT, "--temperature", -1], "temperature = -1.0 must be at least 0"),
     (words, [TEXT, "--temperature", "nan"], "temperature = nan must be at least 0"),
@@ -179,6 +182,7 @@ WRONG: list[tuple[Callable[[Path], Any], list[Any], str]] = [
     (words, [TEXT, "--eos", 11], r"eos = \[11\] must be a token in \[0, 11\)"),
     (config(eos_token_id=11), ["1", "--ids"], r"eos_token_id of generation_config.json is 11, but tokens lie in"),
     (config(eos_token_id="end"), ["1", "--ids"], "Say which token ends a text with --eos"),
+    (config(eos_token_id=[]), ["1", "--ids"], r"eos_token_id of generation_config.json is \[\], but tokens"),
     (lambda folder: (folder / "config.json").unlink(), ["1", "--ids"], "config.json' cannot be read"),
 ]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ssm_core
-from ssm_core import DomainError, OptionError, adapters, models
+from ssm_core import DomainError, OptionError, ShapeError, adapters, models
 
 pytest.importorskip("safetensors")
 
@@ -53,6 +53,10 @@ def config_of(folder: Path) -> dict[str, Any]:
         ("xlstm", {"add_out_norm": False}, "add_out_norm = False must be True"),
         ("recurrent_gemma", {"block_types": ["mamba"]}, "unknown block_type 'mamba'"),
         ("recurrent_gemma", {"rope_parameters": {"rope_type": "yarn"}}, "must be of rope_type 'default'"),
+        ("recurrent_gemma", {"rope_parameters": {"type": "dynamic"}}, "must be of rope_type 'default'"),
+        ("gla", {"expand_k": 1e308}, r"expand_k = 1e\+308 must be a positive number"),
+        ("kda", {"expand_v": 1e308}, r"expand_v = 1e\+308 must be a positive number"),
+        ("gla", {"fuse_norm": 1}, "fuse_norm = 1 must be true or false"),
         ("recurrent_gemma", {"hidden_activation": "relu"}, "hidden_activation = 'relu' must be one of"),
         ("recurrent_gemma", {"num_key_value_heads": 3}, "kv_heads = 3 must divide heads = 2"),
         ("recurrent_gemma", {"head_dim": 5}, "head_dim = 5 must be hidden_size / num_attention_heads = 4"),
@@ -61,6 +65,15 @@ def config_of(folder: Path) -> dict[str, Any]:
 def test_entries_that_no_model_can_have(name: str, entries: Any, message: str, folder: Path):
     saved(folder, name, **entries)
     refused(folder, OptionError, rf"config\.json of '.*': .*{message}")
+
+
+@pytest.mark.parametrize(("name", "entries"), [("rwkv", {}), ("rwkv7", {"value_dim": None})])
+def test_sizes_of_no_memory(name: str, entries: Any, folder: Path):
+    """They are compared with the tensors before a number is computed for them."""
+    saved(folder, name, hidden_size=2**40, **entries)
+    refused(folder, OptionError, "hidden_size = 1099511627776 must be a whole number")
+    saved(folder, name, hidden_size=2**30, **entries)
+    refused(folder, ShapeError, r"is \(11, 8\), but config\.json makes it \(11, 1073741824\)")
 
 
 @pytest.mark.parametrize("name", ONE_EACH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -283,3 +284,47 @@ def test_nothing_is_half_saved(file: str, there: bool, folder: Path, monkeypatch
     if there:
         assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
         same(ssm_core.from_pretrained(folder)[1], before)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+@pytest.mark.parametrize(("end", "error"), [(2, OSError("No more")), (3, KeyboardInterrupt()), (4, OSError("No more"))])
+def test_nothing_is_half_replaced(
+    parts: bool, end: int, error: BaseException, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Wherever it ends: what was there is there again, and what is read in between has no weights."""
+    before = saved(folder)[1]
+    if parts:
+        sharded(folder)
+    names, replaced, calls = sorted(folder.iterdir()), os.replace, []
+
+    def ending(*paths: Path) -> None:
+        calls.append(paths)
+        if len(calls) == end:
+            refused(folder, OptionError, "A save ended too early there")
+            raise error
+        replaced(*paths)
+
+    monkeypatch.setattr(os, "replace", ending)
+    with pytest.raises((OptionError, KeyboardInterrupt)):
+        ssm_core.save_pretrained(MODELS["mamba_untied"], weights(MODELS["mamba_untied"]), folder)
+    assert sorted(folder.iterdir()) == names
+    same(ssm_core.from_pretrained(folder)[1], before)
+    ssm_core.save_pretrained(MODELS["mamba_untied"], weights(MODELS["mamba_untied"]), folder)
+    same(ssm_core.from_pretrained(folder)[1], weights(MODELS["mamba_untied"]))
+
+
+def test_a_directory_where_a_file_should_be(folder: Path):
+    saved(folder)
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    weights_before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(OptionError, match=r"^save_pretrained: .* cannot be written \(config\.json is a directory\)"):
+        ssm_core.save_pretrained(MODELS["mamba_untied"], weights(MODELS["mamba_untied"]), folder)
+    assert (folder / "model.safetensors").read_bytes() == weights_before
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "llama"])
+def test_models_of_transformers_alone(kind: str, folder: Path):
+    saved(folder, model_type=kind)
+    refused(folder, OptionError, rf"model_type '{kind}'\. Known: 'delta_net', .*transformers\.accelerate\(\)")

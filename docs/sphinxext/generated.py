@@ -68,9 +68,11 @@ MACHINE = "Measured on two CPU cores in float32; sizes, the other rows and the m
 
 def architecture_table() -> str:
     """Model types x frameworks: what `from_pretrained` opens, and whose modules it gives there."""
-    modules = {name: "".join(p.read_text(encoding="utf-8") for p in _written(name)) for name in ("torch", "flax")}
-    head = "| `model_type` | published as | model | NumPy and other arrays | PyTorch | Flax |"
-    lines = [head, "|---|---|---|---|---|---|"]
+    modules = {
+        name: "".join(p.read_text(encoding="utf-8") for p in _written(name)) for name in ("torch", "flax", "equinox")
+    }
+    head = "| `model_type` | published as | model | NumPy and other arrays | PyTorch | Flax | Equinox |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
     for kind, architecture in architectures().items():
         file = importlib.import_module(f"ssm_core.files.pretrained.{kind}")
         title = re.sub(r" (is|are) published", "", (file.__doc__ or "").partition("\n")[0].rstrip("."))

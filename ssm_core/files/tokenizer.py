@@ -55,7 +55,10 @@ class HuggingFace:
         self.tokenizer = tokenizer
 
     def encode(self, text: str) -> list[int]:
-        tokens: list[int] = self.tokenizer.encode(text).ids
+        try:
+            tokens: list[int] = self.tokenizer.encode(text).ids
+        except Exception as error:  # of no kind of their own
+            raise OptionError(f"generate: {TOKENIZER} has no tokens for {text!r} ({error}).") from error
         return tokens
 
     def decode(self, tokens: list[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from itertools import islice
@@ -61,7 +62,7 @@ class Stream:
 
     def take(self, n_tokens: int) -> Array:
         """The next tokens (B, at most n_tokens)."""
-        xp, tokens = self._xp, list(islice(self, n_tokens))
+        xp, tokens = self._xp, list(islice(self, min(n_tokens, sys.maxsize)))
         if tokens:
             self._check()
             return xp.stack(tokens, axis=1)

@@ -110,7 +110,6 @@ def save_pretrained(definition: LanguageModel, params: Parameters, directory: st
         _write_all(folder, files)
     except (OSError, library.SafetensorError) as error:
         raise OptionError(f"save_pretrained: {os.fspath(folder)!r} cannot be written ({error}).") from error
-    (folder / INDEX).unlink(missing_ok=True)
 
 
 def _write(entries: Config, path: Path) -> None:
@@ -118,21 +117,36 @@ def _write(entries: Config, path: Path) -> None:
 
 
 def _write_all(folder: Path, files: Mapping[str, Callable[[Path], Any]]) -> None:
-    """All files or, where one cannot be written, none: a reader never sees half of it."""
-    made = not folder.exists()
+    """All files or, where one cannot be written, none: a reader never sees half of it.
+
+    Weights go first and come last, so that what is ended in between has none.
+    """
+    made = next((path for path in (*reversed(folder.parents), folder) if not path.exists()), None)
     folder.mkdir(parents=True, exist_ok=True)
-    new = {name: folder / f"{name}.new" for name in files}
+    new, old = ({name: folder / f"{name}.{age}" for name in (INDEX, *files)} for age in ("new", "old"))
+    placed: list[Path] = []
     try:
         for name, write in files.items():
             write(new[name])
-        for name, path in new.items():
-            os.replace(path, folder / name)
+            if (folder / name).is_dir():
+                raise IsADirectoryError(f"{name} is a directory")
+        for name, path in old.items():
+            if (folder / name).is_file():
+                os.replace(folder / name, path)
+        for name in reversed([*files]):
+            placed.append(folder / name)
+            os.replace(new[name], folder / name)
     except BaseException:
-        for path in new.values():
+        for path in (*placed, *new.values()):
             path.unlink(missing_ok=True)
-        if made:
-            shutil.rmtree(folder, ignore_errors=True)
+        for name, path in old.items():
+            if path.exists() and not (folder / name).exists():
+                os.replace(path, folder / name)
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
         raise
+    for path in old.values():
+        path.unlink(missing_ok=True)
 
 
 def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, Stored]]:
@@ -151,7 +165,9 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
     if not isinstance(kind, str) or kind not in known:
         raise OptionError(
             f"from_pretrained: config.json of {os.fspath(folder)!r} has model_type {kind!r}. Known: "
-            f"{', '.join(map(repr, known))}, and those of state-spaces, which have d_model and n_layer."
+            f"{', '.join(map(repr, known))}, and those of state-spaces, which have d_model and n_layer. What "
+            "transformers itself runs, it runs with the operators of this package after "
+            "adapters.transformers.accelerate()."
         )
     architecture = known[kind]
     _of_config(folder, lambda: architecture.check(config))
@@ -188,7 +204,7 @@ def opened(directory: str | os.PathLike[str]) -> tuple[LanguageModel, dict[str, 
 def _of_the_hub(folder: Path) -> str:
     """What to do with a name of the hub."""
     name = folder.as_posix()
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         return ""
     return (
         " Nothing is downloaded here. If that is a name on the Hugging Face hub, download it first: "
@@ -291,6 +307,8 @@ def _stored(folder: Path) -> dict[str, Stored]:
         if pickled
         else ""
     )
+    if any(folder.glob("*.old")) or any(folder.glob("*.new")):
+        hint = " A save ended too early there: files whose names end in .old are those from before it." + hint
     raise OptionError(f"from_pretrained: {os.fspath(folder)!r} has neither {WEIGHTS} nor {INDEX}.{hint}")
 
 

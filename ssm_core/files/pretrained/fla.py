@@ -26,7 +26,7 @@ _RENAMED = {
 }
 PASSED = (
     *("attn_mode", "fuse_swiglu", "fuse_cross_entropy", "fuse_linear_cross_entropy", "use_l2warp"),
-    *("fuse_norm", "safe_gate"),
+    "safe_gate",
 )
 FIXED: dict[str, tuple[Any, ...]] = {"attn": (None,), "attnres_block_size": (None,)}
 SWISH = ("swish", "silu")
@@ -180,6 +180,7 @@ def architecture(
         their_shape=their_shape,
         sizes=sizes,
         numbers=("norm_eps",),
+        flags=("fuse_norm",),
         unsaid=unsaid,
         optional=("intermediate_size", *optional),
         entries=(*options, "hidden_ratio", *entries),

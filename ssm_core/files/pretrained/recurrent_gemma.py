@@ -51,7 +51,8 @@ def rope(c: Config) -> tuple[Any, Any]:
     given = (c.get(name) for name in ("rope_parameters", "rope_scaling"))
     found: Any = next((entry for entry in given if entry is not None), {})
     known = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-    if not isinstance(found, dict) or found.keys() - known or found.get("rope_type", "default") != "default":
+    kinds = {str(found.get(name, "default")) for name in ("rope_type", "type")} if isinstance(found, dict) else set()
+    if kinds != {"default"} or found.keys() - known:
         raise OptionError(f"rope_parameters = {found!r} must be of rope_type 'default'.")
     share = found.get("partial_rotary_factor", c.get("partial_rotary_factor", 0.5))
     return share, found.get("rope_theta", c.get("rope_theta", 10000.0))

@@ -57,7 +57,8 @@ def translated(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
     else:
         sizes |= _ranks(tensors) | {"norm_first": "blocks.0.ln0.weight" in tensors}
         heads = tensors["blocks.0.att.r_k"].shape
-        D = config.get("head_dim") or (heads[1] if len(heads) == 2 and heads[0] > 1 else 64)
+        by_heads = len(heads) == 2 and (heads[0] > 1 or heads[1] % 64 != 0)  # else in one row, or of one head
+        D = config.get("head_dim") or (heads[1] if by_heads else 64)
         sizes |= {"head_dim": D, "norm_eps": 1e-5, "fuse_norm": False}
         sizes |= {} if D == 64 else {"ssm_core": {"epsilon": 64e-5}}  # the norm of the heads, whatever their size
     return sizes | config, {_their_name(kind, name): _flat(kind, name, x, sizes) for name, x in tensors.items()}

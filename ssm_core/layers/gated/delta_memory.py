@@ -163,7 +163,7 @@ class GroupedValues(DeltaMemory):
         if self.value_heads % self.heads:
             raise OptionError(f"{self.name}: heads = {self.heads} must divide num_v_heads = {self.num_v_heads}.")
         expand = self.expand_v
-        if isinstance(expand, bool) or not isinstance(expand, int | float) or not 0 < expand < math.inf:
+        if isinstance(expand, bool) or not isinstance(expand, int | float) or not 0 < expand * self.head_dim < math.inf:
             raise OptionError(f"{self.name}: expand_v = {expand!r} must be a positive number.")
         if expand * self.head_dim != int(expand * self.head_dim):
             raise OptionError(f"{self.name}: expand_v * head_dim = {expand * self.head_dim} must be a whole number.")

@@ -5,6 +5,7 @@ A layer gives q, k, v and decays of its input, and its output of what is read; s
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -169,7 +170,7 @@ def xavier(name: str, n_in: int, n_out: int, gain: float = 1.0) -> Parameter:
 
 def head_width(layer: str, option: str, expand: Any, d_model: int, heads: int) -> int:
     """Features of a head of expand * d_model in all; raises unless these are whole numbers."""
-    if isinstance(expand, bool) or not isinstance(expand, int | float) or not 0 < expand < float("inf"):
+    if isinstance(expand, bool) or not isinstance(expand, int | float) or not 0 < expand * d_model < math.inf:
         raise OptionError(f"{layer}: {option} = {expand!r} must be a positive number.")
     width = int(expand * d_model)
     if width % heads or width < heads:

@@ -75,15 +75,20 @@ class RWKV4(InputDependent):
 
     def parameters(self) -> tuple[Parameter, ...]:
         H, A = self.d_model, self.inner
-        n, depth = np.arange(A), self.layer_idx / max(1, self.num_layers - 1)
-        share = (np.arange(H) / H) ** (1 - self.layer_idx / self.num_layers)
-        decays = -5 + 8 * (n / max(1, A - 1)) ** (0.7 + 1.3 * depth)
+        depth = self.layer_idx / max(1, self.num_layers - 1)
+
+        def decays() -> np.ndarray:
+            return -5 + 8 * (np.arange(A) / max(1, A - 1)) ** (0.7 + 1.3 * depth)
+
+        def share() -> np.ndarray:
+            return (np.arange(H) / H) ** (1 - self.layer_idx / self.num_layers)
+
         return (
-            constant("time_decay", (A,), lambda: decays, no_weight_decay=True),
-            constant("time_first", (A,), lambda: np.log(0.3) + ((n + 1) % 3 - 1) / 2, no_weight_decay=True),
-            constant("time_mix_key", (H,), lambda: share),
-            constant("time_mix_value", (H,), lambda: share + 0.3 * depth),
-            constant("time_mix_receptance", (H,), lambda: share**0.5),
+            constant("time_decay", (A,), decays, no_weight_decay=True),
+            constant("time_first", (A,), lambda: np.log(0.3) + ((np.arange(A) + 1) % 3 - 1) / 2, no_weight_decay=True),
+            constant("time_mix_key", (H,), share),
+            constant("time_mix_value", (H,), lambda: share() + 0.3 * depth),
+            constant("time_mix_receptance", (H,), lambda: share() ** 0.5),
             *(p for name in ("key", "value", "receptance") for p in projection(f"{name}_", H, A, False)),
             *projection("output_", A, H, False),
         )

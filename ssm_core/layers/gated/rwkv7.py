@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -113,13 +114,22 @@ class RWKV7(InputDependent):
 
     def parameters(self) -> tuple[Parameter, ...]:
         H, bound = self.d_model, 0.5 / math.sqrt(self.d_model)
-        line = np.arange(H) / max(1, H - 1)
-        zigzag = 2 * (np.arange(H) % self.head_dim) / max(1, self.head_dim - 1) - 1
-        zigzag = zigzag * np.abs(zigzag)
-        w0 = -5.5 + 6 * line ** (1 + depth_of(self) ** 0.3) + 2.5 * zigzag
-        a0 = -0.19 + 0.3 * zigzag + 0.4 * (line - 0.5)
-        v0 = self._low_rank("v", "v_rank", 0.73 - 0.4 * (line - 0.5)) if self.first_values == "taken" else ()
         gain = ((1 + self.layer_idx) / self.num_layers) ** 0.7
+
+        def line() -> np.ndarray:
+            return np.arange(H) / max(1, H - 1)
+
+        def zigzag() -> np.ndarray:
+            rise = 2 * (np.arange(H) % self.head_dim) / max(1, self.head_dim - 1) - 1
+            return rise * np.abs(rise)
+
+        def w0() -> np.ndarray:
+            return -5.5 + 6 * line() ** (1 + depth_of(self) ** 0.3) + 2.5 * zigzag()
+
+        def a0() -> np.ndarray:
+            return -0.19 + 0.3 * zigzag() + 0.4 * (line() - 0.5)
+
+        v0 = self._low_rank("v", "v_rank", lambda: 0.73 - 0.4 * (line() - 0.5)) if self.first_values == "taken" else ()
 
         def share(n: str, power: float) -> Parameter:
             return constant(f"x_{n}", (H,), lambda: 1 - shares(self, power))
@@ -130,7 +140,7 @@ class RWKV7(InputDependent):
             *self._low_rank("a", "a_rank", a0),
             *v0,
             *self._low_rank("g", "gate_rank", None),
-            constant("k_k", (H,), lambda: 0.71 - 0.1 * (line - 0.5)),
+            constant("k_k", (H,), lambda: 0.71 - 0.1 * (line() - 0.5)),
             constant("k_a", (H,), lambda: 1.02),
             constant("r_k", (self.heads, self.head_dim), lambda: -0.04),
             as_map(uniform("receptance_weight", (H, H), -bound, bound)),
@@ -141,10 +151,10 @@ class RWKV7(InputDependent):
             constant("ln_x_bias", (H,), lambda: 0.0),
         )
 
-    def _low_rank(self, name: str, rank: str, bias: np.ndarray | None) -> tuple[Parameter, ...]:
+    def _low_rank(self, name: str, rank: str, bias: Callable[[], np.ndarray] | None) -> tuple[Parameter, ...]:
         H, n = self.d_model, self.rank(rank)
         maps = constant(f"{name}1", (H, n), lambda: 0.0), normal(f"{name}2", (n, H), 0.1 / math.sqrt(H))
-        return maps if bias is None else (constant(f"{name}0", (H,), lambda: bias, no_weight_decay=name == "w"), *maps)
+        return maps if bias is None else (constant(f"{name}0", (H,), bias, no_weight_decay=name == "w"), *maps)
 
     def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         D = self.head_dim

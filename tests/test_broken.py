@@ -5,7 +5,7 @@ import pytest
 from small import NAMES, small
 
 import ssm_core
-from ssm_core import layers
+from ssm_core import layers, models
 from ssm_core.functions.special import softplus
 
 torch = pytest.importorskip("torch")
@@ -199,6 +199,29 @@ def test_states_hold_their_own_numbers(name, u):
         found = [definition.apply(params, u, mode=m, return_state=True)[1] for m in modes(definition)]
         found.append(definition.apply(params, u, cu_seqlens=cu, return_state=True)[1])
         found.append(definition.step(params, u[:, 0], definition.initial_state(params, 1))[1])
+    for state in found:
+        for x in leaves(state):
+            assert x.untyped_storage().nbytes() <= x.numel() * x.element_size()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.SaShiMi(11, 4, 1, pool=(2, 2), layer_options={"d_state": 4}),
+        models.SequenceModel(4, 2, d_model=4, n_layers=1, layer_options={"d_state": 4}, pool="last"),
+        models.SequenceModel(4, 2, d_model=4, n_layers=1, layer_options={"d_state": 4}, pool="mean"),
+        models.MambaLM(11, 4, 1, {"d_state": 2}),
+    ],
+    ids=lambda model: model.name,
+)
+def test_states_of_models_hold_their_own_numbers(model, u):
+    """What a pool has computed for the steps to come is a row or two of all the rows of its run."""
+    params = {k: torch.as_tensor(v) for k, v in model.initial_parameters().items()}
+    x = u if isinstance(model, models.SequenceModel) else torch.arange(L)[None] % 11
+    with torch.no_grad():
+        found = [model.apply(params, x, return_state=True)[1]]
+        found.append(model.apply(params, x, lengths=torch.tensor([L - 3]), return_state=True)[1])
+        found.append(model.step(params, x[:, 0], found[0])[-1])
     for state in found:
         for x in leaves(state):
             assert x.untyped_storage().nbytes() <= x.numel() * x.element_size()

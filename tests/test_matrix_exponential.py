@@ -175,6 +175,22 @@ def test_units_do_not_matter(xp: Any):
     np.testing.assert_allclose(found / d[:, None] * d, scipy.linalg.expm(A), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_slow_states_beside_fast_ones(library: str, dtype: str):
+    """28 squarings of what is near 1 would leave half the digits; inputs of any size enter."""
+    xp = pytest.importorskip(library)
+    A = np.asarray([[-1e9, 3.0, 0.0], [0.0, -1e-9, 0.0], [0.0, 0.0, 5.0]], dtype)
+    tolerance = 1e-6 if dtype == "float32" else 1e-13
+    found = np.asarray(ssm_core.expm(xp.asarray(A)))
+    np.testing.assert_allclose(found, scipy.linalg.expm(A.astype(float)), atol=tolerance * np.exp(5))
+    size = 1e25 if dtype == "float32" else 1e200
+    A, B = np.asarray([[-1.0, 0.5], [-0.3, -2.0]], dtype), np.asarray([1.0, 2.0], dtype)
+    small, large = (ssm_core.discretize((xp.asarray(A), xp.asarray(x)), 0.1) for x in (B, (size * B).astype(dtype)))
+    np.testing.assert_allclose(np.asarray(large.A), np.asarray(small.A), rtol=tolerance)
+    np.testing.assert_allclose(np.asarray(large.B) / size, np.asarray(small.B), rtol=tolerance)
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4), (2, 3, 1)])
 def test_matrices_that_are_not_square_are_refused(shape: tuple[int, ...], xp: Any):
     with pytest.raises(ssm_core.ShapeError, match=r"^expm: A must be square matrices \(\.\.\., N, N\), but"):

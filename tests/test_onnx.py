@@ -21,6 +21,7 @@ import torch
 from small import NAMES, options_of
 
 from ssm_core import adapters, models
+from ssm_core.adapters.torch.real_arithmetic import RealProgram
 
 MODULES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "S4D": ("S4D", (4,), {"d_state": 8}),
@@ -201,6 +202,24 @@ def test_fixed_lengths(name: str, tmp_path: Path):
     program = whole(name, tmp_path / "layer.onnx", fixed=True)
     layers = 3 if name == "SaShiMi" else 1
     assert [node.op_type for node in program.model.graph].count("DFT") == 2 * layers
+
+
+def test_complex_numbers_of_a_head_of_ones_own():
+    """Arithmetic, sums, and arrays of other shapes, as a module around a layer may write them."""
+
+    class Head(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = torch.complex(x, 1 - x)
+            z = (2 - z) / (z + 3) + (z - 1) / 2 - (-z).conj()
+            z = torch.cat([torch.stack([torch.exp(z * 1j), z], -1), z[..., None].expand(*z.shape, 2)], 0)
+            z = z.reshape(z.shape[0], -1).view(z.shape[0], 2, -1).permute(0, 2, 1).transpose(0, 1).mT.contiguous()
+            z = z.flip(0).flatten(1).unflatten(1, (2, -1)).sum(-1).unsqueeze(-1).squeeze(-1)
+            z = torch.where(z.real > 0, z, 0 * z) @ z.mT
+            return z.abs() + z.real - z.imag + torch.view_as_real(z).sum(-1)
+
+    x = torch.linspace(0, 1, 12).reshape(3, 4)
+    program = torch.export.export(Head(), (x,))
+    torch.testing.assert_close(RealProgram(program)(x), Head()(x), rtol=1e-4, atol=1e-4)
 
 
 def test_what_has_no_real_form():

@@ -315,6 +315,21 @@ def test_composition_is_associative(kind: Kind):
         close(one, other)
 
 
+def broken(state: Any) -> Any:
+    """NaN everywhere."""
+    return tuple(map(broken, state)) if isinstance(state, tuple) else state * np.nan
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind.resets], ids=repr)
+def test_nothing_goes_through_a_reset(kind: Kind):
+    """Not even NaN, in one piece and in two."""
+    drawn = kind.draw(np.random.default_rng(1))
+    masks = {"reset": np.arange(L)[None] == np.asarray([[5], [7]])}
+    before, both = pieces(kind, drawn, {}, [0, 5, L], np)[0], pieces(kind, drawn, masks, [0, L], np)[0]
+    close(both.after(broken(drawn[2])), both.after(drawn[2]))
+    close(before.then(both).after(broken(drawn[2])), before.then(both).after(drawn[2]))
+
+
 def test_a_product_that_overflowed_leaves_zeros():
     chunk = ssm_core.chunk_summary(np.full(400, 10.0), np.zeros(400), axis=0)
     assert np.isinf(chunk.through)

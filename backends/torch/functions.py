@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssm_core.functions.matrix_exponential import _expm
+
 from .transforms import transformed
 
 
@@ -78,11 +80,19 @@ def readable(x: Tensor) -> bool:
     return not is_traced(x) and not transformed(x)
 
 
+LARGEST_NORM = 64.0  # whose four squarings matrix_exp may do
+
+
 def expm(A: Tensor) -> Tensor:
-    """In double precision: every squaring loses a digit of what is near 1."""
+    """In double precision: every squaring loses a bit of what is near 1.
+
+    Of many squarings these are all the digits: a large norm, where it is known, takes the generic body, which squares
+    E - 1.
+    """
     wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}.get(A.dtype, A.dtype)
-    wide = A.dtype if A.device.type == "mps" else wide
-    return torch.linalg.matrix_exp(A.to(wide)).to(A.dtype)
+    X = A if A.device.type == "mps" else A.to(wide)
+    large = A.numel() and readable(A) and bool(X.detach().abs().sum(-2).max() > LARGEST_NORM)
+    return (_expm(X, backend="generic") if large else torch.linalg.matrix_exp(X)).to(A.dtype)
 
 
 def eigvals(A: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from .._arrays.sizes import STEPS
 from ..functions.affine import parted
 from ..recurrences.fold import in_chunks
 from ..recurrences.segments import Segments, Signals
-from ..recurrences.summaries import through_segments
+from ..recurrences.summaries import forgotten, through_segments
 from .decay_chunk import channel_chunk
 from .maxima import maxima
 from .memory import faded, seen, written
@@ -240,6 +240,7 @@ class Memory(NamedTuple):
     def after(self, state: State) -> State:
         xp = namespace("after", S=state[0])
         g, (own, *rest) = self.log_through, self.state
+        state = forgotten(xp.all(xp.all(g == -math.inf, axis=-1), axis=-1), state, xp)
         if not rest:
             return (xp.exp(g)[..., None] * state[0] + own,)
         own_n, *top = rest

@@ -15,6 +15,7 @@ from .._arrays.numbers import flag, whole
 from ..recurrences.fold import in_chunks
 from ..recurrences.linear import linear_scan
 from ..recurrences.segments import Segments, Signals
+from ..recurrences.summaries import forgotten
 from .checks import check_tuples
 from .maxima import maxima
 from .real_gated import checked_step, checked_vectors
@@ -143,7 +144,9 @@ class Weighted(NamedTuple):
     state: State
 
     def after(self, state: State) -> State:
-        return _joined(state, self.log_through, self.state, namespace("after", state=state[0]))
+        xp = namespace("after", state=state[0])
+        state = forgotten(xp.all(self.log_through <= LOWEST, axis=-1), state, xp)
+        return _joined(state, self.log_through, self.state, xp)
 
     def then(self, later: Weighted) -> Weighted:
         return Weighted(clip(self.log_through + later.log_through, LOWEST), later.after(self.state))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .._arrays.idioms import matmul, moved
 from .._arrays.library import Array, Namespace, namespace
 from ..recurrences.segments import Segments
-from ..recurrences.summaries import through_segments, without_steps
+from ..recurrences.summaries import forgotten, through_segments, without_steps
 
 Mamba3State = tuple[Array, Array, Array, Array]
 
@@ -23,9 +23,9 @@ class Turning(NamedTuple):
     state: Mamba3State
 
     def after(self, state: Mamba3State) -> Mamba3State:
-        angle, S, K, x = state
+        xp = namespace("after", S=state[1])
+        angle, S, K, x = forgotten(self.kept[:, 0, 0, 0] == 0, state, xp)
         own_angle, own, own_K, own_x = self.state
-        xp = namespace("after", S=S)
         kept, ranked = self.kept[..., 0], K.ndim == 4
         before = matmul(xp.matrix_transpose(x), K, xp) if ranked else x[..., :, None] * K[..., None, :]
         angle = kept * angle

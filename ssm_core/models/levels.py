@@ -16,7 +16,7 @@ from typing import Any
 
 from .._arrays.dispatch import is_traced
 from .._arrays.idioms import taken_along
-from .._arrays.library import Array, Namespace, device, is_array, namespace, to_numpy
+from .._arrays.library import Array, Namespace, device, is_array, namespace, owned, to_numpy
 from .parts import Parts
 from .pointwise import Function
 
@@ -80,7 +80,7 @@ class Runs:
             rest = _rows(xp.concat([x, zeros], axis=1), ends // s * s, s, xp)
             filled = xp.arange(s, device=device(x)) < ((ends % s)[:, None] if is_array(ends) else ends % s)
             rest = xp.where(filled[..., None], rest, xp.zeros_like(rest))
-            self.pools[i] = (rest, _rows(y, ends // s * s, s, xp))
+            self.pools[i] = owned((rest, _rows(y, ends // s * s, s, xp)))
         self.lengths, self.count = outer
         return y[:, :L, :] if phase is None else _rows(y, phase, L, xp)
 

@@ -57,7 +57,7 @@ class Matrix(NamedTuple):
     def after(self, state: Array) -> Array:
         xp = namespace("after", state=state, through=self.through)
         x = joined(state, xp) if self.halves else state
-        x = matmul(self.through, x[..., None], xp)[..., 0]
+        x = _multiplied(self.through, x[..., None], xp)[..., 0]
         return (halved(x, xp) if self.halves else x) + self.state
 
     def then(self, later: Matrix) -> Matrix:
@@ -72,7 +72,7 @@ class Columns(NamedTuple):
     state: Array
 
     def after(self, state: Array) -> Array:
-        return matmul(self.through, state, namespace("after", state=state, through=self.through)) + self.state
+        return _multiplied(self.through, state, namespace("after", state=state, through=self.through)) + self.state
 
     def then(self, later: Columns) -> Columns:
         xp = namespace("then", through=self.through, later=later.through)
@@ -94,7 +94,7 @@ class Carried(NamedTuple):
         xp = namespace("after", state=state, through=self.through)
         n = state.shape[-1] // 2
         x, b = state[..., :n], state[..., n:]
-        moved = xp.concat([_scaled(self.through, x) + self.before * b, self.empty * b], axis=-1)
+        moved = xp.concat([_scaled(self.through, x) + _scaled(self.before, b), _scaled(self.empty, b)], axis=-1)
         return moved + self.state
 
     def then(self, later: Carried) -> Carried:
@@ -149,10 +149,23 @@ def sliding(state: Array, segments: Segments, axis: int, xp: Namespace) -> Slidi
 
 
 def _scaled(P: Array, x: Array) -> Array:
-    """P x; where a product of gates overflowed, a state of zero stays zero."""
+    """P x; where a product of gates overflowed, a state of zero stays zero, and through a reset, P = 0, goes no NaN."""
     xp = namespace("after", through=P, state=x)
     with overflow_ignored(P):
+        x = xp.where(P == 0, xp.zeros_like(x), x)
         return xp.where(x == 0, xp.zeros_like(P * x), P * x)
+
+
+def _multiplied(P: Array, x: Array, xp: Namespace) -> Array:
+    """The matrix products P x; through a reset, P = 0, goes no NaN."""
+    nothing = xp.all(xp.all(P == 0, axis=-1, keepdims=True), axis=-2, keepdims=True)
+    return matmul(P, xp.where(nothing, xp.zeros_like(x), x), xp)
+
+
+def forgotten(rows: Array, state: tuple[Array, ...], xp: Namespace) -> tuple[Array, ...]:
+    """A state with zeros in the rows (batch,) of a reset: 0 times NaN is NaN."""
+    masks = (xp.reshape(rows, (-1, *(1,) * (x.ndim - 1))) for x in state)
+    return tuple(xp.where(mask, xp.zeros_like(x), x) for mask, x in zip(masks, state, strict=True))
 
 
 def chunk_summary(a: Any, b: Array, *, axis: int) -> Elementwise:

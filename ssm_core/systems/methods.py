@@ -149,7 +149,8 @@ def _sizes(b: Array, xp: Namespace) -> Array:
     """Powers of two near the 1-norms of the columns (..., 1, P), 1 for what is 0 or not finite."""
     norm = xp.sum(xp.abs(b), axis=-2, keepdims=True)
     exponent = xp.floor(xp.log2(xp.where((norm > 0) & xp.isfinite(norm), norm, 1.0)))
-    return 2.0 ** xp.clip(exponent, -100.0, 100.0)
+    largest = 100.0 if dtype_name(norm) == "float32" else 1000.0
+    return 2.0 ** xp.clip(exponent, -largest, largest)
 
 
 def _gbt(z: Array, xp: Namespace, alpha: float) -> tuple[Array, ...]:

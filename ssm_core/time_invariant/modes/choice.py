@@ -19,9 +19,10 @@ def choose_mode(operation: str, system: Any, mode: str, u: Array, **options: Any
         raise unknown(operation, "mode", mode, MODES)
     if options["step_scale"] is not None:
         if not isinstance(system, Diagonal) or system.discrete:
+            kind = "Rational" if hasattr(system, "rational") else type(system).__name__
             raise OptionError(
                 f"{operation}: step_scale needs a continuous Diagonal system, not a "
-                f"{'discrete' if system.discrete else 'continuous'} {type(system).__name__} one."
+                f"{'discrete' if system.discrete else 'continuous'} {kind} one."
                 + ("" if system.discrete else f" Diagonalize it: {operation}(to_diagonal(system)[0], ...).")
             )
         if mode == "conv":

@@ -177,6 +177,15 @@ def test_one_program_for_pools_of_any_length(torch: Any):
     assert len(programs) <= 3
 
 
+def test_one_program_for_lengths_within_any_length(torch: Any):
+    model = adapters.torch.SequenceModel(4, 2, 4, 1, layer_options={"d_state": 4})
+    torch._dynamo.reset()
+    run = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+    for length in (9, 133):
+        u, lengths = torch.randn(2, length, 4), torch.tensor([4, length])
+        torch.testing.assert_close(run(u, lengths=lengths), model(u, lengths=lengths), rtol=1e-4, atol=1e-5)
+
+
 ALONE = """
 import sys
 sys.modules["ssm_core"] = None

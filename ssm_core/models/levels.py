@@ -156,7 +156,7 @@ def _behind(buffer: Array, x: Array, phase: Array, xp: Namespace) -> Array:
     """Of every sequence the first `phase` (B,) rows of its buffer, then x (B, L, H): (B, s + L, H)."""
     s, L = buffer.shape[1], x.shape[1]
     k = xp.arange(s + L, device=device(x))
-    index = xp.where(k < phase[:, None], k, xp.clip(k + s - phase[:, None], 0, s + L - 1))
+    index = xp.where(k < phase[:, None], k, clip(k + s - phase[:, None], 0, s + L - 1))
     return _at(xp.concat([xp.astype(buffer, x.dtype, copy=False), x], axis=1), index, xp)
 
 
@@ -169,7 +169,7 @@ def _rows(x: Array, first: Any, n: int, xp: Namespace) -> Array:
 
 def _at(x: Array, index: Array, xp: Namespace) -> Array:
     """x (B, L, H) at the steps index (B, n), clipped to those there are."""
-    index = xp.clip(index, 0, x.shape[1] - 1)[..., None]
+    index = clip(index, 0, x.shape[1] - 1)[..., None]
     return taken_along(x, xp.broadcast_to(index, (*index.shape[:2], x.shape[2])), 1)
 
 

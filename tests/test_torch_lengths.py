@@ -58,13 +58,19 @@ def export(torch: Any, module: Any, example: Any) -> Any:
 @pytest.mark.parametrize("name", RECURRENCES)
 def test_one_program_for_many_lengths(name: str, torch: Any):
     """Compiled once for lengths that are not known, in whole chunks and in parts of one."""
-    module = layer(name)
+    module, programs = layer(name), []
+
+    def counted(graph: Any, _: Any) -> Any:
+        programs.append(graph)
+        return graph.forward
+
     torch._dynamo.reset()
-    run = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
+    run = torch.compile(module, backend=counted, fullgraph=True, dynamic=True)
     for length in (30, 31, 133):
         u = torch.randn(2, length, WIDTH)
         found, right = (f(u, return_state=True) for f in (run, module))  # the state is that of the last step
         torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+    assert len(programs) <= 2  # short sequences are chunks of fewer steps
 
 
 LANGUAGE_MODELS = ("hgrn2", "rwkv7 bare", "rwkv", "xlstm biases", "recurrent_gemma")
@@ -136,6 +142,7 @@ def test_exported_for_any_batch_and_length(name: str, torch: Any):
 MODELS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "MambaLM": ((16, 8, 1), {}),
     "SequenceModel": ((4, 4, 8, 1), {}),
+    "SaShiMi": ((16, 4, 1), {"layer_options": {"d_state": 4}, "unet": True}),  # of levels of other lengths
 }
 
 
@@ -151,6 +158,32 @@ def test_exported_models(name: str, torch: Any):
     module, x = model(name, torch)
     program = export(torch, module, x[:2, :70].clone())  # of strides that are its own
     torch.testing.assert_close(program.module()(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+def test_one_program_for_pools_of_any_length(torch: Any):
+    module, programs = adapters.torch.SaShiMi(16, 4, 1, layer_options={"d_state": 4}, pool=(2, 3)), []
+
+    def counted(graph: Any, _: Any) -> Any:
+        programs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    run = torch.compile(module, backend=counted, fullgraph=True, dynamic=True)
+    for length in (7, 12, 133):
+        ids = torch.randint(0, 16, (2, length))
+        for options in ({}, {"lengths": torch.tensor([5, length])}):
+            found, right = (f(ids, return_state=True, **options) for f in (run, module))
+            torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+    assert len(programs) <= 3
+
+
+def test_one_program_for_lengths_within_any_length(torch: Any):
+    model = adapters.torch.SequenceModel(4, 2, 4, 1, layer_options={"d_state": 4})
+    torch._dynamo.reset()
+    run = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+    for length in (9, 133):
+        u, lengths = torch.randn(2, length, 4), torch.tensor([4, length])
+        torch.testing.assert_close(run(u, lengths=lengths), model(u, lengths=lengths), rtol=1e-4, atol=1e-5)
 
 
 ALONE = """

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ssm_core import layers
+from ssm_core._arrays.dispatch import load
 from ssm_core._arrays.errors import absent
 from ssm_core.layers.calls import Call
 from ssm_core.layers.parameters import Parameter
@@ -19,6 +20,8 @@ except ImportError as error:
 from ssm_core.backends.torch.transforms import full_precision
 
 from .projections import Projection, held, projections, replaced_map
+
+load("torch")  # before a trace, in which to do it would make a program of no further use
 
 
 class _Draws:
@@ -54,6 +57,7 @@ class SSMModule(nn.Module):
     def __init__(self, definition: layers.Layer, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.definition = definition
+        definition.shapes_of({})  # noted before a trace
         for p in definition.parameters():
             self.register_parameter(p.name, nn.Parameter(torch.empty(p.shape, device=device, dtype=dtype)))
         maps = {p.name.removesuffix("_weight"): p.shape for p in definition.parameters() if p.maps}

@@ -54,6 +54,7 @@ from .state_passing.body import chunks
 
 NAMESPACE = compat
 CLASSES = (torch.Tensor, torch.nn.Parameter)  # known before a trace, in which nothing can be noted
+DTYPES = tuple({x for x in vars(torch).values() if isinstance(x, torch.dtype)})  # these too
 FUSED = (
     "affine",
     "attention",

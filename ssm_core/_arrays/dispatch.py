@@ -85,6 +85,9 @@ def load(name: str) -> Any:
     if name not in _loaded:
         _loaded[name] = _import(name)
         _kinds.update(dict.fromkeys(getattr(_loaded[name], "CLASSES", ()), name))
+        from .library import note_framework  # which stands on this module
+
+        note_framework(_loaded[name])
     return _loaded[name]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _SPARSE = "is sparse, and recurrences fill every entry"
 _LABELED = "has labels, which would be lost"
 
@@ -33,6 +35,11 @@ def advice(cls: type) -> tuple[str, str] | None:
     if cls not in _seen:
         _seen[cls] = _advice(cls)
     return _seen[cls]
+
+
+def note_ours(classes: Iterable[type]) -> None:
+    """Note that classes are a framework's own, before a trace, in which nothing can be noted."""
+    _seen.update(dict.fromkeys(classes))
 
 
 def _advice(cls: type) -> tuple[str, str] | None:

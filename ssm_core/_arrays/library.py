@@ -11,7 +11,7 @@ import numpy as np
 
 from .dispatch import dispatched, framework, is_traced, load
 from .errors import DTypeError, MissingPackageError, MixedArraysError, OptionError, ShapeError
-from .foreign import advice
+from .foreign import advice, note_ours
 
 Array = Any  # an array of any library that follows the array API standard
 Namespace = Any  # the module of its functions
@@ -141,6 +141,20 @@ def _namespace_of(x: Array) -> Namespace:
     return backend.NAMESPACE
 
 
+def note_framework(backend: Any) -> None:
+    """Note the classes and the dtypes of a framework before a trace, in which nothing can be noted.
+
+    A program that torch.compile makes holds for what was noted then, and not after.
+    """
+    classes = getattr(backend, "CLASSES", ())
+    note_ours(classes)
+    _spaces.update(dict.fromkeys(classes, getattr(backend, "NAMESPACE", None)))
+    if hasattr(backend, "not_dense"):
+        _with_layouts.update(dict.fromkeys(classes, backend.not_dense))
+    for dtype in getattr(backend, "DTYPES", ()):
+        _NAMES[(type(dtype), dtype)] = str(dtype).rpartition(".")[2]
+
+
 def _mixed(operation: str, what: str, arrays: dict[str, Any], kind: Any) -> MixedArraysError:
     given = ", ".join(f"{name}: {kind(x)}" for name, x in arrays.items() if is_array(x))
     return MixedArraysError(f"{operation}: arrays of several {what} ({given}). Convert them to one of them.")
@@ -179,7 +193,9 @@ def dtype_name(x: Array) -> str:
     key = (type(x.dtype), x.dtype)
     name = _NAMES.get(key)
     if name is None:
-        name = _NAMES[key] = str(x.dtype).rpartition(".")[2]
+        name = str(x.dtype).rpartition(".")[2]
+        if not is_traced(x):  # a program is made for what was noted before it
+            _NAMES[key] = name
     return name
 
 

@@ -99,7 +99,7 @@ class Layer(ABC):
         """The parameters in a dtype to compute with; raises unless all are there, in shape, and of one library."""
         if not isinstance(params, dict):
             raise DTypeError(f"{self.name}: params is a {type(params).__name__}, not a dict of arrays by name.")
-        wanted = self._shapes_of(params)
+        wanted = self.shapes_of(params)
         if not wanted.keys() <= params.keys():
             missing, given = wanted.keys() - params.keys(), ", ".join(sorted(map(str, params))) or "none"
             raise OptionError(
@@ -118,7 +118,7 @@ class Layer(ABC):
             return params
         return {name: computable(p, xp) for name, p in params.items()}
 
-    def _shapes_of(self, params: Parameters) -> dict[str, tuple[int, ...]]:
+    def shapes_of(self, params: Parameters) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, made once: with their draws it takes a while to list them."""
         found = self._shapes
         if found is None:

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.idioms import taken_along
+from .._arrays.idioms import clip, taken_along
 from .._arrays.library import Array, Namespace, bringing, dtype_name, namespace, require_arrays
 from .._arrays.values import bounds
 from ..functions.special import activation
@@ -199,7 +199,7 @@ class LanguageModel(Model):
         prompts.check_prompts(f"{self.name}.prefill", ids, lengths, padding)
         segments, xp = self.segments(ids, lengths=lengths), namespace(self.name, ids=ids)
         if lengths is not None:
-            lengths = xp.clip(xp.astype(lengths, xp.arange(1).dtype), 1, ids.shape[1])
+            lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 1, ids.shape[1])
             ids = prompts.aligned(ids, lengths, padding)
         self.check_values(self.name, segments.masked(ids, 1, xp))
         return prompts.read(reading, ids, lengths, state)
@@ -210,7 +210,7 @@ class LanguageModel(Model):
         x, last, broken = self.hidden(ids, parts, state=state, return_state=True, lengths=lengths)
         if lengths is None:
             return broken.marked_state(parts.leave(x[:, -1, :]), xp), last
-        index = xp.astype(xp.clip(lengths, 1, ids.shape[1]), xp.arange(1).dtype)[:, None, None] - 1
+        index = xp.astype(clip(lengths, 1, ids.shape[1]), xp.arange(1).dtype)[:, None, None] - 1
         index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
         logits = parts.leave(taken_along(x, index, 1)[:, 0, :])
         return broken.marked_state(logits, xp), last

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._arrays.dispatch import is_traced
-from .._arrays.idioms import taken_along
+from .._arrays.idioms import clip, taken_along
 from .._arrays.library import Array, Namespace, device, is_array, namespace, owned, to_numpy
 from .parts import Parts
 from .pointwise import Function
@@ -38,6 +38,16 @@ def due(sizes: Sequence[int], count: Array) -> Due:
     after = to_numpy(count) + 1
     full = [after % math.prod(sizes[: i + 1]) == 0 for i in range(len(sizes))]
     return tuple(True if rows.all() else None if rows.any() else False for rows in full)
+
+
+def filled_up(x: Array, size: int) -> Array:
+    """x (B, L, H) in whole pools, two at least, of which the last steps stand for themselves: L is not known.
+
+    Of a length that is a product all levels have one, which a program for any length has to know.
+    """
+    xp, L = namespace("pool", x=x), x.shape[1]
+    n = (L + 2 * size - 1) // size * size
+    return xp.take(x, clip(xp.arange(n, device=device(x)), 0, L - 1), axis=1)
 
 
 class Runs:
@@ -146,7 +156,7 @@ def _behind(buffer: Array, x: Array, phase: Array, xp: Namespace) -> Array:
     """Of every sequence the first `phase` (B,) rows of its buffer, then x (B, L, H): (B, s + L, H)."""
     s, L = buffer.shape[1], x.shape[1]
     k = xp.arange(s + L, device=device(x))
-    index = xp.where(k < phase[:, None], k, xp.clip(k + s - phase[:, None], 0, s + L - 1))
+    index = xp.where(k < phase[:, None], k, clip(k + s - phase[:, None], 0, s + L - 1))
     return _at(xp.concat([xp.astype(buffer, x.dtype, copy=False), x], axis=1), index, xp)
 
 
@@ -159,7 +169,7 @@ def _rows(x: Array, first: Any, n: int, xp: Namespace) -> Array:
 
 def _at(x: Array, index: Array, xp: Namespace) -> Array:
     """x (B, L, H) at the steps index (B, n), clipped to those there are."""
-    index = xp.clip(index, 0, x.shape[1] - 1)[..., None]
+    index = clip(index, 0, x.shape[1] - 1)[..., None]
     return taken_along(x, xp.broadcast_to(index, (*index.shape[:2], x.shape[2])), 1)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.idioms import matmul, taken_along
+from .._arrays.idioms import clip, matmul, taken_along
 from .._arrays.library import Array, Namespace, device, namespace, owned
 from ..recurrences.segments import steps_within
 from ..recurrences.shards import Shards
@@ -48,7 +48,7 @@ def pooled(
         return _over_shards(pool, x, state, lengths, cu_seqlens, shards)
     if x.shape[1] == 0 and state is None:
         raise ShapeError(f"{operation}: pool {pool!r} needs at least one step ({describe(x=x)}).")
-    lengths = None if lengths is None else xp.clip(lengths, 0, x.shape[1])
+    lengths = None if lengths is None else clip(xp.astype(lengths, xp.arange(1).dtype), 0, x.shape[1])
     if pool == "last":
         last = _last(x, lengths, cu_seqlens, None if state is None else state[0], xp)
         return last, (owned(last),)

@@ -7,8 +7,8 @@ from typing import Any
 
 from .._arrays.dispatch import is_traced
 from .._arrays.errors import DomainError, ShapeError, describe, unknown
-from .._arrays.idioms import taken_along
-from .._arrays.library import Array, device, namespace, to_numpy
+from .._arrays.idioms import clip, taken_along
+from .._arrays.library import Array, device, namespace, require_arrays, to_numpy
 from .._arrays.values import bounds
 
 PADDINGS = ("right", "left")
@@ -22,6 +22,8 @@ def check_prompts(operation: str, ids: Array, lengths: Array | None, padding: An
         raise unknown(operation, "padding", padding, PADDINGS)
     if ids.shape[1] == 0:
         raise ShapeError(f"{operation}: a prompt needs at least one token ({describe(ids=ids)}).")
+    if lengths is not None:
+        require_arrays(operation, lengths=lengths)
     shortest = None if lengths is None else bounds(lengths)
     if shortest is not None and shortest[0] < 1:
         raise DomainError(f"{operation}: every prompt needs at least one token (lengths: {to_numpy(lengths)}).")
@@ -48,7 +50,7 @@ def read(reading: Reading, ids: Array, lengths: Array | None, state: Any) -> tup
     steps = max(TOKENS // max(B, 1), STEPS)
     for begin in range(0, L, steps):
         end = min(begin + steps, L)
-        rest = None if lengths is None else xp.clip(lengths - begin, 0, end - begin)
+        rest = None if lengths is None else clip(lengths - begin, 0, end - begin)
         new, state = reading(ids[:, begin:end], rest, state)
         logits = new if logits is None or rest is None else xp.where((rest > 0)[:, None], new, logits)
     return logits, state

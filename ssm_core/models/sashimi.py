@@ -7,16 +7,17 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from .._arrays.dispatch import is_open
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
 from .._arrays.idioms import clip
-from .._arrays.library import Array, dtype_name, namespace, real_floating
+from .._arrays.library import Array, device, dtype_name, namespace, real_floating
 from .._arrays.numbers import flag, whole
 from ..layers.registry import registered
 from ..recurrences.broken import arrays_in
 from ..recurrences.segments import Segments
 from .blocks import Block, of_place
 from .language_model import LanguageModel
-from .levels import Runs, Steps, due, first_pools
+from .levels import Runs, Steps, due, filled_up, first_pools
 from .parts import Parts
 from .pointwise import Function, Norm
 
@@ -127,12 +128,19 @@ class SaShiMi(LanguageModel):
     def through(
         self, x: Array, parts: Parts, before: Any, return_state: bool, *, lengths: Any = None, **options: Any
     ) -> tuple[Array, tuple[Any, ...]]:
-        xp = namespace(self.name, x=x)
+        xp, (B, L, _) = namespace(self.name, x=x), x.shape
         if lengths is not None:
-            lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 0, x.shape[1])
+            lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 0, L)
+        ragged = bool(self.pool) and is_open(x, L % math.prod(self.pool))
+        if ragged:
+            x = filled_up(x, math.prod(self.pool))
+            if lengths is None and return_state:
+                lengths = xp.zeros((B,), dtype=xp.arange(1).dtype, device=device(x)) + L
         runs = Runs(parts, self.pool, before, return_state, lengths=lengths, **options)
         y = self._level(0, x, runs)
-        return y, runs.after(x.shape[0], x.shape[1], x)
+        if ragged:
+            y = xp.take(y, xp.arange(L, device=device(y)), axis=1)
+        return y, runs.after(B, L, x)
 
     def step_through(
         self, x: Array, parts: Parts, before: Any, moment: Hashable = None

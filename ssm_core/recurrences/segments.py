@@ -15,7 +15,7 @@ import numpy as np
 
 from .._arrays.dispatch import is_open, is_traced
 from .._arrays.errors import DomainError, DTypeError, OptionError, ShapeError, describe
-from .._arrays.idioms import moved, taken_along
+from .._arrays.idioms import clip, moved, taken_along
 from .._arrays.library import Array, Namespace, device, dtype_name, namespace, owned, require_arrays, to_numpy
 from .._arrays.shapes import broadcast
 from .shards import Shards, depending
@@ -71,7 +71,7 @@ class Segments:
     def part(self, start: int, stop: int, xp: Namespace) -> Segments:
         """Of the steps from start to stop."""
         reset = None if self.reset is None else self.reset[..., start:stop]
-        left = None if self.lengths is None else xp.clip(self.lengths - start, 0, stop - start)
+        left = None if self.lengths is None else clip(self.lengths - start, 0, stop - start)
         return Segments(stop - start, reset, left)
 
     def for_rows(self, axes: int = 1) -> Segments:
@@ -193,7 +193,7 @@ def _of_shard(
     counts = xp.astype(counts, k.dtype)
     rank = shards.rank
     start = ends[rank] if isinstance(rank, int) else xp.asarray(ends, dtype=k.dtype)[rank]
-    here = xp.clip(counts - start, 0, length)
+    here = clip(counts - start, 0, length)
     if cu_seqlens is None:
         reset = None if reset is None else reset & steps_within(here, length, xp)
         return Segments(length, reset, here, shards=shards)
@@ -238,7 +238,8 @@ def _checked(
             f"largest: {lengths.max()})."
         )
     xp = namespace(operation, **present)
-    lengths = lengths if isinstance(lengths, np.ndarray) else xp.clip(lengths, 0, length)
+    if not isinstance(lengths, np.ndarray):
+        lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 0, length)  # small integers may not hold the length
     if reset is not None:
         broadcast(operation, reset=reset.shape[:-1], lengths=lengths.shape)
         reset = reset & steps_within(lengths, length, xp)
@@ -331,7 +332,7 @@ def _side_by_side(
     ends = xp.astype(ends, k.dtype)
     steps = ends[1:] - ends[:-1]
     longest = max(1, L if is_traced(steps) else int(to_numpy(steps).max()))
-    source = xp.clip(ends[:-1, None] + xp.arange(longest, device=device(ends)), 0, max(L - 1, 0))
+    source = clip(ends[:-1, None] + xp.arange(longest, device=device(ends)), 0, max(L - 1, 0))
     flat, n = xp.reshape(source, (-1,)), steps.shape[0]
     rows = {name: _laid(x, flat, n, longest, axis, xp) for name, x in signals.items()}
     y, states = run(rows, initial, Segments(longest, lengths=steps, shards=segments.shards))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.idioms import matmul, taken_along
+from .._arrays.idioms import clip, matmul, taken_along
 from .._arrays.library import Array, Namespace, compute_dtype, device, is_array, namespace
 from .._arrays.numbers import plain
 from .._arrays.values import overflow_ignored
@@ -133,7 +133,7 @@ class Sliding(NamedTuple):
         shape = [1] * state.ndim
         shape[0], shape[self.axis] = self.steps.shape[0], n
         source = xp.reshape(xp.astype(self.steps, k.dtype)[:, None] + k, tuple(shape))
-        x = taken_along(state, xp.broadcast_to(xp.clip(source, 0, n - 1), state.shape), self.axis)
+        x = taken_along(state, xp.broadcast_to(clip(source, 0, n - 1), state.shape), self.axis)
         return xp.where(source < n, x, xp.zeros_like(x)) + self.state
 
 
@@ -142,7 +142,7 @@ def sliding(state: Array, segments: Segments, axis: int, xp: Namespace) -> Slidi
     n, like = state.shape[axis], {"dtype": state.dtype, "device": device(state)}
     steps = xp.full((1,), float(min(segments.length, n)), **like)
     if segments.lengths is not None:
-        steps = xp.astype(xp.clip(segments.lengths, 0, n), state.dtype)
+        steps = xp.astype(clip(segments.lengths, 0, n), state.dtype)
     if segments.reset is not None:
         steps = xp.where(xp.any(segments.reset, axis=-1), xp.full_like(steps, n), steps)
     return Sliding(steps, state, axis)

@@ -138,7 +138,7 @@ class InputDependent(Mixer):
             v = {name: moved(x, 0, 1, xp) for name, x in v.items()}
             left = None
             if lengths is not None:
-                left = xp.clip(lengths - xp.astype(v["k"][:, 0], lengths.dtype), 0, v["u"].shape[1])
+                left = clip(lengths - xp.astype(v["k"][:, 0], lengths.dtype), 0, v["u"].shape[1])
             inner = Segments(v["u"].shape[1], v.get("reset"), left)
             y, state = self._run(params, v["u"], state, segments=inner, scale=v.get("scale", scale), mode=mode)
             return state, moved(y, 1, 0, xp)

@@ -18,6 +18,7 @@ from . import (
     scans,
     starting,
     steps,
+    vector_states,
 )
 
 JOBS: dict[str, Job] = {
@@ -28,6 +29,7 @@ JOBS: dict[str, Job] = {
     **mamba.JOBS,
     **accelerated.JOBS,
     **matrix_states.JOBS,
+    **vector_states.JOBS,
     **gated_steps.JOBS,
     **gated_steppers.JOBS,
     **frameworks.JOBS,

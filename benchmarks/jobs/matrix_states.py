@@ -13,9 +13,11 @@ import ssm_core
 from .. import peers
 from ..harness import Case, Job
 from .common import close, in_jax, in_torch, passes
+from .memory import at_most
 
 BATCH, L, HEADS, SIZE = 1, 2048, 8, 64
 MEMORY_LENGTH = 16384
+CHUNK = 64  # steps between the states that are kept
 
 Arrays = dict[str, Any]
 
@@ -36,6 +38,9 @@ def signals(kind: str, length: int = L) -> Arrays:
         "GLA": {"log_decay": torch.nn.functional.logsigmoid(x) / 16},
         "RWKV-6": {"log_decay": -(x - 1).exp(), "bonus": torch.rand(HEADS, SIZE)},
         "mLSTM": {"log_decay": torch.nn.functional.logsigmoid(heads + 3), "log_input": heads.flip(1)},
+        "retention": {"log_decay": -(2.0 ** -torch.arange(5.0, 5.0 + HEADS))},
+        "delta": {"beta": heads.sigmoid()},
+        "GDN-2": {"log_decay": -0.2 * x.sigmoid(), "erase": x.flip(1).sigmoid(), "write": x.flip(2).sigmoid()},
     }[kind]
     if kind == "RWKV-7":
         k = x
@@ -43,7 +48,7 @@ def signals(kind: str, length: int = L) -> Arrays:
 
 
 OPTIONS: dict[str, Arrays] = {"RWKV-6": {"exclusive": True}, "mLSTM": {"normalize": "max"}}
-DELTA = ("gated delta", "KDA", "RWKV-7")
+DELTA = ("gated delta", "KDA", "RWKV-7", "delta", "GDN-2")
 
 
 def ours(kind: str, **given: Any) -> Any:
@@ -121,7 +126,10 @@ def operator_torch(kind: str, backward: bool, wanted: str, repeats: int = 5) -> 
 def long_operator(kind: str) -> Case:
     """Forward and backward of a long sequence: its memory, beside that of inputs and outputs."""
     given = signals(kind, MEMORY_LENGTH)
-    return Case(f"{kind} torch fwd+bwd, L {MEMORY_LENGTH}", in_torch(lambda: ours(kind, **given), True), {}, repeats=1)
+    states = BATCH * HEADS * MEMORY_LENGTH // CHUNK * SIZE * SIZE
+    wanted = at_most(sum(x.numel() for x in given.values()), given["v"].numel(), states)
+    run = in_torch(lambda: ours(kind, **given), True)
+    return Case(f"{kind} torch fwd+bwd, L {MEMORY_LENGTH}", run, {}, None, wanted, repeats=0)
 
 
 def operator_jax(kind: str, backward: bool, wanted: str, repeats: int = 3) -> Case:
@@ -178,6 +186,6 @@ JOBS = {
     },
     **{
         f"memory-{kind.lower().replace(' ', '-')}": Job(lambda kind=kind: long_operator(kind), memory=True)
-        for kind in ("gated delta", "KDA", "RWKV-7", "GLA", "RWKV-6", "mLSTM")
+        for kind in ("gated delta", "KDA", "RWKV-7", "GLA", "RWKV-6", "mLSTM", "retention", "delta", "GDN-2")
     },
 }

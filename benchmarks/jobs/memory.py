@@ -1,10 +1,12 @@
 """Peak memory of every layer of PyTorch, forward and backward: B = 8, H = 256, L = 16384, where a signal has 128 MiB.
 
-Beside it stands a plain FFT convolution under autograd with the same input and output, and nothing around it.
+Beside it stands a plain FFT convolution under autograd with the same input and output, and nothing around it. Gated
+layers have a batch of 1, a signal of 16 MiB, and are measured as they are and piece by piece.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ssm_core
@@ -18,6 +20,10 @@ LAYERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SELECTIVE = ("Mamba", "Mamba2", "Mamba3")
 PIECE = 1024  # steps
+GATED = (
+    "LinearAttention", "RetNet", "Lightning", "GLA", "HGRN", "HGRN2", "RWKV4", "RWKV5", "RWKV6", "RWKV7", "DeltaNet",
+    "GatedDeltaNet", "GatedDeltaProduct", "KDA", "GDN2", "RGLRU", "MLSTM",
+)  # fmt: skip
 
 
 def time_invariant() -> list[Case]:
@@ -45,6 +51,32 @@ def of_layer(kind: str, **given: Any) -> Case:
     return Case(name, in_torch(layer, True), others, None, "wanted: at least 0.67x", repeats=0)
 
 
+def gated(kind: str) -> list[Case]:
+    """As it is, and piece by piece, which keeps inputs, outputs and the states between the pieces."""
+    definition = getattr(ssm_core.layers, kind)(H)
+    numbers = sum(math.prod(shape) for shape in definition.state_shapes(1).values())
+    signal = LENGTH * H
+    wanted = at_most(signal, signal, numbers * LENGTH // PIECE)
+
+    def layer(**given: Any) -> Any:
+        import torch
+
+        torch.manual_seed(0)
+        u = torch.randn(1, LENGTH, H, requires_grad=True)
+        return ssm_core.adapters.torch.module(definition)(u, **given)
+
+    whole, pieces = in_torch(layer, True), in_torch(lambda: layer(recompute=PIECE), True)
+    return [
+        Case(f"memory of {kind}", whole, {}, repeats=0),
+        Case(f"memory of {kind}, recompute={PIECE}", pieces, {}, None, wanted, repeats=0),
+    ]
+
+
+def at_most(inputs: int, outputs: int, states: int) -> str:
+    """What is wanted of float32 numbers: that of inputs, outputs and states between chunks, twice."""
+    return f"wanted: at most {2 * 4 * (inputs + outputs + states) / 2**20:.0f} MiB"
+
+
 def plain() -> Any:
     """y = irfft(rfft(u) rfft(k)), and nothing around it."""
     import torch
@@ -55,4 +87,8 @@ def plain() -> Any:
     return torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(k, n), n)[..., :LENGTH].transpose(1, 2)
 
 
-JOBS = {"memory": Job(time_invariant, memory=True), "memory-mamba": Job(selective, memory=True)}
+JOBS = {
+    "memory": Job(time_invariant, memory=True),
+    "memory-mamba": Job(selective, memory=True),
+    **{f"memory-layer-{kind.lower()}": Job(lambda kind=kind: gated(kind), memory=True) for kind in GATED},
+}

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 INF = float("inf")
+FEW = 2  # rows, too few for products of matrices
 
 
 def least(x: Tensor) -> float:
@@ -20,9 +22,11 @@ def least(x: Tensor) -> float:
     return math.sqrt(torch.finfo(x.dtype).tiny)
 
 
-def decays(sums: Tensor, out: Tensor | None = None) -> Tensor:
-    """e^sums in the order of its axes, zero from `least` down; `out` may be the sums."""
+def decays(sums: Tensor, out: Tensor | None = None, above: float = -INF) -> Tensor:
+    """e^sums in the order of its axes, zero from `least` down; `out` may be the sums, which are at least `above`."""
     low = least(sums)
+    if above > math.log(low) + 1:
+        return torch.exp(sums, out=out)
     return torch.nn.functional.threshold_(torch.clamp(sums, min=math.log(low) - 1, out=out).exp_(), low, 0.0)
 
 
@@ -38,6 +42,7 @@ class ChannelSums:
         self.from_start = torch.zeros_like(g) if exclusive else g.clone()
         self.to_end = torch.zeros_like(g)
         self.total = g
+        self.lowest = min(0.0, float(g.min())) if g.device.type == "cpu" else -INF  # of a step
 
     def halves(self) -> Iterator[tuple[int, Tensor | None, Tensor | None]]:
         """Levels: the size h of a half, decays (..., pairs, h, K) since the middle, and those up to it.
@@ -49,7 +54,9 @@ class ChannelSums:
         while h < T:
             shape = (*lead, T // (2 * h), 2, h, K)
             late, early = self.from_start.view(shape)[..., 1, :, :], self.to_end.view(shape)[..., 0, :, :]
-            yield h, None if h == 1 and self.exclusive else decays(late), None if h == 1 else decays(early)
+            above = h * self.lowest
+            after = None if h == 1 and self.exclusive else decays(late, above=above)
+            yield h, after, None if h == 1 else decays(early, above=above)
             left, right = self.total.view(*lead, T // (2 * h), 2, K).unbind(-2)
             late += left[..., None, :]
             early += right[..., None, :]
@@ -97,16 +104,24 @@ def add_decayed(to: Tensor, x: Tensor, decay: Tensor | None) -> None:
     to.add_(x) if decay is None else to.addcmul_(x, decay)
 
 
+def over_entries(x: Tensor) -> Tensor:
+    """The sum of x (..., n, K) over n, which mostly is 1."""
+    return x[..., 0, :] if x.shape[-2] == 1 else x.sum(-2)
+
+
 def rows_after(x: Tensor, strictly: bool) -> Tensor:
     """The sum of the rows of x from every step on, or of those after it."""
     n = x.shape[-2]
+    if n <= FEW:
+        later = pad(x[..., 1:, :], (0, 0, 0, 1))
+        return later if strictly else x + later
     return x.new_ones((n, n)).triu(1 if strictly else 0) @ x
 
 
 def rows_before(x: Tensor) -> Tensor:
     """The sum of the rows of x before every step."""
     n = x.shape[-2]
-    return x.new_ones((n, n)).tril(-1) @ x
+    return pad(x[..., :-1, :], (0, 0, 1, 0)) if n <= FEW else x.new_ones((n, n)).tril(-1) @ x
 
 
 def passing(W: Tensor, strictly: bool) -> Tensor:

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..decay.sums import ChannelSums, across, add_decayed, decayed, decays, head_sums, passing, rows_after, rows_before
+from ..decay.sums import (
+    ChannelSums,
+    across,
+    add_decayed,
+    decayed,
+    decays,
+    head_sums,
+    over_entries,
+    passing,
+    rows_after,
+    rows_before,
+)
 
 Gradients = tuple[Tensor, Tensor, Tensor]
 
@@ -65,18 +76,22 @@ class ChannelDecays:
         flat = dscores.flatten(4, 5).flatten(2, 3)
         dreaders, dkeys = dread * self.since_start, dwritten * self.to_end
         dg = rows_after((dreaders * self.readers).sum(-2), strictly=True)
-        dg += rows_before((dkeys * self.keys).sum(-2))
+        dg += rows_before(over_entries(dkeys * self.keys))
         dg += dthrough[:, :, None, :]
         for h, late, early, after, before in self.levels:
             slopes = across(flat, 2 * h, self.keys.shape[3] * h).movedim(-1, -3)
-            dlate = (slopes @ early.flatten(-3, -2)).view_as(late)
-            dearly = (slopes.mT @ late.flatten(-3, -2)).view_as(early)
+            late_rows, early_rows = late.flatten(-3, -2), early.flatten(-3, -2)
+            if early_rows.shape[-2] == 1:  # too small for products of matrices
+                dlate, dearly = slopes * early_rows, (slopes * late_rows).sum(-2, keepdim=True)
+            else:
+                dlate, dearly = slopes @ early_rows, slopes.mT @ late_rows
+            dlate, dearly = dlate.view_as(late), dearly.view_as(early)
             add_decayed(_half(dreaders, h, 1), dlate, after)
             add_decayed(_half(dkeys, h, 0), dearly, before)
             if h > 1:
                 first, second = dg.view(*dg.shape[:2], -1, 2, h, dg.shape[-1]).unbind(-3)
                 second += rows_after(dlate.mul_(late).sum(-2), strictly=True)
-                first += rows_before(dearly.mul_(early).sum(-2))
+                first += rows_before(over_entries(dearly.mul_(early)))
         return dreaders, dkeys, dg
 
 

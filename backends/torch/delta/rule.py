@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..decay.sums import INF, decays
+from ..decay.sums import INF, decays, over_entries
 
 
 class Given(NamedTuple):
@@ -48,10 +48,11 @@ class Rule:
         self.decay = decays(self.g)
         self.key = s.a if s.a is not None else s.k if s.erase is None else s.erase * s.k
         self.gain = self._gain()
+        self.gain_and_beta = self.gain if s.beta is None or s.b is not None else s.beta * self.gain
         keys = [s.k] if s.b is None else [s.b, s.k]
         lead, K, V, m = s.q.shape[:-1], s.q.shape[-1], s.v.shape[-1], len(keys)
         self.readers, self.keys, self.values = (s.q.new_empty((*lead, *x)) for x in ((2, K), (m, K), (m, V)))
-        torch.mul(self.key, self._gain_and_beta(), out=self.readers[..., 0, :])
+        torch.mul(self.key, self.gain_and_beta, out=self.readers[..., 0, :])
         torch.mul(s.q, scale * self.decay, out=self.readers[..., 1, :])
         for i, key in enumerate(keys):
             self.keys[..., i, :] = key
@@ -66,9 +67,6 @@ class Rule:
         reset, one = self.s.reset, self.s.q.new_full((1,), 1.0 if self.s.b is None else -1.0)
         return one if reset is None else one.masked_fill(reset, 0.0)
 
-    def _gain_and_beta(self) -> Tensor:
-        return self.gain if self.s.beta is None or self.s.b is not None else self.s.beta * self.gain
-
     def own(self) -> Tensor:
         """What q reads of the writes of its own step: (..., T, m)."""
         return (self.keys * self.s.q[..., None, :]).sum(-1).mul_(self.scale)
@@ -82,10 +80,10 @@ class Rule:
         through = dq * self.readers[..., 1, :]
         through = through if s.a is not None else through.addcmul_(dR, self.readers[..., 0, :])
         dg = dg + (through if dg.shape[-1] == through.shape[-1] else through.sum(-1, keepdim=True))
-        dq = (down[..., None] * self.keys).sum(-2).addcmul_(dq, self.decay).mul_(self.scale)
+        dq = over_entries(down[..., None] * self.keys).addcmul_(dq, self.decay).mul_(self.scale)
         dkeys = torch.addcmul(dkeys, down[..., None], s.q[..., None, :], value=self.scale)
         dk, db = dkeys[..., -1, :], None if s.b is None else dkeys[..., 0, :]
-        dkey = dR * self._gain_and_beta()
+        dkey = dR * self.gain_and_beta
         if s.a is not None:
             da = dkey
         elif s.erase is None:
@@ -95,7 +93,7 @@ class Rule:
         if s.beta is not None:
             dbeta = (dvalues * self.written).sum(-1, keepdim=True)
             if s.b is None:
-                dbeta += (dR * self.key * self.gain).sum(-1, keepdim=True)
+                dbeta += (dR * self.key).mul_(self.gain).sum(-1, keepdim=True)
             dvalues = s.beta * dvalues
         if s.write is not None:
             dvalues, dwrite = s.write * dvalues, s.v * dvalues

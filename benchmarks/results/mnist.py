@@ -21,12 +21,12 @@ def run(run: Run, permuted: bool = False) -> dict[str, Any]:
     if permuted:
         order = np.random.default_rng(0).permutation(x.shape[1])
         x, x_test = x[:, order], x_test[:, order]
-    width, depth, updates, batch, tested = (16, 2, 1500, 32, 1000) if run.small else (128, 6, 120_000, 50, len(x_test))
+    width, depth, updates, tested = (16, 2, 800, 1000) if run.small else (128, 6, 120_000, len(x_test))
     test = {"test images": Scored(x_test[:tested], y_test[:tested])}
     watched = {"some of them": Scored(x_test[: tested // 4], y_test[: tested // 4])}
     task = Task(drawn_from(x, y), test, watched=watched)
     recipes = {
-        layer: Recipe(models.SequenceModel(1, 10, width, depth, layer, options), updates, batch, lr=1e-2)
+        layer: Recipe(models.SequenceModel(1, 10, width, depth, layer, options), updates, 50, lr=1e-2)
         for layer, options in {"S4D": {"d_state": 32}, "LRU": {"d_state": 32}}.items()
     }
     found = run.compare(task, recipes)

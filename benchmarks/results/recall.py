@@ -30,9 +30,9 @@ def layers(width: int, length: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def run(run: Run) -> dict[str, Any]:
     widths, updates, batch, length, pairs, vocab = (
-        ((16, 32), 1000, 32, 16, 4, 16) if run.small else ((64, 128, 256, 512), 50_000, 128, 512, 64, 8192)
+        ((16, 32), 600, 32, 16, 2, 16) if run.small else ((64, 128, 256, 512), 50_000, 128, 512, 64, 8192)
     )
-    task = tasks.over_lengths(tasks.recall(pairs, vocab), length, (length,), 512)
+    task = tasks.over_lengths(tasks.recall(pairs, vocab), length, (length,), 256)
     recipes = {
         f"{name} {width}": Recipe(models.LanguageModel(vocab, width, 2, layer, options), updates, batch, lr=1e-2)
         for width in widths

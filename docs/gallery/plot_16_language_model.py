@@ -48,7 +48,7 @@ written = [int(token[0]) for token in itertools.islice(model.stream(given, tempe
 print(prompt + bytes(written).decode(errors="replace"))
 
 # %%
-# What it expected at every byte of a sentence: dark where it was sure.
+# How much every byte of a sentence surprises it: least within words, most where one begins.
 
 sentence = "If the object is not an instance of the class, an exception is raised."
 ids = torch.from_numpy(np.frombuffer(sentence.encode(), dtype=np.uint8).astype(np.int64))[None]

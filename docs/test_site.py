@@ -72,9 +72,8 @@ def test_every_layer_stands_in_the_table_of_layers():
     table = page.read_text(encoding="utf-8").partition("Where to begin")[0]
     layers = {name for name, made in LAYERS.items() if ".layers." in made.__module__}
     assert layers <= set(re.findall(r"`(\w+)`", table))
-    assert f"[{len(layers)} layers](docs/family.md)" in page.parents[1].joinpath("README.md").read_text(
-        encoding="utf-8"
-    )
+    readme = (page.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"[{len(layers)} layers](docs/family.md)" in readme
 
 
 def test_markers_are_filled():

@@ -27,9 +27,7 @@ def reset(_configuration: dict[str, Any], _file: str) -> None:
     """Called by sphinx-gallery before every example."""
     import matplotlib as mpl
 
-    if (
-        multiprocessing.get_start_method(allow_none=True) == "loky"
-    ):  # of joblib, unknown in processes that examples start
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # processes that an example starts know no joblib
         multiprocessing.set_start_method("spawn", force=True)
     mpl.rcdefaults()
     mpl.use("agg")

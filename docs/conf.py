@@ -67,6 +67,7 @@ sphinx_gallery_conf: dict[str, Any] = {
     "abort_on_example_error": True,
     "reset_modules": ("sphinxext.gallery_style.reset",),
     "min_reported_time": 1e9,
+    "write_computation_times": False,  # its page loads scripts of other sites
     "parallel": True,  # in as many processes as sphinx-build -j says
     "doc_module": ("ssm_core",),
     "backreferences_dir": "api/backreferences",

@@ -58,9 +58,11 @@ def pyright(session: nox.Session) -> None:
 def sphinx(session: nox.Session, builder: str, *arguments: str) -> None:
     """Every warning is an error: a link that leads nowhere, a docstring that cannot be read.
 
-    As many processes as there are cores read, write and run examples, each of them in one thread.
+    As many processes as there are cores read, write and run examples, each of them in one thread. They are forks, which
+    other systems than Linux do not allow where frameworks are loaded.
     """
-    options = ("-W", "--keep-going", "-q", "-j", "auto", "-b", builder, *arguments)
+    jobs = "auto" if sys.platform == "linux" else "1"
+    options = ("-W", "--keep-going", "-q", "-j", jobs, "-b", builder, *arguments)
     session.run("sphinx-build", *options, "docs", f"docs/_build/{builder}", env=dict.fromkeys(ONE_THREAD, "1"))
 
 

@@ -67,6 +67,8 @@ sphinx_gallery_conf: dict[str, Any] = {
     "abort_on_example_error": True,
     "reset_modules": ("sphinxext.gallery_style.reset",),
     "min_reported_time": 1e9,
+    "write_computation_times": False,  # its page loads scripts of other sites
+    "capture_repr": ("_repr_html_",),  # what a last line gives is shown where it is made for pages, such as sounds
     "parallel": True,  # in as many processes as sphinx-build -j says
     "doc_module": ("ssm_core",),
     "backreferences_dir": "api/backreferences",

@@ -68,9 +68,12 @@ def test_layers_and_models_have_headings():
 
 
 def test_every_layer_stands_in_the_table_of_layers():
-    text = Path(__file__).with_name("family.md").read_text(encoding="utf-8").partition("Where to begin")[0]
+    page = Path(__file__).with_name("family.md")
+    table = page.read_text(encoding="utf-8").partition("Where to begin")[0]
     layers = {name for name, made in LAYERS.items() if ".layers." in made.__module__}
-    assert layers <= set(re.findall(r"`(\w+)`", text))
+    assert layers <= set(re.findall(r"`(\w+)`", table))
+    readme = (page.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"[{len(layers)} layers](docs/family.md)" in readme
 
 
 def test_markers_are_filled():

@@ -48,11 +48,15 @@ def redraw(module: nn.Module, parameters: Mapping[str, Parameter]) -> None:
             tensor.copy_(p.draw(_Draws(tensor.device, tensor.dtype)))
 
 
-class SSMModule(nn.Module):
-    """The module of any definition of a layer."""
+class Called(nn.Module):
+    """What calls of layers and models give, for type checkers."""
 
     if TYPE_CHECKING:
         __call__: Call[Tensor, Tensor]
+
+
+class SSMModule(Called):
+    """The module of any definition of a layer."""
 
     def __init__(self, definition: layers.Layer, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()

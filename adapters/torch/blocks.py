@@ -19,7 +19,7 @@ from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
 from ssm_core.models.parts import Parts
 
-from .base import BASES, MODULES, module, redraw
+from .base import BASES, MODULES, Called, module, redraw
 from .norms import norm_module
 from .projections import arrays_of, held, innermost, settled, sharded
 from .tokens import Embedding, Head
@@ -83,7 +83,7 @@ class ChannelMix(nn.Module):
         return self.definition.compose(x, self._modules)
 
 
-class ModelModule(nn.Module):
+class ModelModule(Called):
     """What the modules of models share: the definition composes the parts that a subclass has."""
 
     definition: models.Model

@@ -30,7 +30,7 @@ schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=160)
 draw = torch.Generator().manual_seed(0)
 bits = []
 for _ in range(160):
-    starts = torch.randint(0, len(data) - 129, (16,), generator=draw)
+    starts = torch.randint(0, len(data) - 129, (10,), generator=draw)
     batch = data[starts[:, None] + torch.arange(129)]
     loss = cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
     optimizer.zero_grad()
@@ -48,7 +48,7 @@ written = [int(token[0]) for token in itertools.islice(model.stream(given, tempe
 print(prompt + bytes(written).decode(errors="replace"))
 
 # %%
-# What it expected at every byte of a sentence: dark where it was sure.
+# How much every byte of a sentence surprises it: least within words, most where one begins.
 
 sentence = "If the object is not an instance of the class, an exception is raised."
 ids = torch.from_numpy(np.frombuffer(sentence.encode(), dtype=np.uint8).astype(np.int64))[None]

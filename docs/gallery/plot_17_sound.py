@@ -5,7 +5,7 @@ SaShiMi learns the sound of strings
 A string is a state space model: each of its tones is a pair of poles. SaShiMi, a stack of state space layers on three
 levels of time, hears eight of them until it knows them by heart, and plays on from a short beginning, sample by sample.
 
-A quarter of a second each, half a minute of training; what takes longer has :doc:`a page of its own </sound>`.
+A quarter of a second each, some seconds of training; what takes longer has :doc:`a page of its own </sound>`.
 """
 
 import base64
@@ -51,10 +51,10 @@ torch.manual_seed(0)
 model = adapters.torch.SaShiMi(levels, d_model=32, n_layers=1, layer="S4D", layer_options={"d_state": 32}, pool=(4, 4))
 optimizer = torch.optim.AdamW(adapters.torch.param_groups(model, lr=1e-2, weight_decay=0.0, ssm_lr=2e-3))
 rates = [group["lr"] for group in optimizer.param_groups]
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=300)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=220)
 draw = torch.Generator().manual_seed(0)
 bits = []
-for _ in range(300):
+for _ in range(220):
     rows = torch.randint(0, len(samples), (4,), generator=draw)
     loss = cross_entropy(model(heard[rows]).flatten(0, 1), samples[rows].flatten())
     optimizer.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import Any
 
 COLORS = ("#2563eb", "#e4572e", "#17a398", "#8f5bd7", "#e0a100", "#5b6470")
@@ -26,6 +27,8 @@ def reset(_configuration: dict[str, Any], _file: str) -> None:
     """Called by sphinx-gallery before every example."""
     import matplotlib as mpl
 
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # processes that an example starts know no joblib
+        multiprocessing.set_start_method("spawn", force=True)
     mpl.rcdefaults()
     mpl.use("agg")
     mpl.rcParams.update(STYLE)

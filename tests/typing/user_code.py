@@ -71,3 +71,31 @@ def calls(u: torch.Tensor, x: jax.Array, signal: Signal, keep: bool) -> None:
     assert_type(definition.apply(params, x, return_state=True), tuple[jax.Array, Any])
     assert_type(definition.step(params, x, None)[0], jax.Array)
     assert_type(ssm_core.models.MambaLM(10).apply(params, u, recompute=64), torch.Tensor)
+
+
+def families(u: torch.Tensor, x: jax.Array, gates: Signal) -> None:
+    assert_type(adapters.torch.H3(8, head_dim=2)(u), torch.Tensor)
+    assert_type(adapters.torch.Hyena(8, l_max=64)(u), torch.Tensor)
+    assert_type(adapters.torch.S4ND(8)(u), torch.Tensor)
+    assert_type(adapters.torch.RWKV7(8, head_dim=4)(u, return_state=True), tuple[torch.Tensor, Any])
+    assert_type(adapters.flax.GatedDeltaNet(8, heads=2, rngs=nnx.Rngs(0))(x), jax.Array)
+    assert_type(adapters.equinox.RGLRU(8, key=x)(x, return_state=True), tuple[jax.Array, Any])
+    assert_type(ssm_core.layers.KDA(8, heads=2).apply({}, gates), Signal)
+    assert_type(ssm_core.hgrn(gates, gates), Signal)
+    assert_type(ssm_core.hgrn_update(x, x, x), tuple[jax.Array, jax.Array])
+    assert_type(ssm_core.ssd(u, u, u, u, u), torch.Tensor)
+    assert_type(ssm_core.causal_conv1d(u, u, return_state=True), tuple[torch.Tensor, torch.Tensor])
+
+
+def models(ids: torch.Tensor, x: jax.Array, keep: bool) -> None:
+    assert_type(adapters.torch.SaShiMi(8)(ids), torch.Tensor)
+    assert_type(adapters.torch.RWKV7LM(10)(ids, return_state=True), tuple[torch.Tensor, Any])
+    assert_type(adapters.flax.RecurrentGemmaLM(10, rngs=nnx.Rngs(0))(x), jax.Array)
+    assert_type(adapters.equinox.XLSTMLM(10, key=x)(x), jax.Array)
+    model = adapters.torch.LanguageModel(10, layer="GLA", layer_options={"heads": 2})
+    tokens: torch.Tensor = model.generate(ids, 4)
+    assert_type(model(tokens, return_state=keep), torch.Tensor | tuple[torch.Tensor, Any])
+    assert_type(adapters.torch.from_pretrained("directory")(ids), torch.Tensor)
+    definition, params = ssm_core.from_pretrained("directory")
+    assert_type(definition.apply(params, ids), torch.Tensor)
+    assert_type(ssm_core.layers.make("GLA", {"d_model": 8}), ssm_core.layers.Layer)

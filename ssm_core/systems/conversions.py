@@ -61,7 +61,7 @@ def _as_dense(operation: str, system: Any) -> Dense:
     given = records.as_system(operation, system, None)
     system, xp = records.validated(operation, given)
     check_finite(operation, xp, **records.present_arrays(system))
-    if isinstance(system, Dense):
+    if isinstance(given, Dense):
         return given
     return companion(system) if isinstance(system, Rational) else dense_form(system, xp)
 

@@ -12,6 +12,7 @@ Filters whose poles are clustered near the circle have large m: 1e7 for `butter(
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import array_api_compat.numpy as compat
@@ -25,21 +26,30 @@ from ..systems.companion import coefficients
 from ..systems.records import Rational
 from .rational import impulse_response, in_double
 
-LARGEST_ERROR = (
-    3e-3  # relative to the largest tap; estimates are those of errors that all add up, mostly larger than found
-)
+# Relative to the largest tap; estimates are those of errors that all add up, mostly larger than found.
+LARGEST_ERROR = 3e-3
 LONGEST = 2**14  # steps that are looked at
+
+Stored = tuple[bytes, Any, tuple[int, ...]]  # of an array, its numbers, dtype and shape
 
 
 def magnification(system: Rational, length: int) -> float:
     """The largest m_k of the systems of a batch on the host, over the first steps, up to `length`."""
     arrays = (np.asarray(x, np.result_type(x, np.float64)) for x in (system.numerator, system.denominator))
     b, a = coefficients(Rational(*arrays), compat)
-    length = min(length, LONGEST)
+    return _magnification(*((x.tobytes(), x.dtype, x.shape) for x in (b, a)), min(length, LONGEST))
+
+
+@lru_cache(maxsize=32)  # a filter meets many signals
+def _magnification(numerator: Stored, denominator: Stored, length: int) -> float:
+    b, a = (np.frombuffer(numbers, dtype).reshape(shape) for numbers, dtype, shape in (numerator, denominator))
+    batch, n = np.broadcast_shapes(b.shape[:-1], a.shape[:-1]), max(b.shape[-1], 1)
+    both = np.zeros((2, *batch, n), np.result_type(a, b))
+    both[0, ..., : b.shape[-1]], both[1, ..., 0] = b, 1
     with np.errstate(all="ignore"):
-        taps = impulse_response(b, a, length, compat)
-        numerators = b, np.ones_like(a[..., :1]), taps
-        h, g, twice = (np.abs(impulse_response(x, a, length, compat)) ** 2 for x in numerators)
+        h, g = impulse_response(both, a, length, compat)
+        twice = impulse_response(h, a, length, compat)
+        h, g, twice = (np.abs(x) ** 2 for x in (h, g, twice))
         ends = [*(2**i for i in range(length.bit_length())), length]
         sums = [np.sum(h[..., :k] * g[..., k - 1 :: -1] if k < length else h * g[..., ::-1], axis=-1) for k in ends]
         scale = np.max(h, axis=-1, initial=0.0)

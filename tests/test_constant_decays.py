@@ -9,7 +9,7 @@ import ssm_core
 torch = pytest.importorskip("torch")
 
 
-@pytest.mark.parametrize("length", (64, 128, 100))
+@pytest.mark.parametrize("length", [64, 128, 100])
 def test_a_repeated_row_is_as_good_as_its_copies(length: int) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, length, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
@@ -31,7 +31,7 @@ def test_the_gates_of_rg_lru_can_be_differentiated_twice() -> None:
     assert torch.autograd.gradgradcheck(ssm_core.rg_lru, (x, i, r, strongest))
 
 
-@pytest.mark.parametrize("kind", ("Lightning", "RetNet", "RWKV5"))
+@pytest.mark.parametrize("kind", ["Lightning", "RetNet", "RWKV5"])
 def test_a_stepper_of_single_precision_takes_double(kind: str) -> None:
     layer = getattr(ssm_core.layers, kind)(64)
     params = {name: torch.as_tensor(x) for name, x in layer.initial_parameters().items()}

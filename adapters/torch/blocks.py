@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -223,22 +223,25 @@ class _Backbone(nn.Module):
 class LanguageModule(ModelModule):
     """The module of any `ssm_core.models.LanguageModel`."""
 
-    @property
-    def definition(self) -> Any:
-        """A `models.LanguageModel` of as many tokens as the embedding has, which may have been put there since."""
-        known: models.LanguageModel = self._definition
-        table = innermost(self.backbone.embeddings) if "backbone" in self._modules else None
-        if (n := getattr(table, "num_embeddings", known.vocab_size)) != known.vocab_size:
-            self._definition = known = replace(known, vocab_size=n)
-        return known
+    if TYPE_CHECKING:
+        definition: models.LanguageModel
+    else:
 
-    @definition.setter
-    def definition(self, definition: models.LanguageModel) -> None:
-        self._definition = definition
+        @property
+        def definition(self) -> Any:
+            """A `models.LanguageModel` of as many tokens as the embedding has, which may have been put there since."""
+            known: models.LanguageModel = self._definition
+            table = innermost(self.backbone.embeddings) if "backbone" in self._modules else None
+            if (n := getattr(table, "num_embeddings", known.vocab_size)) != known.vocab_size:
+                self._definition = known = replace(known, vocab_size=n)
+            return known
+
+        @definition.setter
+        def definition(self, definition: models.LanguageModel) -> None:
+            self._definition = definition
 
     def __init__(self, definition: models.LanguageModel, device: Any = None, dtype: torch.dtype | None = None) -> None:
-        super().__init__(definition)
-        d = definition
+        super().__init__(d := definition)
         self.backbone = _Backbone(d, device, dtype)
         self.lm_head = None if d.tied else Head(d.d_model, d.vocab_size, d.head_bias, device=device, dtype=dtype)
 

@@ -78,23 +78,23 @@ class Projection(nn.Linear):
 
     @_parameters.setter
     def _parameters(self, own: dict[str, Any]) -> None:
-        vars(self)["_parameters"] = own
+        self.__dict__["_parameters"] = own
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "weight" or type(self).weight is not Projection.weight:  # a parametrization has its own
             if name != "bias" or value is not None:
                 super().__setattr__(name, value)
         elif isinstance(value, nn.Parameter) or hasattr(self.layer, self.name):
-            vars(self).pop("_masked", None)
+            self.__dict__.pop("_masked", None)
             setattr(self.layer, self.name, value)
         else:
-            vars(self)["_masked"] = value  # computed of parameters that a tool has put here
+            self.__dict__["_masked"] = value  # computed of parameters that a tool has put here
 
     def __delattr__(self, name: str) -> None:
         if name != "weight":
             super().__delattr__(name)
         elif "_masked" in vars(self):
-            del vars(self)["_masked"]
+            del self.__dict__["_masked"]
         else:
             delattr(self.layer, self.name)
 
@@ -115,7 +115,8 @@ class Projection(nn.Linear):
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Give the weight to the layer."""
         if name == "weight":
-            self.weight = param
+            given: Any = self
+            given.weight = param
         else:
             super().register_parameter(name, param)
 

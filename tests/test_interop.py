@@ -188,7 +188,8 @@ one = np.ones(2)
     [
         (reference.dense(3, batch=(2,)), ssm_core.ShapeError, r"without batch axes \(A: \(2, 3, 3\), B"),
         (Rational(np.ones((2, 1)), one), ssm_core.ShapeError, r"without batch axes \(numerator: \(2, 1\), "),
-        (Rational(np.ones(1), np.ones((3, 2))), ssm_core.ShapeError, r"without batch axes \(.*\(3, 2\)\)"),
+        (Rational(np.ones(1), np.ones((3, 2))), ssm_core.ShapeError, r"without batch axes \(.*\(3, 2\)"),
+        (Rational(np.ones(1), one, np.ones(2)), ssm_core.ShapeError, r"without batch axes \(.*D: \(2,\)\)"),
         (Diagonal(-one, one), ssm_core.OptionError, "no output vector C"),
         (Diagonal(-one, np.ones((2, 3)), one, 0.5), ssm_core.ShapeError, "D = 0.5 is one number, .* 3 inputs"),
         (Diagonal(np.full(2, np.inf), one, one), ssm_core.DomainError, "poles holds NaN or inf"),

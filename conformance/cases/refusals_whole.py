@@ -30,6 +30,7 @@ def of_whole(cases: WholeCases) -> list[Row]:
         (lambda: t.layer.step(t.params, U_T, None), OptionError, message),
         (lambda: t.apply(u, mode="fft"), OptionError, "unknown mode 'fft'. Known: 'auto', 'conv'"),
         (lambda: t.apply(u, mode=None), OptionError, "unknown mode None"),
+        (lambda: t.apply(u, mode=np.ones(2)), OptionError, "unknown mode"),
         (lambda: t.apply(u, return_state=1), SSMError, ""),
         (lambda: t.apply(None), DTypeError, "u|no array"),
         (lambda: t.apply(u[0]), ShapeError, r"u must be \(B, L"),

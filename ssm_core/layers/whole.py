@@ -19,7 +19,8 @@ class Whole(Layer):
 
     def refuse_states(self, *, mode: str, **given: Any) -> None:
         """Raise for a mode that is not one of the layer's, and for what only layers with a state have."""
-        if mode in ("chunk", "scan") or any(x is not None and x is not False for x in given.values()):
+        stepped = isinstance(mode, str) and mode in ("chunk", "scan")
+        if stepped or any(x is not None and x is not False for x in given.values()):
             self._refuse()
         if not isinstance(mode, str) or mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)

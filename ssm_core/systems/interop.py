@@ -184,8 +184,10 @@ def _delayed(operation: str, system: Any) -> tuple[Matrices, bool]:
     if not isinstance(system, Rational):
         check_output(operation, system)
     check_system_values(operation, xp, system, None, False)
-    first = {name: getattr(system, name) for name in records.array_fields(type(system))[:2]}
-    if records.batch_rank(system) or (isinstance(system, Rational) and system.denominator.ndim > 1):
+    first, batch = {n: getattr(system, n) for n in records.array_fields(type(system))[:2]}, records.batch_rank(system)
+    if isinstance(system, Rational):
+        first, batch = first | {"D": system.D}, max(batch, system.denominator.ndim - 1, getattr(system.D, "ndim", 0))
+    if batch:
         raise ShapeError(
             f"{operation}: one system is needed, without batch axes ({describe(**first)}). "
             "Take every field at one index of the batch."

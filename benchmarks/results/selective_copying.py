@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def run(run: Run) -> dict[str, Any]:
     width, updates, batch, lr, length, remembered, vocab = (
-        (32, 500, 16, 1e-2, 32, 4, 8) if run.small else (64, 400_000, 64, 5e-3, 4096, 16, 16)
+        (32, 1500, 16, 1e-2, 32, 4, 8) if run.small else (64, 400_000, 64, 5e-3, 4096, 16, 16)
     )
     task = tasks.over_lengths(tasks.selective_copying(remembered, vocab), length, (length,), 512)
     recipes = {

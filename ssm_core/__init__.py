@@ -30,7 +30,8 @@ from .gated.decay import (
     gated_linear_attention_update,
 )
 from .gated.delta import gated_delta, gated_delta_summary, gated_delta_update
-from .gated.real_gated import hgrn, hgrn_summary, hgrn_update, rg_lru, rg_lru_summary, rg_lru_update
+from .gated.hgrn import hgrn, hgrn_summary, hgrn_update
+from .gated.rg_lru import rg_lru, rg_lru_summary, rg_lru_update
 from .gated.rwkv4 import rwkv4, rwkv4_summary, rwkv4_update
 from .gated.selective import selective_scan, selective_summary
 from .gated.ssd import ssd, ssd_summary

@@ -43,9 +43,9 @@ from .functions import (
     written,
 )
 from .means import weighted_means
-from .openings import driven
 from .pytrees import register
 from .ratios import ratio
+from .rg_lru import driven
 from .scans.body import linear_scan
 from .selective.body import selective_scan
 from .shards import shards

@@ -18,7 +18,7 @@ from ..recurrences.segments import Segments, Signals
 from ..recurrences.summaries import forgotten
 from .checks import check_tuples
 from .maxima import maxima
-from .real_gated import checked_step, checked_vectors
+from .vectors import checked_step, checked_vectors
 
 CHUNK = 64
 LOWEST = -1e38  # an exponent below all others, whose sums with decays are finite in float32

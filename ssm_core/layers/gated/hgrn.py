@@ -10,7 +10,7 @@ from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.norms import normed
 from ...functions.special import activation
-from ...gated.real_gated import run_hgrn
+from ...gated.hgrn import run_hgrn
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle

@@ -11,8 +11,7 @@ from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine, parted
 from ...functions.short_convolution import short_convolution, short_stepper
 from ...functions.special import activation
-from ...gated.openings import kept_and_entering, strongest
-from ...gated.real_gated import run_rg_lru
+from ...gated.rg_lru import kept_and_entering, run_rg_lru, strongest
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..options import settle

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssm_core.gated.openings import _driven
+from ssm_core.gated.rg_lru import _driven
 
 from .transforms import forward_mode, in_full_precision, transformed
 
@@ -25,7 +25,7 @@ PIECE = 2**15  # numbers
 
 @in_full_precision
 def driven(x: Tensor, input_gate: Tensor, recurrent_gate: Tensor, strongest: Tensor, begins: Tensor) -> Any:
-    """Fused `ssm_core.gated.openings._driven`."""
+    """Fused `ssm_core.gated.rg_lru._driven`."""
     arrays = (x, input_gate, recurrent_gate, strongest)
     alike = all(m.dtype == x.dtype for m in arrays) and all(m.shape == x.shape for m in arrays[:3])
     plain = alike and 0 not in x.shape and x.device.type == "cpu"

@@ -171,10 +171,13 @@ def test_one_program_for_pools_of_any_length(torch: Any):
     run = torch.compile(module, backend=counted, fullgraph=True, dynamic=True)
     for length in (7, 12, 133):
         ids = torch.randint(0, 16, (2, length))
-        for options in ({}, {"lengths": torch.tensor([5, length])}):
-            found, right = (f(ids, return_state=True, **options) for f in (run, module))
+        for ends in ([length, length], [5, length]):
+            options = {} if ends[0] == length else {"lengths": torch.tensor(ends)}
+            (y, found), (z, right) = (f(ids, return_state=True, **options) for f in (run, module))
             torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
-    assert len(programs) <= 3
+            for row, end in enumerate(ends):
+                torch.testing.assert_close(y[row, :end], z[row, :end], rtol=1e-4, atol=1e-4)
+    assert len(programs) <= 4
 
 
 def test_one_program_for_lengths_within_any_length(torch: Any):

@@ -59,12 +59,13 @@ class Runs:
         n = len(parts.blocks)
         self.states: list[Any] = [None] * n if before is None else list(before[:n])
         pools = (None,) * (len(sizes) + 1) if before is None or not sizes else before[n]
-        self.pools, self.count, self.lengths = list(pools[:-1]), pools[-1], lengths
+        self.pools, self._counts, self._ends = list(pools[:-1]), [pools[-1]], [lengths]  # of the levels down to here
         self._parts, self._sizes, self._keep, self._options = parts, sizes, keep, options
 
     def block(self, i: int, x: Array, between: Function | None = None) -> Array:
         """x through block i."""
-        given = self._options | ({} if self.lengths is None else {"lengths": self.lengths})
+        lengths = self._ends[-1]
+        given = self._options | ({} if lengths is None else {"lengths": lengths})
         given |= {} if between is None else {"between": between}
         x = self._parts.blocks[i](x, state=self.states[i], return_state=self._keep, **given)
         if self._keep:
@@ -76,13 +77,13 @@ class Runs:
         s, xp, (B, L, H) = self._sizes[i], namespace("pool", x=x), x.shape
         zeros = xp.zeros((B, s, H), dtype=x.dtype, device=device(x))
         buffer, stored = (zeros, zeros) if self.pools[i] is None else self.pools[i]
-        outer = self.lengths, self.count
-        n, phase, ends = L // s, None, L if self.lengths is None else self.lengths
-        if self.count is not None:
-            n, phase = (L + s - 1) // s, self.count % s
+        lengths, count = self._ends[-1], self._counts[-1]
+        n, phase, ends = L // s, None, L if lengths is None else lengths
+        if count is not None:
+            n, phase = (L + s - 1) // s, count % s
             x, ends = _behind(buffer, x, phase, xp), phase + ends
-            self.count = self.count // s
-        self.lengths = ends // s if is_array(ends) else None
+        self._counts.append(None if count is None else count // s)
+        self._ends.append(ends // s if is_array(ends) else None)
         y = inner(self._parts.maps[f"down_{i}"](xp.reshape(x[:, : n * s, :], (B, n, s * H))))
         y = xp.reshape(self._parts.maps[f"up_{i}"](y), (B, n * s, H))
         y = xp.concat([xp.astype(stored, y.dtype, copy=False), y], axis=1)
@@ -91,7 +92,8 @@ class Runs:
             filled = xp.arange(s, device=device(x)) < ((ends % s)[:, None] if is_array(ends) else ends % s)
             rest = xp.where(filled[..., None], rest, xp.zeros_like(rest))
             self.pools[i] = owned((rest, _rows(y, ends // s * s, s, xp)))
-        self.lengths, self.count = outer
+        self._ends.pop()
+        self._counts.pop()
         return y[:, :L, :] if phase is None else _rows(y, phase, L, xp)
 
     def after(self, batch: int, length: int, like: Array) -> tuple[Any, ...]:
@@ -101,8 +103,10 @@ class Runs:
         if not self._sizes:
             return tuple(self.states)
         xp = namespace("pool", like=like)
-        count = xp.zeros((batch,), dtype=xp.arange(1).dtype, device=device(like)) if self.count is None else self.count
-        steps = length if self.lengths is None else self.lengths
+        count = self._counts[0]
+        if count is None:
+            count = xp.zeros((batch,), dtype=xp.arange(1).dtype, device=device(like))
+        steps = length if self._ends[0] is None else self._ends[0]
         return (*self.states, (*self.pools, (count + steps) % math.prod(self._sizes)))
 
 

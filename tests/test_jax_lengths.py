@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from small import NAMES, small
 
+import ssm_core
+
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
@@ -22,3 +24,15 @@ def test_exported_for_any_length(name: str):
     program = export.export(jax.jit(lambda u: definition.apply(arrays, u)))(signal)
     u = np.random.default_rng(0).standard_normal((2, 133, definition.d_model), dtype=np.float32)
     np.testing.assert_allclose(program.call(u), definition.apply(params, u), rtol=1e-3, atol=1e-4)
+
+
+def test_whole_convolutions_are_refused_for_any_length():
+    """JAX has no FFT of them, and layers without a state nothing else."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    from jax import export
+
+    definition = ssm_core.layers.Hyena(4)
+    arrays = {key: jax.numpy.asarray(value) for key, value in definition.initial_parameters().items()}
+    signal = jax.ShapeDtypeStruct((2, *export.symbolic_shape("L"), 4), np.float32)
+    with pytest.raises(ssm_core.OptionError, match="no FFT of a length that an exported program does not know"):
+        export.export(jax.jit(lambda u: definition.apply(arrays, u)))(signal)

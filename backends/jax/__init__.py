@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ssm_core._arrays.errors import OptionError
 from ssm_core.functions import matrix_exponential
 from ssm_core.systems import records
 
@@ -126,20 +128,23 @@ def from_numpy(x: np.ndarray) -> Any:
 
 
 def fft_pair(u: Any, xp: Any) -> Any:
+    """The FFTs of a known length."""
+    kinds = (jnp.fft.fft, jnp.fft.ifft) if jnp.iscomplexobj(u) else (jnp.fft.rfft, jnp.fft.irfft)
+    return tuple(partial(_transformed, kind) for kind in kinds)
+
+
+def _transformed(kind: Any, x: Any, n: Any) -> Any:
     """On a CPU with all leading axes as one: XLA's FFT there fails on what it has laid out otherwise for devices that
     share the channels, as it does a product of two spectra."""
+    if is_symbol(n):
+        raise OptionError(
+            f"convolve: JAX has no FFT of a length that an exported program does not know ({n}). Export it for known "
+            "lengths, or take a layer with a state, such as S4D or H3, which runs in chunks then."
+        )
     if jax.default_backend() != "cpu":
-        return NotImplemented
-    real = not jnp.iscomplexobj(u)
-    return (_rows(jnp.fft.rfft), _rows(jnp.fft.irfft)) if real else (_rows(jnp.fft.fft), _rows(jnp.fft.ifft))
-
-
-def _rows(transform: Any) -> Any:
-    def of_rows(x: Any, n: int) -> Any:
-        y = transform(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), n=n)
-        return y.reshape(*x.shape[:-1], y.shape[-1])
-
-    return of_rows
+        return kind(x, n=n)
+    y = kind(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), n=n)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def expm(A: Any) -> Any:

@@ -104,7 +104,7 @@ class ModelModule(nnx.Module):
         """What makes features of inputs, the blocks, and what makes outputs of features."""
         raise NotImplementedError
 
-    def weight(self) -> jax.Array:
+    def any_parameter(self) -> jax.Array:
         """Any parameter that inputs meet, for its device."""
         raise NotImplementedError
 
@@ -130,7 +130,7 @@ class ModelModule(nnx.Module):
     ) -> Any:
         """The outputs for u (B, L, d_input), of a language model logits (B, L, V) for tokens (B, L); with return_state
         (outputs, state). Options as the definition's `apply`."""
-        bring = bringing({"any": self.weight()})
+        bring = bringing({"any": self.any_parameter()})
         u, state, rate = bring((u, state, rate))
         self._check(u)
         return self.definition.compose(
@@ -162,10 +162,10 @@ class ModelModule(nnx.Module):
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (u_t, state) -> (y_t, state) that holds what does not change between steps."""
         steps = [block.stepper(rate=rate) for block in self.ends()[1]]
-        return self.definition.compose_stepper(self.parts(steps), self.weight())
+        return self.definition.compose_stepper(self.parts(steps), self.any_parameter())
 
     def _check(self, u: jax.Array) -> None:
-        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.weight())
+        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.any_parameter())
 
 
 class SequenceModule(ModelModule):
@@ -182,7 +182,7 @@ class SequenceModule(ModelModule):
     def ends(self) -> tuple[Any, Any, Any]:
         return self.encoder, self.blocks, self.head
 
-    def weight(self) -> jax.Array:
+    def any_parameter(self) -> jax.Array:
         return self.encoder.kernel[...]
 
 
@@ -231,7 +231,7 @@ class LanguageModule(ModelModule, jax_streams.Writer):
         maps = {name: getattr(self.backbone, name) for name in self.definition.maps()}
         return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
-    def weight(self) -> jax.Array:
+    def any_parameter(self) -> jax.Array:
         return self.backbone.embeddings.embedding[...]
 
     def _logits(self, x: jax.Array) -> jax.Array:

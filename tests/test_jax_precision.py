@@ -45,8 +45,9 @@ FULL = {
 
 
 @pytest.mark.parametrize("call", FULL.values(), ids=FULL)
-def test_products_keep_all_digits_on_gpus(call: Any):
+def test_products_keep_all_digits_on_gpus(call: Any, monkeypatch: pytest.MonkeyPatch):
     """Whose products of float32 have ten bits by default, in values and gradients."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     x = jnp.linspace(0.1, 0.9, 16).reshape(4, 4)
     for function in (call, jax.grad(lambda x: jnp.real(call(x)).sum())):
         found = set(products_of(jax.make_jaxpr(function)(x).jaxpr))

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exported_for_any_length(name: str):
-    """Equal to NumPy's at one of them, of two chunks and a part."""
+    """Equal to NumPy's at one of them, of two chunks and a part; the states too."""
     jax = pytest.importorskip("jax", reason="jax is not installed")
     from jax import export
 
@@ -21,9 +21,11 @@ def test_exported_for_any_length(name: str):
     params = definition.initial_parameters()
     arrays = {key: jax.numpy.asarray(value) for key, value in params.items()}
     signal = jax.ShapeDtypeStruct((2, *export.symbolic_shape("L"), definition.d_model), np.float32)
-    program = export.export(jax.jit(lambda u: definition.apply(arrays, u)))(signal)
+    program = export.export(jax.jit(lambda u: jax.tree.leaves(definition.apply(arrays, u, return_state=True))))(signal)
     u = np.random.default_rng(0).standard_normal((2, 133, definition.d_model), dtype=np.float32)
-    np.testing.assert_allclose(program.call(u), definition.apply(params, u), rtol=1e-3, atol=1e-4)
+    wanted = jax.tree.leaves(definition.apply(params, u, return_state=True))
+    for found, right in zip(program.call(u), wanted, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-4)
 
 
 def test_whole_convolutions_are_refused_for_any_length():

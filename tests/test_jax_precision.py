@@ -40,7 +40,6 @@ FULL = {
     "gated_linear_attention": lambda x: ssm_core.gated_linear_attention(
         *(x[None, :, None] for _ in range(3)), -x[None, :, None]
     ),
-    "rwkv4": lambda x: ssm_core.rwkv4(x[None], x[None], -x[0], x[1], return_state=True)[1][2],
 }
 
 

@@ -34,6 +34,7 @@ def weighted_means(
     k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: State, *, valid: Tensor | None, chunk: int
 ) -> Any:
     """Fused `ssm_core.gated.rwkv4._weighted_means`, whose pieces are of other sizes than its chunks."""
+    g = g.expand_as(k)
     alike = all(x.dtype == k.dtype for x in (v, g, bonus, *state))
     if not alike or 0 in k.shape or k.device.type != "cpu":
         return NotImplemented

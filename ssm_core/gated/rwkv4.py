@@ -170,8 +170,10 @@ def run_rwkv4(
             state = (zero, zero, zero)
         if k.shape[1] == 0:
             return v, state
-        valid = segments.valid(xp)
-        g = _decays(k, w, segments, xp)
+        valid, unknown = segments.valid(xp), is_open(k, k.shape[1])
+        if valid is None and unknown:  # the zeros behind an unknown length would weigh
+            valid = xp.ones(k.shape[:2], dtype=xp.bool, device=device(k))
+        g = w if segments.reset is None and valid is None else _decays(k, w, segments, xp)
         k = k if valid is None else xp.where(valid[..., None], k, LOWEST)
 
         valid = None if valid is None else valid[..., None]
@@ -188,17 +190,27 @@ def run_rwkv4(
 def _weighted_means(
     k: Array, v: Array, g: Array, bonus: Array, state: State, *, valid: Array | None, chunk: int
 ) -> tuple[Array, State]:
-    """y and the last state of signals (batch, L, W) with log decays g into every step; valid (batch, L, 1)."""
+    """y and the last state of signals (batch, L, W) with log decays g into every step; valid (batch, L, 1).
+
+    g is (batch, L, W), or (W,) where all steps have the same.
+    """
     xp = namespace("rwkv4", k=k)
-    if valid is None and is_open(k, k.shape[1]):  # the zeros behind an unknown length would weigh
-        valid = xp.ones((*k.shape[:2], 1), dtype=xp.bool, device=device(k))
 
     def body(state: State, s: Signals) -> tuple[State, Array]:
         y, state = _one_chunk(s, state, xp)
         return state, y
 
+    signals, constants = by_time(k, v, g, bonus, valid, xp)
+    return in_chunks(body, state, signals, constants, axis=1, chunk=chunk)
+
+
+def by_time(
+    k: Array, v: Array, g: Array, bonus: Array, valid: Array | None, xp: Namespace
+) -> tuple[dict[str, Array | None], dict[str, Array]]:
+    """The signals of chunks, and what is the same in all of them."""
+    signals = {"k": k, "v": v, "valid": valid}
     constants = {"bonus": bonus, "least": least_like(bonus, xp)}
-    return in_chunks(body, state, {"k": k, "v": v, "g": g, "valid": valid}, constants, axis=1, chunk=chunk)
+    return (signals, constants | {"g": g}) if g.ndim == 1 else (signals | {"g": g}, constants)
 
 
 def least_like(x: Array, xp: Namespace) -> Array:
@@ -221,9 +233,9 @@ def _one_chunk(
 ) -> tuple[Array, State]:
     """A chunk with time first: y (T, batch, W), and the state after it. `held` may stop the derivatives of maxima, on
     which no y depends."""
-    k, v, g, valid, least = s["k"], s["v"], s["g"], s.get("valid"), s["least"]
+    k, v, valid, least = s["k"], s["v"], s.get("valid"), s["least"]
     num, den, top = state
-    k = k if valid is None else xp.where(valid, k, least)
+    k, g = k if valid is None else xp.where(valid, k, least), xp.broadcast_to(s["g"], k.shape)
     first = xp.where(den > 0, top, least)
     m = held(maxima(g, k, first, xp, least))
     before = xp.concat([first[None, ...], m[:-1, ...]], axis=0)

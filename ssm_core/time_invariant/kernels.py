@@ -44,7 +44,7 @@ def kernel(
     system     Dense, Diagonal, DPLR, Rational or a tuple (A, B, C[, D]); continuous with dt, discrete without
     length     the number of taps, at least 1
     dt         a number, (...) as the batch axes of the system, or (..., N) per state (Diagonal); in units of time
-    method     as in `discretize`, and so is alpha
+    method     as in `discretize`, and so are alpha and check_values
     algorithm  "vandermonde": the two-level product of a Diagonal system; "krylov": by doubling, of a Dense or DPLR
                one; "cauchy": sums over the poles of a DPLR system that is discrete or becomes so by bilinear, euler,
                backward_euler or gbt, none outside the unit circle; "division": of the polynomials of a Rational one.

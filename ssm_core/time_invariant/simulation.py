@@ -72,7 +72,7 @@ def scan(
     system      Dense, Diagonal, DPLR, Rational (states: `companion`) or a tuple (A, B, C[, D]); continuous with dt,
                 discrete without
     u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
-    dt, method  as in `discretize`
+    dt, method  as in `discretize`, and so are alpha and check_values
     initial     x_{-1} (..., N), zero if None; with foh and tustin the states (x, u) of the discrete system
     reset       bool (..., L): the state is zeroed before that step
     lengths     integer (...): u counts as zero beyond, the state returned is that at the length, y beyond is
@@ -363,7 +363,8 @@ def step(
     """One step of a system: y_k = C x_k + D u_k with x_k = Ab x_{k-1} + Bb u_k.
 
     u_k (...) or (..., P); state x_{k-1} (..., N); returns y_k (...) or (..., M), and x_k (..., N). The same function
-    as `scan` over one step. To generate many steps, discretize once and pass the discrete system.
+    as `scan` over one step, and so are dt, method and alpha. To generate many steps, discretize once and pass the
+    discrete system.
 
     Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
 

@@ -28,7 +28,7 @@ with torch.no_grad():
         state = layer.initial_state(1)
         pieces, calls = [], []
         step = layer.stepper()
-        for start in range(0, 256 if chunk == 1 else 4096, chunk):
+        for start in range(0, min(4096, 128 * chunk), chunk):
             begun = time.perf_counter()
             if chunk == 1:
                 y, state = step(u[:, start], state)

@@ -177,8 +177,8 @@ def test_inner_norms(names: tuple[str, ...], golden: Golden):
     ones = {f"{part}_norm_weight": np.ones(4) for part in "BC"} | {"dt_norm_weight": w["dt"]}
     np.testing.assert_allclose(layer.apply(params | ones, x), plain.apply(others, x), rtol=1e-12, atol=1e-14)
     h = ssm_core.special.silu(x @ params["in_proj_weight"][:16].T)[:, :1] * 0 + 1  # any features
-    _, B, C = layer._selected(params, h, np)
-    _, b, c = plain._selected(others, h, np)
+    _, B, C = layer._selected(params, h)
+    _, b, c = plain._selected(others, h)
     for found, wanted in ((B, b * w[names[1]]), (C, c * w[names[2]])):
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
 

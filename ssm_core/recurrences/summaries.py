@@ -10,7 +10,7 @@ states: float32 or better.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,16 +22,6 @@ from .._arrays.values import overflow_ignored
 from .linear import checked_scan
 from .pairs import halved, joined
 from .segments import Segments
-
-
-class Summary(Protocol):
-    """What every kind of summary can do."""
-
-    def after(self, state: Any) -> Any:
-        """The state after the chunk, from the state before it."""
-
-    def then(self, later: Any) -> Any:
-        """The summary of this chunk and the one after it."""
 
 
 class Elementwise(NamedTuple):

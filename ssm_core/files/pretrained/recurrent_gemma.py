@@ -16,7 +16,6 @@ _PARTS = {
     "channel_mix": "mlp_block",
 }
 _ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "silu": "silu"}
-_ATTENTION = {"num_attention_heads": "heads", "num_key_value_heads": "kv_heads", "attention_window_size": "window"}
 
 
 def their_name(name: str) -> str:

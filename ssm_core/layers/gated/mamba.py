@@ -129,7 +129,7 @@ class Mamba(InputDependent):
         h, gate = self._halves(params, u)
         h, inputs = short_convolution(h, params["conv_weight"], params.get("conv_bias"), state[0], segments, xp)
         h = silu(h)
-        dt, B, C = self._selected(params, h, xp)
+        dt, B, C = self._selected(params, h)
         dt, A = dt * per_step(scale), -xp.exp(params["A_log"])
         h_t, dt_t, B_t, C_t = (xp.matrix_transpose(v) for v in (h, dt, B, C))  # time last
         options = {"segments": segments, "initial": state[1], "discretization": self.discretization}
@@ -142,7 +142,7 @@ class Mamba(InputDependent):
         p = affine(u, params["in_proj_weight"], params.get("in_proj_bias"))
         return parted(p, self.inner, self.inner)
 
-    def _selected(self, params: Parameters, h: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+    def _selected(self, params: Parameters, h: Array) -> tuple[Array, Array, Array]:
         """dt (..., I), B and C (..., N)."""
         R, N = self.rank, self.d_state
         p = affine(h, params["x_proj_weight"], None)
@@ -163,7 +163,7 @@ class Mamba(InputDependent):
             h, gate = self._halves(params, u)
             h, inputs = convolve(h, inputs)
             h = silu(h)
-            dt, B, C = self._selected(params, h, xp)
+            dt, B, C = self._selected(params, h)
             dt = rate * dt
             w = dt[..., None] * A
             x, y = rank_one_update(x, w, dt * h, B, C, weight=phi1(w) if self.discretization == "zoh" else None)

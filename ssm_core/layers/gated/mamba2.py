@@ -135,7 +135,7 @@ class Mamba2(InputDependent):
         self, params: Parameters, u: Array, state: State, *, segments: Segments, scale: Any, mode: str
     ) -> tuple[Array, State]:
         xp = namespace(self.name, u=u)
-        z, v, dt = self._split(params, u, xp)
+        z, v, dt = self._split(params, u)
         v, inputs = short_convolution(v, params["conv_weight"], params.get("conv_bias"), state[0], segments, xp)
         x, B, C = self._parts(activation("silu")(v), xp)
         dt = dt * per_step(scale)
@@ -143,7 +143,7 @@ class Mamba2(InputDependent):
         y, S = run_ssd(dt[..., None] * x, dt * -xp.exp(params["A_log"]), B, C, **options)
         return self._out(params, y, x, z, xp), (inputs, S)
 
-    def _split(self, params: Parameters, u: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+    def _split(self, params: Parameters, u: Array) -> tuple[Array, Array, Array]:
         """The gate (..., I), what is convolved, and dt (..., heads)."""
         p = affine(u, params["in_proj_weight"], params.get("in_proj_bias"))
         z, v, dt = parted(p, self.inner, self.convolved, self.heads)
@@ -171,7 +171,7 @@ class Mamba2(InputDependent):
 
         def advance(u: Array, state: State) -> tuple[Array, State]:
             inputs, S = state
-            z, v, dt = self._split(params, u, xp)
+            z, v, dt = self._split(params, u)
             v, inputs = convolve(v, inputs)
             x, B, C = self._parts(silu(v), xp)
             dt = rate * dt

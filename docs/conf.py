@@ -9,10 +9,12 @@ import inspect
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.search.en import SearchEnglish
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # sphinxext, and the conformance suite for its table
@@ -34,15 +36,14 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinxext.mathml",
 ]
-exclude_patterns = ["_build", "examples", "gallery", "sphinxext", "_templates"]
-templates_path = ["_templates"]
+exclude_patterns = ["_build", "examples", "gallery", "sphinxext"]
 nitpicky = False
 suppress_warnings = ["config.cache"]
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "attrs_block"]
 myst_heading_anchors = 4
 
-autosummary_generate = True
+autosummary_generate = False  # reference.py writes the pages
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -143,6 +144,19 @@ def convert_docstring(app: Sphinx, what: str, name: str, value: Any, options: An
     lines[:] = docstrings.restructured(text, link)
 
 
+def module_with_source(app: Sphinx, module: str, name: str) -> str | None:
+    """Where the source of a class and of its members is; of a cached property's own module, functools, it is not."""
+    return getattr(getattr(sys.modules[module], name.partition(".")[0], None), "__module__", None)
+
+
+class English(SearchEnglish):
+    """Stems are computed once a word, and not once a page and word."""
+
+    def __init__(self, options: dict[str, str]) -> None:
+        super().__init__(options)
+        self.stem = cache(super().stem)
+
+
 def filled_pages(app: Sphinx, *changes: object) -> list[str]:
     """Pages with what is generated are read in every build: it follows the code, not the page."""
     folder = Path(app.srcdir)
@@ -154,3 +168,5 @@ def setup(app: Sphinx) -> None:
     app.connect("env-get-outdated", filled_pages)
     app.connect("autodoc-process-docstring", convert_docstring)
     app.connect("html-page-context", signatures.in_page)
+    app.connect("viewcode-follow-imported", module_with_source)
+    app.add_search_language(English)

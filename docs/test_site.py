@@ -60,6 +60,14 @@ def test_reference_lists_everything_once():
     assert reference.full_names()["kernel"] == "ssm_core.kernel"
 
 
+def test_pages_say_what_is_documented():
+    page = reference.page_of("ssm_core", "kernel")
+    assert page.startswith("kernel\n======\n\n.. currentmodule:: ssm_core\n\n.. autofunction:: kernel\n\n")
+    assert ".. minigallery:: ssm_core.kernel\n" in page
+    assert ".. autoexception:: ShapeError\n\n" in reference.page_of("ssm_core", "ShapeError")
+    assert ".. autoclass:: S4D\n   :members:\n" in reference.page_of("ssm_core.layers", "S4D")
+
+
 def test_layers_and_models_have_headings():
     parts = reference.sections("ssm_core.adapters.torch", ("Mamba", "MambaLM", "S4D", "load"))
     assert list(parts) == [*reference.HEADINGS.values(), reference.OTHERS]

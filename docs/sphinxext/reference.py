@@ -1,4 +1,4 @@
-"""The reference: pages of every subject, whose tables list all public functions and classes for autosummary."""
+"""The reference: pages of every subject, whose tables list all public functions and classes, and a page for each."""
 
 from __future__ import annotations
 
@@ -54,6 +54,21 @@ HEADINGS = {
 }
 REST = {"ssm_core.layers": "For layers of your own", "ssm_core.models": "For models of your own"}
 OTHERS = "Functions and base classes"
+
+# The page of a function or class. Autosummary would write the same, after a look at all members of every class.
+PAGE = """\
+{name}
+{line}
+
+.. currentmodule:: {module}
+
+.. auto{kind}:: {name}
+{options}
+.. minigallery:: {module}.{name}
+   :add-heading: Examples
+   :heading-level: -
+"""
+MEMBERS = "   :members:\n   :show-inheritance:\n"
 
 
 @cache
@@ -122,7 +137,8 @@ def full_names() -> dict[str, str]:
 
 def write(folder: Path) -> None:
     """The pages' sources; those that stay the same are left alone, so that Sphinx does not read them again."""
-    folder.mkdir(exist_ok=True)
+    own = folder / "generated"
+    own.mkdir(parents=True, exist_ok=True)
     for page, (title, module, members) in pages().items():
         about = (inspect.getdoc(importlib.import_module(module_of(module).__name__)) or "").partition("\n")[0]
         lines = [
@@ -138,9 +154,21 @@ def write(folder: Path) -> None:
             lines += [part, "-" * len(part), ""] if len(parts) > 1 else []
             lines += [".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
             lines += [*(f"   {member}" for member in listed), ""]
-        path, text = folder / f"{page}.rst", "\n".join(lines)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        settled(folder / f"{page}.rst", "\n".join(lines))
+        for member in members:
+            settled(own / f"{module}.{member}.rst", page_of(module, member))
+
+
+def page_of(module: str, name: str) -> str:
+    value = getattr(module_of(module), name)
+    kind = "function" if inspect.isfunction(value) else "exception" if issubclass(value, Exception) else "class"
+    options = MEMBERS if kind == "class" else ""
+    return PAGE.format(name=name, line="=" * len(name), module=module, kind=kind, options=options)
+
+
+def settled(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def toctree() -> str:

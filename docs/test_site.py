@@ -68,6 +68,13 @@ def test_pages_say_what_is_documented():
     assert ".. autoclass:: S4D\n   :members:\n" in reference.page_of("ssm_core.layers", "S4D")
 
 
+def test_pages_are_those_that_are_listed(tmp_path: Path):
+    (tmp_path / "generated").mkdir()
+    (tmp_path / "generated" / "ssm_core.gone.rst").touch()
+    reference.write(tmp_path)
+    assert {path.stem for path in (tmp_path / "generated").iterdir()} == set(reference.full_names().values())
+
+
 def test_layers_and_models_have_headings():
     parts = reference.sections("ssm_core.adapters.torch", ("Mamba", "MambaLM", "S4D", "load"))
     assert list(parts) == [*reference.HEADINGS.values(), reference.OTHERS]

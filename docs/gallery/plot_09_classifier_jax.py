@@ -106,9 +106,10 @@ model, losses_of_module = trained(update_module, Classifier(first, jax.random.ke
 print(f"and of the module: {accuracy(eqx.filter_jit(model)(u[1400:])):.1%}")
 
 # %%
-# The kernels that were learned: how much a pixel counts when it is so many pixels ago.
+# The kernels that were learned: how much a pixel counts when it is so many pixels ago. The functions of a layer take
+# NumPy's arrays as they take JAX's.
 
-kernels = np.asarray(layer.kernel(params["layer"], 64))[0]
+kernels = layer.kernel(jax.tree.map(np.asarray, params["layer"]), 64)[0]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 5.2))
 left.semilogy(losses, linewidth=4, alpha=0.5, label="pure functions")
 left.semilogy(losses_of_module, linewidth=1, label="Equinox")

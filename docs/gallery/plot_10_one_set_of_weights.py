@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from flax import nnx
 
 import ssm_core
 from ssm_core import adapters
@@ -33,7 +34,7 @@ print(definition)
 u = np.sin(np.arange(400) ** 1.5 / 60).astype(np.float32)[None, :, None]
 with torch.no_grad():
     outputs = {"PyTorch": model(torch.from_numpy(u)).numpy()}
-outputs["Flax"] = np.asarray(in_flax(jnp.asarray(u)))
+outputs["Flax"] = np.asarray(nnx.jit(lambda model, u: model(u))(in_flax, jnp.asarray(u)))
 outputs["NumPy"] = definition.apply(params, u)
 
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 4.6), sharex=True, height_ratios=(2, 1))

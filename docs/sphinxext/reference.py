@@ -139,6 +139,8 @@ def write(folder: Path) -> None:
     """The pages' sources; those that stay the same are left alone, so that Sphinx does not read them again."""
     own = folder / "generated"
     own.mkdir(parents=True, exist_ok=True)
+    for path in {*own.iterdir()} - {own / f"{name}.rst" for name in full_names().values()}:
+        path.unlink()
     for page, (title, module, members) in pages().items():
         about = (inspect.getdoc(importlib.import_module(module_of(module).__name__)) or "").partition("\n")[0]
         lines = [

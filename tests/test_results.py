@@ -23,7 +23,7 @@ DRAW = np.random.default_rng(0)
 SYNTHETIC = {
     "state-tracking": "DeltaProduct n = 2, beta to 2",
     "parity": "LRU",
-    "recall": "S4D 16",
+    "recall": "S4D 32",
     "selective-copying": "GLA",
     "induction-heads": "S4D",
     "rates": "S4D",
@@ -126,7 +126,7 @@ def test_tasks_ask_what_they_say():
     )
     bits, odd = tasks.parity(np.random.default_rng(0), 3, 20)
     assert (odd[:, -1] == bits.sum(1) % 2).all()
-    for tokens, targets in zip(*tasks.recall(4, 32)(np.random.default_rng(0), 20, 32), strict=True):
+    for tokens, targets in zip(*tasks.recall([4], 32)(np.random.default_rng(0), 20, 32), strict=True):
         value = dict(zip(tokens[:8:2], tokens[1:8:2], strict=True))
         asked = np.flatnonzero(targets != NONE)
         assert [value[tokens[k]] for k in asked] == targets[asked].tolist()

@@ -14,3 +14,4 @@ NAMES = {
     "ecg": "an electrocardiogram as HiPPO's measures remember it, over N",
     "rates": "trained at one sampling rate and tested at half of it, for every time-invariant layer",
 }
+DATA = ("mnist", "permuted-mnist", "cifar", "spoken-digits", "forecasting", "ecg")  # those that read `--data FOLDER`

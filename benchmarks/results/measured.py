@@ -8,6 +8,7 @@ enters JSON files that results have written, each in the place of the one of its
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import sys
@@ -29,30 +30,38 @@ def told(result: Mapping[str, Any]) -> str:
     """The command, what it ran on and for how long, and a line for every model that it trained."""
     m, numbers = result["machine"], result["numbers"]
     trained = all("scores" in one for one in numbers.values())
-    spent = sum(one["cpu_seconds"] for one in numbers.values()) if trained else result["cpu_seconds"]
-    where = f"{m['processor']}, NumPy {m['numpy']}, PyTorch {m['torch']}, JAX {m['jax']}"
-    head = f"`{command(result)}`: {seconds(spent)} of one CPU; {where}\n\n"
+    spent = sum(one.get("cpu_seconds", 0) for one in numbers.values()) if trained else result["cpu_seconds"]
+    version = f"JAX {m['jax']}" if result["framework"] == "flax" else f"PyTorch {m['torch']}"
+    head = f"`{command(result)}`: {seconds(spent)} of one CPU, {m['processor']}, {version}\n\n"
     return head + (table_of_trainings(numbers) if trained else table_of_numbers(numbers))
 
 
 def command(result: Mapping[str, Any]) -> str:
     """What measures it anew."""
     name, numbers = result["name"], result["numbers"].values()
+    trained = [label for label, one in result["numbers"].items() if "updates" in one]
+    only = result["only"] if all(any(fnmatch.fnmatch(label, p) for p in result["only"]) for label in trained) else []
     words = ["nox -s results --", name, *(["--small"] if result["small"] else [])]
     words += ["--framework flax"] if result["framework"] == "flax" else []
     words += ["--data FOLDER"] if name in DATA else []
+    words += ["--only", *(f"'{p}'" if set(p) & set("*?[ ") else p for p in only)] if only else []
     stopped = {one["updates"] for one in numbers if "updates" in one and one["updates"] < one["of"]}
     words += [f"--steps {stopped.pop()}"] if len(stopped) == 1 else []
     return " ".join(words)
 
 
 def table_of_trainings(numbers: Mapping[str, Any]) -> str:
+    """A line a model, and one for whatever it is held against that needs no training."""
     tests = list(next(iter(numbers.values()))["scores"])
-    rows = [["trained", "parameters", "updates", *tests, "CPU time"]]
+    rows = [["", "parameters", "updates", *tests, "CPU time"]]
     for name, one in numbers.items():
+        scores = [f"{one['scores'][test]:.3f}" if test in one["scores"] else "" for test in tests]
+        if "updates" not in one:
+            rows.append([name, "", "", *scores, ""])
+            continue
         of = "" if one["updates"] == one["of"] else f" of {one['of']:,}"
-        scores = [f"{one['scores'][test]:.3f}" for test in tests]
-        rows.append([name, f"{one['parameters']:,}", f"{one['updates']:,}{of}", *scores, seconds(one["cpu_seconds"])])
+        spent = seconds(one["cpu_seconds"])
+        rows.append([name, f"{one['parameters']:,}", f"{one['updates']:,}{of}", *scores, spent])
     return table(rows)
 
 

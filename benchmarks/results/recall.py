@@ -32,13 +32,6 @@ def layers(width: int, length: int) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def griffin(vocab: int, width: int, length: int) -> models.LanguageModel:
-    """Attention with a short convolution before it, that of an RGLRU."""
-    attention = {"heads": 1, "window": length, "rotary": 1.0}
-    kinds = ("recurrent", "attention")
-    return models.RecurrentGemmaLM(vocab, width, 2, attention_options=attention, block_types=kinds)
-
-
 def run(run: Run) -> dict[str, Any]:
     widths, updates, batch, lr, length, pairs, vocab = (
         ((32,), 1500, 64, 5e-3, 32, (1, 2, 4, 8), 32)
@@ -51,7 +44,6 @@ def run(run: Run) -> dict[str, Any]:
         for width in widths
         for name, (layer, options) in layers(width, length).items()
     }
-    recipes |= {f"Griffin {width}": Recipe(griffin(vocab, width, length), updates, batch, lr=lr) for width in widths}
     found = run.compare(task, recipes)
     title, labels = f"recall among {length} tokens", {"ylabel": "accuracy", "log": "x"}
     if len(widths) == 1:

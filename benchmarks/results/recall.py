@@ -2,7 +2,7 @@
 
 Arora, Eyuboglu, Timalsina, Johnson, Poli, Zou, Rudra and Re, Zoology, 2023: attention recalls at any width,
 convolutions only where the width grows with the length; Yang, Wang, Zhang, Shen and Kim, 2024: DeltaNet recalls all of
-64 pairs, other memories with decays do not. As in Arora and others, Based, 2024, batches mix numbers of pairs.
+64 pairs at widths where memories with decays do not. As in Arora and others, Based, 2024, batches mix numbers of pairs.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 for package in ("torch", "flax", "matplotlib", "tqdm"):
     pytest.importorskip(package, reason=f"the results need {package}, which is not installed")
 
-from benchmarks.results import NAMES, __main__, data, tasks  # noqa: E402
+from benchmarks.results import NAMES, __main__, data, measured, report, tasks  # noqa: E402
 from benchmarks.results.loop import Run, trained  # noqa: E402
 from benchmarks.results.recipe import NONE, Recipe, Scored, Task, drawn_from, mean_square  # noqa: E402
 from ssm_core import models  # noqa: E402
@@ -23,7 +24,7 @@ DRAW = np.random.default_rng(0)
 SYNTHETIC = {
     "state-tracking": "DeltaProduct n = 2, beta to 2",
     "parity": "LRU",
-    "recall": "S4D 16",
+    "recall": "S4D 32",
     "selective-copying": "GLA",
     "induction-heads": "S4D",
     "rates": "S4D",
@@ -107,6 +108,19 @@ def test_checkpoints_that_cannot_be_gone_on_with(tmp_path: Path):
         trained(Run(tmp_path), "model", recipe, task)
 
 
+def test_a_later_command_keeps_what_an_earlier_one_measured(tmp_path: Path):
+    """Of the same model, data and tests alone."""
+    task, recipe = small(dropout=0.0)
+    recipes = {"a": recipe, "b": recipe}
+    found = Run(tmp_path, steps=1, only=("a",)).compare(task, recipes)
+    report.write(tmp_path / "torch.json", "small", found)
+    again = Run(tmp_path, steps=1, only=("b",)).compare(task, recipes)
+    assert list(again) == ["a", "b"]
+    assert again["a"] == found["a"]
+    other = Task(task.batch, {"half": Scored(*(x[:20] for x in task.tests["all"][:2]))}, task.score)
+    assert list(Run(tmp_path, steps=1, only=("b",)).compare(other, recipes)) == ["b"]
+
+
 def test_training_gives_the_same_numbers_in_both_frameworks(tmp_path: Path):
     task, recipe = small(dropout=0.0)
     one, other = (trained(Run(tmp_path, framework), "model", recipe, task) for framework in ("torch", "flax"))
@@ -126,7 +140,7 @@ def test_tasks_ask_what_they_say():
     )
     bits, odd = tasks.parity(np.random.default_rng(0), 3, 20)
     assert (odd[:, -1] == bits.sum(1) % 2).all()
-    for tokens, targets in zip(*tasks.recall(4, 32)(np.random.default_rng(0), 20, 32), strict=True):
+    for tokens, targets in zip(*tasks.recall([4], 32)(np.random.default_rng(0), 20, 32), strict=True):
         value = dict(zip(tokens[:8:2], tokens[1:8:2], strict=True))
         asked = np.flatnonzero(targets != NONE)
         assert [value[tokens[k]] for k in asked] == targets[asked].tolist()
@@ -234,3 +248,44 @@ def test_commands_that_mean_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no result is named sudoku" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="--only S9 meets none of DeltaNet"):
         __main__.main(["parity", "--only", "S9", "--folder", str(tmp_path)])
+
+
+def test_table_of_a_result():
+    spent = {"cpu_seconds": 7.4, "parameters": 1234}
+    numbers = {
+        "S4D": {"updates": 30, "of": 40, **spent, "losses": [1.0], "scores": {"16": 0.25, "32": 1.0}},
+        "guess": {"scores": {"32": 0.5}},
+    }
+    about = {
+        "small": True,
+        "framework": "flax",
+        "only": ["S4*"],
+        "machine": {"processor": "P", "numpy": "2", "torch": "3", "jax": "4"},
+    }
+    held = measured.entered({}, {"name": "mnist", **about, "numbers": numbers})
+    assert "losses" not in held["mnist"]["numbers"]["S4D"]
+    assert measured.filled("a\n<!-- measured: mnist -->\nold\n<!-- end -->\nb\n", held) == (
+        "a\n<!-- measured: mnist -->\n\n"
+        "`nox -s results -- mnist --small --framework flax --data FOLDER --only 'S4*' --steps 30`: "
+        "7 s of one CPU, P, JAX 4\n\n"
+        "|  | parameters | updates | 16 | 32 | CPU time |\n| --- | --- | --- | --- | --- | --- |\n"
+        "| S4D | 1,234 | 30 of 40 | 0.250 | 1.000 | 7 s |\n| guess |  |  |  | 0.500 |  |\n"
+        "\n<!-- end -->\nb\n"
+    )
+
+
+def test_the_document_shows_what_was_measured():
+    """Its tables are those of docs/results.json, and its sentences name no number that is not there."""
+    folder = Path(__file__).parents[1] / "docs"
+    text, held = (folder / "results.md").read_text(), json.loads((folder / "results.json").read_text())
+    assert measured.filled(text, held) == text
+    sections = {part.partition("\n")[0]: part for part in text.partition("\n## Data")[0].split("\n### ")[1:]}
+    shown = {heading: measured.BLOCK.search(part)["name"] for heading, part in sections.items()}
+    assert sorted(shown.values()) == sorted(held) == sorted(NAMES)
+    rows = {row[1]: row[2] for row in re.finditer(r"^\| \[(.*?)\]\(.*\|(.*)\|$", text, re.MULTILINE)}
+    assert sorted(rows) == sorted(shown)
+    for heading, name in shown.items():
+        known = [x for one in held[name]["numbers"].values() for x in one.get("scores", one).values()]
+        for number in re.findall(r"\b\d\.\d+", rows[heading] + measured.BLOCK.sub("", sections[heading])):
+            digits = len(number) - 2
+            assert any(f"{x:.{digits}f}" == number for x in known), f"{heading}: {number} was not measured"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import json
 import math
 import os
 import time
@@ -40,9 +41,20 @@ class Run:
     only: tuple[str, ...] = ()  # patterns of names of what is trained; all if there is none
     every: float = 60.0  # seconds between checkpoints
 
-    def compare(self, task: Task, recipes: Mapping[str, Recipe]) -> dict[str, dict[str, Any]]:
-        """Train them in turn; by name what `trained` gives."""
-        return {name: trained(self, name, recipe, task) for name, recipe in self.chosen(recipes).items()}
+    def compare(self, task: Task | Mapping[str, Task], recipes: Mapping[str, Recipe]) -> dict[str, dict[str, Any]]:
+        """Train them in turn; by name what `trained` gives, and of those that `only` leaves out what it gave before."""
+        chosen, before, found = self.chosen(recipes), self._before(), {}
+        for name, recipe in recipes.items():
+            its = task if isinstance(task, Task) else task[name]
+            if name in chosen:
+                found[name] = trained(self, name, recipe, its)
+            elif name in before and before[name].get("mark") == marked(its, recipe):
+                found[name] = before[name]
+        return found
+
+    def _before(self) -> dict[str, dict[str, Any]]:
+        path = self.folder / f"{self.framework}.json"
+        return json.loads(path.read_text(encoding="utf-8"))["numbers"] if path.exists() else {}
 
     def chosen(self, recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
         """Those whose names meet a pattern of `only`."""
@@ -53,10 +65,13 @@ class Run:
 
 
 def trained(run: Run, name: str, recipe: Recipe, task: Task) -> dict[str, Any]:
-    """Device, updates made, their CPU seconds, the parameters' number, the mean loss in twentieths, and the scores."""
+    """Device, updates made, their CPU seconds, the parameters' number, the mean loss in twentieths, and the scores.
+
+    "mark" tells numbers of another model, data, training or test from these.
+    """
     path = run.folder / f"{name}.{run.framework}.npz"
     trainer = _trainer(run, recipe, path.with_suffix(".safetensors"))
-    mark = f"{recipe} {[zlib.crc32(np.ascontiguousarray(x)) for x in _batch(task, recipe, 0)]}"
+    mark = _begun_as(task, recipe)
     losses, watched, seconds = _restored(path, mark, trainer)
     end = recipe.updates if run.steps is None else min(run.steps, recipe.updates)
     begun, kept = time.process_time() - seconds, time.monotonic()
@@ -73,6 +88,7 @@ def trained(run: Run, name: str, recipe: Recipe, task: Task) -> dict[str, Any]:
     found = scores(trainer, task, task.tests)
     print(f"{name}: {', '.join(f'{test} {score:.4g}' for test, score in found.items())}", flush=True)
     return {
+        "mark": marked(task, recipe),
         "device": trainer.device,
         "updates": len(losses),
         "of": recipe.updates,
@@ -98,6 +114,20 @@ def _trainer(run: Run, recipe: Recipe, weights: Path) -> Any:
     run.folder.mkdir(parents=True, exist_ok=True)
     ssm_core.save(recipe.model, recipe.model.initial_parameters(seed=0), weights)
     return importlib.import_module(f"{__package__}.in_{run.framework}").Trainer(weights, recipe)
+
+
+def marked(task: Task, recipe: Recipe) -> str:
+    """Equal where the same model is trained by the same batches and asked the same."""
+    tests = [(name, _sums(inputs, targets), dict(options)) for name, (inputs, targets, options) in task.tests.items()]
+    return f"{zlib.crc32(f'{_begun_as(task, recipe)} {tests}'.encode()):08x}"
+
+
+def _begun_as(task: Task, recipe: Recipe) -> str:
+    return f"{recipe} {_sums(*_batch(task, recipe, 0))}"
+
+
+def _sums(*arrays: np.ndarray) -> list[int]:
+    return [zlib.crc32(np.ascontiguousarray(x)) for x in arrays]
 
 
 def _batch(task: Task, recipe: Recipe, k: int) -> Batch:

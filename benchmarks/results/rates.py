@@ -15,7 +15,7 @@ import numpy as np
 from ssm_core import models
 
 from . import report
-from .loop import Run, trained
+from .loop import Run
 from .recipe import Recipe, Scored, Task
 
 
@@ -61,9 +61,6 @@ def run(run: Run) -> dict[str, Any]:
         layer: Recipe(models.SequenceModel(1, 4, width, 2, layer, options), updates, batch, lr=1e-2)
         for layer, options in (known | DISCRETE).items()
     }
-    found = {
-        layer: trained(run, layer, recipe, task({"rate": 2.0} if layer in known else {}))
-        for layer, recipe in run.chosen(recipes).items()
-    }
+    found = run.compare({layer: task({"rate": 2.0} if layer in known else {}) for layer in recipes}, recipes)
     report.bars(run.folder / "picture.png", found, title="trained at one rate, tested at half", ylabel="accuracy")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from .. import floor
 
 
 def write(path: Path, name: str, numbers: Mapping[str, Any], **about: Any) -> None:
-    """The numbers of a result, with the machine and the versions that they belong to."""
+    """The numbers of a result, with the machine and the versions that they belong to; whole at any time."""
     told = {"name": name, **about, "machine": floor.machine(), "numbers": numbers}
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    beside = path.with_suffix(".new.json")
+    beside.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
 
 
 def lines(

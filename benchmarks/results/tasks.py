@@ -44,22 +44,31 @@ def _running(tokens: np.ndarray, compose: Callable[[np.ndarray, np.ndarray], np.
     return found
 
 
-def recall(pairs: int, vocab: int, power: float = 0.01) -> Maker:
+def over_pairs(pairs: Sequence[int], vocab: int, length: int, size: int) -> Task:
+    """Recall in batches that mix numbers of pairs, and tests of each of these numbers."""
+    tests = {str(n): Scored(*recall([n], vocab)(np.random.default_rng([29, n]), size, length)) for n in pairs}
+    make = recall(pairs, vocab)
+    return Task(lambda draw, batch: make(draw, batch, length), tests)
+
+
+def recall(pairs: Sequence[int], vocab: int, power: float = 0.01) -> Maker:
     """Keys with their values, then every key once more among zeros; asked is its value, at the place of the key.
+
+    Every sequence has one of the numbers of pairs, those with few of them being what is learned first.
 
     Places of the questions follow the power law of Arora, Eyuboglu, Timalsina, Johnson, Poli, Zou, Rudra and Re,
     Zoology, 2023: gap g with a weight g^(power - 1). Keys are tokens below vocab / 2, values those above, 0 is empty.
     """
 
     def make(draw: np.random.Generator, batch: int, length: int) -> Batch:
-        rooms = (length - 2 * pairs) // 2
-        weights = power * np.arange(1, rooms + 1) ** (power - 1.0)
         tokens, targets = np.zeros((batch, length), np.int64), np.full((batch, length), NONE)
-        for row, target in zip(tokens, targets, strict=True):
-            keys = draw.choice(np.arange(1, vocab // 2), pairs, replace=False)
-            values = draw.integers(vocab // 2, vocab, pairs)
-            row[: 2 * pairs] = np.stack([keys, values], axis=1).reshape(-1)
-            places = 2 * pairs + 2 * draw.choice(rooms, pairs, replace=False, p=weights / weights.sum())
+        for row, target, n in zip(tokens, targets, draw.choice(pairs, batch), strict=True):
+            rooms = (length - 2 * n) // 2
+            weights = np.arange(1, rooms + 1) ** (power - 1.0)
+            keys = draw.choice(np.arange(1, vocab // 2), n, replace=False)
+            values = draw.integers(vocab // 2, vocab, n)
+            row[: 2 * n] = np.stack([keys, values], axis=1).reshape(-1)
+            places = 2 * n + 2 * draw.choice(rooms, n, replace=False, p=weights / weights.sum())
             row[places], target[places] = keys, values
         return tokens, targets
 

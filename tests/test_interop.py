@@ -214,7 +214,7 @@ def test_refused_on_the_way_back():
     with pytest.raises(ssm_core.DomainError, match=r"^from_control: .*no state space.*pole far beyond"):
         from_control(control.TransferFunction([1.0, 2.0, 3.0], [1.0, 2.0]))
     if importlib.util.find_spec("slycot") is None:
-        with pytest.raises(ssm_core.MissingPackageError, match="^from_control: .*pip install slycot"):
+        with pytest.raises(ssm_core.MissingPackageError, match=r"^from_control: .*pip install slycot"):
             from_control(control.TransferFunction([[[1.0], [2.0]]], [[[1.0, 0.5], [1.0, 0.2]]]))
     with pytest.raises(ssm_core.MissingPackageError, match=r"^from_scipy: .*no_such"):
         from_scipy(to_scipy(reference.dense(2)), xp="no_such")

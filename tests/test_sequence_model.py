@@ -126,7 +126,8 @@ def test_means_of_half_precision_count_and_sum_on(dtype: str):
     state = first_state("mean", 1, 1, x)
     for k in range(x.shape[1]):
         mean, state = pooled("pool", "mean", x[:, k : k + 1], state)
-    assert whole.dtype == mean.dtype == x.dtype and float(whole) == float(mean) == float(x[0, 0, 0])
+    assert whole.dtype == mean.dtype == x.dtype
+    assert float(whole) == float(mean) == float(x[0, 0, 0])
 
 
 def test_model_options_reach_the_layers():

@@ -161,8 +161,8 @@ def _as_state_space(system: Any) -> Any:
 def _improper(operation: str, system: Any, error: ValueError) -> DomainError:
     """What both packages say of a numerator of a higher degree than the denominator's, which differentiates."""
     return DomainError(
-        f"{operation}: this {type(system).__name__} has no state space. {error} Divide by a denominator of at least the "
-        f"numerator's degree: a pole far beyond the frequencies that matter makes a derivative proper."
+        f"{operation}: this {type(system).__name__} has no state space. {error} Divide by a denominator of at least "
+        f"the numerator's degree: a pole far beyond the frequencies that matter makes a derivative proper."
     )
 
 

@@ -121,6 +121,7 @@ def test_torch(backend: str):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
 @pytest.mark.parametrize("size", [1e-200, 1e-12, 1e12, 1e200])
 def test_derivatives_do_not_depend_on_the_unit_of_the_loss(size: float):
     torch = pytest.importorskip("torch")

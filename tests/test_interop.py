@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from typing import Any
 
@@ -208,5 +209,12 @@ def test_refused_on_the_way_back():
         from_control((1, 2, 3))
     with pytest.raises(ssm_core.DomainError, match=r"^from_scipy: A holds NaN"):
         from_scipy(scipy.signal.StateSpace([[np.nan]], [[1.0]], [[1.0]], [[0.0]]))
+    with pytest.raises(ssm_core.DomainError, match=r"^from_scipy: .*no state space.*Improper.*pole far beyond"):
+        from_scipy(scipy.signal.TransferFunction([1.0, 2.0, 3.0], [1.0, 2.0]))
+    with pytest.raises(ssm_core.DomainError, match=r"^from_control: .*no state space.*pole far beyond"):
+        from_control(control.TransferFunction([1.0, 2.0, 3.0], [1.0, 2.0]))
+    if importlib.util.find_spec("slycot") is None:
+        with pytest.raises(ssm_core.MissingPackageError, match=r"^from_control: .*pip install slycot"):
+            from_control(control.TransferFunction([[[1.0], [2.0]]], [[[1.0, 0.5], [1.0, 0.2]]]))
     with pytest.raises(ssm_core.MissingPackageError, match=r"^from_scipy: .*no_such"):
         from_scipy(to_scipy(reference.dense(2)), xp="no_such")

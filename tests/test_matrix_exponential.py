@@ -117,6 +117,30 @@ def test_torch(backend: str):
     with ssm_core.use_backend(backend):
         assert error(expm(A).detach(), scipy.linalg.expm(batch())) < 1e-12
         assert torch.autograd.gradcheck(expm, A[:2])
+        assert torch.autograd.gradgradcheck(expm, A[:2, :3, :3])
+        rows = [torch.autograd.functional.jacobian(expm, A[1], vectorize=v) for v in (False, True)]
+        assert torch.allclose(*rows, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("size", [1e-200, 1e-12, 1e12, 1e200])
+def test_derivatives_do_not_depend_on_the_unit_of_the_loss(size: float):
+    torch = pytest.importorskip("torch")
+    W = np.random.default_rng(3).normal(size=(2, 5, 5))
+    small, large = batch()[:2] / 3, batch()[1:]
+    for A, tolerance in ((small, 1e-14), (large, 1e-12)):
+        given = torch.tensor(A, requires_grad=True)
+        (gradient,) = torch.autograd.grad((expm(given) * (size * torch.tensor(W))).sum(), given)
+        assert error(gradient / size, derivative(A.swapaxes(-1, -2), W)) < tolerance
+    for function in (expm, torch.func.vmap(expm)):
+        _, tangent = torch.func.jvp(function, (torch.tensor(small),), (size * torch.tensor(W),))
+        assert error(tangent / size, derivative(small, W)) < 1e-14
+
+
+def derivative(A: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Of exp(A) in the direction W, by SciPy."""
+    return scipy.linalg.expm(np.block([[A, W], [np.zeros_like(A), A]]))[..., : A.shape[-1], A.shape[-1] :]
 
 
 @pytest.mark.parametrize("backend", ["generic", "auto"])

@@ -13,6 +13,7 @@ import pytest
 import ssm_core
 from ssm_core import adapters, layers
 from ssm_core.models import SequenceModel
+from ssm_core.models.pooling import first_state, pooled
 
 B, L, H = 2, 37, 4
 MODES = ("conv", "chunk", "scan", "auto")
@@ -114,6 +115,19 @@ def test_a_sequence_of_no_steps_pools_to_zero(pool: str):
     _, state = definition.apply(params, u, return_state=True)
     again, _ = definition.apply(params, u[:, :0], state=state, return_state=True)
     close(again, definition.apply(params, u))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_means_of_half_precision_count_and_sum_on(dtype: str):
+    """Counts stick at 256 in bfloat16 and sums overflow beyond 65504 in float16: both are kept in single precision."""
+    torch = pytest.importorskip("torch")
+    x = torch.full((1, 600, 1), 300.0, dtype=getattr(torch, dtype))
+    whole, _ = pooled("pool", "mean", x, None)
+    state = first_state("mean", 1, 1, x)
+    for k in range(x.shape[1]):
+        mean, state = pooled("pool", "mean", x[:, k : k + 1], state)
+    assert whole.dtype == mean.dtype == x.dtype
+    assert float(whole) == float(mean) == float(x[0, 0, 0])
 
 
 def test_model_options_reach_the_layers():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssm_core.functions.matrix_exponential import _expm
 
-from .transforms import transformed
+from .transforms import forward_mode, transformed
 
 
 def devices() -> str:
@@ -92,7 +92,48 @@ def expm(A: Tensor) -> Tensor:
     wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}.get(A.dtype, A.dtype)
     X = A if A.device.type == "mps" else A.to(wide)
     large = A.numel() and readable(A) and bool(X.detach().abs().sum(-2).max() > LARGEST_NORM)
-    return (_expm(X, backend="generic") if large else torch.linalg.matrix_exp(X)).to(A.dtype)
+    return (_expm(X, backend="generic") if large else _matrix_exp(X)).to(A.dtype)
+
+
+def _matrix_exp(X: Tensor) -> Tensor:
+    found: Tensor = torch.linalg.matrix_exp(X) if torch.compiler.is_compiling() else _MatrixExp.apply(X)
+    return found
+
+
+class _MatrixExp(torch.autograd.Function):
+    """With derivatives that do not depend on the size of the gradients and tangents that come in.
+
+    exp([[X, W], [0, X]]) has the derivative of exp(X) in the direction W as its upper right block. PyTorch takes it of
+    W as it is: a large one asks for squarings in which the digits of X get lost, all of them at 1e16 times X.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(X: Tensor) -> Tensor:
+        return torch.linalg.matrix_exp(X)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+        if forward_mode():
+            ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _derivative(ctx.saved_tensors[0].mH, grads[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return _derivative(ctx.saved_tensors[0], tangents[0])
+
+
+def _derivative(X: Tensor, W: Tensor) -> Tensor:
+    """That of exp(X) in the direction W, which is linear in W: of W of a size near 1."""
+    N, size = X.shape[-1], W.abs().amax((-2, -1), keepdim=True)
+    unit = torch.where((size > 0) & size.isfinite(), size, 1.0).log2().floor().exp2()
+    upper = torch.cat([X, W / unit], dim=-1)
+    return _matrix_exp(torch.cat([upper, torch.cat([torch.zeros_like(X), X], dim=-1)], dim=-2))[..., :N, N:] * unit
 
 
 def eigvals(A: Tensor) -> Tensor:

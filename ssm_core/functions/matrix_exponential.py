@@ -10,7 +10,18 @@ from array_api_compat import array_namespace
 from .._arrays.dispatch import dispatched, is_traced
 from .._arrays.errors import ShapeError
 from .._arrays.idioms import matmul
-from .._arrays.library import Array, Namespace, computable, device, dtype_name, floating, is_half, namespace, readable
+from .._arrays.library import (
+    Array,
+    Namespace,
+    computable,
+    device,
+    dtype_name,
+    floating,
+    is_half,
+    namespace,
+    readable,
+    to_numpy,
+)
 from .._arrays.values import check_finite
 
 # The Pade approximant [13/13] of exp is exact to 2^-53 for matrices of 1-norm up to this.
@@ -123,7 +134,7 @@ def _exponents(size: Array, d: Array, traced: bool, xp: Namespace) -> Array:
         rows, columns = (xp.where(known, x, xp.ones_like(x)) for x in (rows, columns))
         change = (xp.log2(rows) - xp.log2(columns)) / 4
         d = xp.clip(d + change, -50.0, 50.0)
-        if not traced and float(xp.max(xp.abs(change))) < 0.5:
+        if not traced and float(to_numpy(xp.max(xp.abs(change)))) < 0.5:
             break
     return d
 

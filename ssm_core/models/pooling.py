@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arrays.errors import ShapeError, describe
 from .._arrays.idioms import clip, matmul, taken_along
-from .._arrays.library import Array, Namespace, device, namespace, owned
+from .._arrays.library import Array, Namespace, computable, compute_dtype, device, in_dtype_of, namespace, owned
 from ..recurrences.segments import steps_within
 from ..recurrences.shards import Shards
 from ..recurrences.summaries import Elementwise
@@ -18,11 +18,12 @@ State = tuple[Array, ...]
 
 
 def first_state(pool: str | None, batch: int, width: int, like: Array) -> State:
-    """Before the first step; of the dtype and device of like."""
+    """Before the first step; of the device and dtype of like, sums and counts at least of single precision."""
     xp = namespace("pool", like=like)
-    zeros = partial(xp.zeros, dtype=like.dtype, device=device(like))
-    sums = zeros((batch, width))
-    return {"mean": (sums, zeros((batch, 1))), "last": (sums,)}.get(str(pool), ())
+    if pool == "last":
+        return (xp.zeros((batch, width), dtype=like.dtype, device=device(like)),)
+    zeros = partial(xp.zeros, dtype=compute_dtype(xp, like), device=device(like))
+    return () if pool is None else (zeros((batch, width)), zeros((batch, 1)))
 
 
 def pooled(
@@ -37,8 +38,9 @@ def pooled(
 ) -> tuple[Array, State]:
     """x (B, L, H) pooled over time to (B, H), or (n, H) of n packed sequences, and the state of the pool.
 
-    The state is sums (B, H) and counts (B, 1) for the mean, what came last (B, H) for "last", else nothing. A sequence
-    of no steps, now and before, pools to zero. Without a pool x itself. Steps and masks may be those of one of several
+    The state is sums (B, H) and counts (B, 1) for the mean, what came last (B, H) for "last", else nothing. Sums and
+    counts of half precision are kept in float32: there no count goes beyond 256, or 2048, one by one. A sequence of no
+    steps, now and before, pools to zero. Without a pool x itself. Steps and masks may be those of one of several
     shards: what is pooled is all of them.
     """
     if pool is None:
@@ -52,10 +54,10 @@ def pooled(
     if pool == "last":
         last = _last(x, lengths, cu_seqlens, None if state is None else state[0], xp)
         return last, (owned(last),)
-    summed, count = _sums(x, lengths, cu_seqlens, xp)
+    summed, count = _sums(computable(x, xp), lengths, cu_seqlens, xp)
     if state is not None:
         summed, count = summed + state[0], count + state[1]
-    return summed / xp.clip(count, 1.0), (summed, count)
+    return in_dtype_of(x, summed / xp.clip(count, 1.0), xp), (summed, count)
 
 
 def _over_shards(
@@ -64,11 +66,11 @@ def _over_shards(
     """`pooled` of the steps of all processes, the same on every one of them."""
     xp = namespace("pool", x=x)
     if pool == "mean":
-        own = xp.concat(_sums(x, lengths, cu_seqlens, xp), axis=-1)
+        own = xp.concat(_sums(computable(x, xp), lengths, cu_seqlens, xp), axis=-1)
         before = None if state is None else xp.concat(state, axis=-1)
         _, last = shards.enter(Elementwise(xp.ones_like(own[:1, :1]), own), before, x)
         summed, count = last[:, :-1], last[:, -1:]
-        return summed / xp.clip(count, 1.0), (summed, count)
+        return in_dtype_of(x, summed / xp.clip(count, 1.0), xp), (summed, count)
     own = _last(x, lengths, cu_seqlens, None, xp)
     steps = lengths if cu_seqlens is None else cu_seqlens[1:] - cu_seqlens[:-1]
     empty = xp.full((1, 1), float(x.shape[1] == 0), dtype=x.dtype, device=device(x))

@@ -84,7 +84,11 @@ def from_scipy(statespace: Any, *, xp: Any = None, dtype: Any = None, device: An
         fraction = statespace.to_tf()
         if np.ndim(fraction.num) == 1:
             return _fraction("from_scipy", fraction.num, fraction.den, xp, dtype, device)
-    return _same_step("from_scipy", statespace.to_ss(), discrete, xp, dtype, device)
+    try:
+        found = statespace.to_ss()
+    except ValueError as error:
+        raise _improper("from_scipy", statespace, error) from error
+    return _same_step("from_scipy", found, discrete, xp, dtype, device)
 
 
 def to_control(system: Any, *, dt: float | None = None) -> Any:
@@ -145,6 +149,21 @@ def _as_state_space(system: Any) -> Any:
         return control.ss(system)
     except TypeError as error:
         raise DTypeError(f"from_control: a {type(system).__name__} has no state space. {error}") from error
+    except NotImplementedError as error:
+        raise MissingPackageError(
+            "from_control: python-control makes a state space of a transfer function of several inputs or outputs with "
+            "slycot. Install it: pip install slycot. Or give every entry of it, or a control.StateSpace."
+        ) from error
+    except ValueError as error:
+        raise _improper("from_control", system, error) from error
+
+
+def _improper(operation: str, system: Any, error: ValueError) -> DomainError:
+    """What both packages say of a numerator of a higher degree than the denominator's, which differentiates."""
+    return DomainError(
+        f"{operation}: this {type(system).__name__} has no state space. {error} Divide by a denominator of at least "
+        f"the numerator's degree: a pole far beyond the frequencies that matter makes a derivative proper."
+    )
 
 
 def _sampling_time(operation: str, discrete: bool, dt: Any) -> Any:

@@ -379,12 +379,3 @@ def test_resized_embeddings(tmp_path: Path):
     assert model.definition.vocab_size == 13
     T.save(model, tmp_path / "weights")
     torch.testing.assert_close(T.load(tmp_path / "weights")(ids), model(ids))
-
-
-def test_weights_that_are_elsewhere_between_calls():
-    """accelerate keeps them off the device, and its hooks bring them to every module in turn."""
-    accelerate = pytest.importorskip("accelerate")
-    for name in ("S4D", "SequenceModel", "MambaLM"):
-        away = accelerate.cpu_offload(made(name), execution_device="cpu")
-        with torch.no_grad():
-            torch.testing.assert_close(away(signal(name)), made(name)(signal(name)))

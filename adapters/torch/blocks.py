@@ -21,7 +21,8 @@ from ssm_core.models.parts import Parts
 
 from .base import BASES, MODULES, Called, module, redraw
 from .norms import norm_module
-from .projections import arrays_of, held, innermost, settled, sharded
+from .places import layer_of
+from .projections import arrays_of, held, innermost, placed, settled, sharded
 from .tokens import Embedding, Head
 
 
@@ -40,7 +41,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, **options: Any) -> Any:
         """x (B, L, H) through the block; with return_state (x, state). Options as those of the layer."""
-        return self.definition.composed(self._modules, self.dropout).run(x, **options)
+        return self.definition.composed(self._modules | self.layers(), self.dropout).run(x, **options)
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (x (B, H), state) -> (x, state)."""
@@ -49,7 +50,7 @@ class Block(nn.Module):
 
     def layers(self) -> dict[str, Any]:
         """What has a state, by name."""
-        return {name: getattr(self, name) for name in self.definition.layers()}
+        return {name: layer_of(getattr(self, name), self.definition, name) for name in self.definition.layers()}
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
@@ -99,7 +100,7 @@ class ModelModule(Called):
     def any_parameter(self) -> Tensor:
         """Any parameter that inputs meet, for its device."""
         weight = getattr(self.ends()[0], "weight", None)
-        return weight if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
+        return placed(weight, self) if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
 
     def mixers(self) -> list[Any]:
         """The layers along time."""
@@ -167,9 +168,7 @@ class ModelModule(Called):
         return self.definition.compose_stepper(self.parts(steps), self.any_parameter())
 
     def _check(self, u: Tensor) -> None:
-        weight = self.any_parameter()
-        given = {} if weight.is_meta else {"weight": weight}  # accelerate's hooks bring what they have taken away
-        namespace(self.definition.name, **{self.definition.signal: u}, **given)
+        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.any_parameter())
 
 
 class SequenceModule(ModelModule):
@@ -252,7 +251,7 @@ class LanguageModule(ModelModule):
 
     def any_parameter(self) -> Tensor:
         weight = getattr(self.backbone.embeddings, "weight", None)
-        return weight if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
+        return placed(weight, self) if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
 
     def parts(self, blocks: Any) -> Parts:
         shared = {f"backbone.{name}": p for name, p in self.backbone.arrays().items()}
@@ -260,14 +259,11 @@ class LanguageModule(ModelModule):
         return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self._table(x)) if self.lm_head is None else self.lm_head(x)
+        return nn.functional.linear(x, self._table()) if self.lm_head is None else self.lm_head(x)
 
-    def _table(self, x: Tensor) -> Tensor:
-        """The embedding (V, H), which is the head too; off the device between its calls, it is asked for every row."""
+    def _table(self) -> Tensor:
+        """The embedding (V, H), which is the head too."""
         d, part = self.definition, self.backbone.embeddings
-        if self.any_parameter().is_meta and not x.is_meta:
-            rows: Tensor = part(torch.arange(d.vocab_size, device=x.device))
-            return rows
         return arrays_of(part, {"weight": (d.vocab_size, d.d_model)}, f"{d.name}.backbone.embeddings")["weight"]
 
     def stream(

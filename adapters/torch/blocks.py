@@ -168,7 +168,9 @@ class ModelModule(Called):
         return self.definition.compose_stepper(self.parts(steps), self.any_parameter())
 
     def _check(self, u: Tensor) -> None:
-        namespace(self.definition.name, **{self.definition.signal: u}, weight=self.any_parameter())
+        weight = self.any_parameter()
+        given = {} if weight.is_meta else {"weight": weight}  # tools' hooks may bring what they have taken away
+        namespace(self.definition.name, **{self.definition.signal: u}, **given)
 
 
 class SequenceModule(ModelModule):

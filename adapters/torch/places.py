@@ -63,7 +63,7 @@ def layer_of(part: Any, block: models.Block, name: str) -> Any:
     if name == MIX:
         return Pointwise(part)
     raise OptionError(
-        f"{name}: a module {type(part).__name__} has no state and no steps, but stands where the block had a "
+        f"Block.{name}: a module {type(part).__name__} has no state and no steps, but stands where the block had a "
         f"{block.layer}. Put a layer there, such as adapters.torch.{block.layer}({block.d_model}), or a module of your "
         "own with forward(u, *, state, return_state, ...), initial_state(batch) and stepper(*, rate)."
     )

@@ -309,9 +309,11 @@ def _stored(folder: Path) -> dict[str, Stored]:
 def _of_pickles(names: list[str]) -> str:
     """How to convert the pickled weights among these files: one, or the parts of one."""
     parts = [name for name in names if re.search(r"-\d+-of-\d+\.", name)] or names[:1]
-    which = f"{parts[0]!r} is" if len(parts) == 1 else f"{parts[0]!r} and {len(parts) - 1} more are"
+    one = len(parts) == 1
+    which, them = (f"{parts[0]!r} is", "it") if one else (f"{parts[0]!r} and {len(parts) - 1} more are", "them")
     return (
-        f" {which} pickled and not opened: convert once, where you trust them, with safetensors.torch.save_file("
+        f" {which} pickled and {'is' if one else 'are'} not opened: convert {them} once, where you trust {them}, with "
+        "safetensors.torch.save_file("
         f"{{name: x.contiguous().clone() for file in {parts} for name, x in "
         "torch.load(file, map_location='cpu', weights_only=True).items()}, 'model.safetensors')."
     )

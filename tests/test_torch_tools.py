@@ -230,6 +230,21 @@ def test_fsdp_of_one_process(name: str, original: bool, alone: Any, tmp_path: Pa
         assert_same(module, made(name), name, tmp_path / "weights")
 
 
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`:UserWarning")
+@pytest.mark.parametrize("tool", ["fully_shard", "FullyShardedDataParallel"])
+def test_a_sharded_backbone(tool: str, alone: Any, tmp_path: Path):
+    """A part that is wrapped as a whole, though its own forward says nothing of what the model does with it."""
+    module, name = made("MambaLM"), "MambaLM"
+    if tool == "fully_shard":
+        torch.distributed.fsdp.fully_shard(module.backbone, mesh=alone)
+        assert_same(module, made(name), name, tmp_path / "weights")
+    else:
+        module.backbone = fsdp_of_torch()(module.backbone, device_id=torch.device("cpu"))
+    torch.testing.assert_close(module(signal(name)), made(name)(signal(name)))
+    module(signal(name)).pow(2).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
 def fsdp_of_torch() -> Any:
     from torch.distributed.fsdp import FullyShardedDataParallel
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -217,8 +218,9 @@ def test_the_layout_of_state_spaces(name: str, folder: Path, tmp_path: Path):
     assert ssm_core.from_pretrained(tmp_path / "new")[0] == model
 
 
-def test_the_advice_for_pickled_files_works(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """For tied weights too, which safetensors refuses as they are."""
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_advice_for_pickled_files_works(parts: int, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """For tied weights too, which safetensors refuses as they are, and for files of several parts."""
     torch = pytest.importorskip("torch")
     module = importlib.import_module("safetensors.torch")
     _, params = saved(folder)
@@ -226,10 +228,14 @@ def test_the_advice_for_pickled_files_works(folder: Path, monkeypatch: pytest.Mo
     (folder / "model.safetensors").unlink()
     tensors["lm_head.weight"] = tensors["backbone.embeddings.weight"]
     tensors["backbone.norm_f.weight"] = torch.stack([tensors["backbone.norm_f.weight"]] * 2, 1)[:, 0]
-    torch.save(tensors, folder / "pytorch_model.bin")
-    with pytest.raises(ssm_core.OptionError, match="is pickled and is not opened") as caught:
+    names = sorted(tensors)
+    for i in range(parts):
+        file = "pytorch_model.bin" if parts == 1 else f"pytorch_model-{i + 1:05}-of-{parts:05}.bin"
+        torch.save({name: tensors[name] for name in names[i::parts]}, folder / file)
+    torch.save({}, folder / "training_args.bin")
+    with pytest.raises(ssm_core.OptionError, match=r"pickled and (is|are) not opened") as caught:
         ssm_core.from_pretrained(folder)
-    advice = str(caught.value).partition("where you trust it, with ")[2].removesuffix(".")
+    advice = re.split("where you trust (?:it|them), with ", str(caught.value))[1].removesuffix(".")
     monkeypatch.chdir(folder)
     exec(advice, {"torch": torch, "safetensors": importlib.import_module("safetensors")})
     same(ssm_core.from_pretrained(folder)[1], params)

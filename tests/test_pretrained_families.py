@@ -44,6 +44,8 @@ def test_what_is_saved_is_loaded(name: str, folder: Path):
     model, params = saved(folder, name)
     assert model_type(config_of(folder)) == name.partition(" ")[0]
     loaded, found = ssm_core.from_pretrained(folder)
+    assert loaded == model
+    assert hash(loaded) == hash(model)
     assert loaded.apply(found, IDS).shape == (2, 6, 11)
     same(found, params)
     np.testing.assert_array_equal(loaded.apply(found, IDS), model.apply(params, IDS))
@@ -51,6 +53,21 @@ def test_what_is_saved_is_loaded(name: str, folder: Path):
     ssm_core.save_pretrained(loaded, found, folder)
     assert config_of(folder) == first
     same(load_file(folder / "model.safetensors"), second)
+
+
+def test_options_at_their_defaults_equal_those_left_out():
+    for short, long, others in (
+        (models.RWKV4LM(11, 8, 2), {"mix_width": 32, "last_epsilon": 1e-5}, {"mix_width": 31, "last_epsilon": 1e-6}),
+        (models.RWKV7LM(11, 8, 2, {"head_dim": 4}), {"mix_width": 32}, {"mix_width": 31}),
+        (
+            models.RecurrentGemmaLM(11, 8, 3, attention_options={"heads": 2}),
+            {"mix_width": 24, "attention_options": {"heads": 2, "rotary": 0.5}},
+            {"mix_width": 23, "attention_options": {"heads": 2, "rotary": 1.0}},
+        ),
+    ):
+        assert short == replace(short, **long)
+        assert hash(short) == hash(replace(short, **long))
+        assert all(short != replace(short, **{name: x}) for name, x in others.items())
 
 
 @each_family

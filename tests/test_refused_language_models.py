@@ -11,7 +11,7 @@ import pytest
 from wrong import check_refused, rows
 
 from ssm_core import DomainError, DTypeError, MixedArraysError, OptionError, ShapeError, SSMError, adapters
-from ssm_core.models import Mamba2LM, Mamba3LM, MambaLM
+from ssm_core.models import RWKV4LM, Mamba2LM, Mamba3LM, MambaLM
 
 MODEL = MambaLM(11, 8, 2, {"d_state": 4})
 PARAMS = MODEL.initial_parameters()
@@ -50,6 +50,7 @@ def later(ids: Any) -> Callable[[], Any]:
 
 
 MODELS = {
+    "RWKV4LM": [(lambda: RWKV4LM(256, 8, 2, epsilon=None), OptionError, r"epsilon = None must lie in \(0, 1\)")],
     "MambaLM": [
         (lambda: MambaLM(0), OptionError, "vocab_size = 0"),
         (lambda: MambaLM("256"), OptionError, "vocab_size = '256'"),

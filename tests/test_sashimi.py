@@ -202,6 +202,38 @@ def test_the_original(name: str, golden: Golden):
     close(stepped(model, params, ids, model.initial_state(params, B))[0][..., :H], numbers["y_step"])
 
 
+def test_two_originals_are_never_mixed(golden: Golden):
+    """Whatever of the second one is missing."""
+    t = {n.removeprefix("sd."): v for n, v in golden(ORIGINALS[0]).items() if n.startswith("sd.")}
+    for n in t:
+        mixed = {f"a.{name}": x for name, x in t.items() if name != n} | {f"b.{n}": t[n]}
+        with pytest.raises(OptionError, match="several layers"):
+            importers.from_sashimi(mixed, length=0)
+        with pytest.raises(OptionError, match="several layers"):
+            importers.from_sashimi({f"a.{name}": x for name, x in t.items()} | {f"b.{n}": t[n]}, length=0)
+
+
+def test_half_precision(golden: Golden):
+    """Of PyTorch, with what is around the blocks, which trains."""
+    torch = pytest.importorskip("torch")
+    t = {n.removeprefix("sd."): torch.from_numpy(v) for n, v in golden(ORIGINALS[1]).items() if n.startswith("sd.")}
+    H = len(t["norm.weight"])
+    around = [torch.randn(shape, requires_grad=True) for shape in ((5, H), (5, H), (5,))]
+    half, whole = (
+        importers.from_sashimi(
+            {n: x.to(kind).to(end) for n, x in t.items()},
+            embedding=around[0].to(kind).to(end),
+            head=(around[1].to(kind).to(end), around[2].to(kind).to(end)),
+            vocab_size=5,
+        )
+        for kind, end in ((torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.float32))
+    )
+    assert half[0] == whole[0]
+    for name, x in whole[1].items():
+        assert half[1][name].dtype == np.float32
+        np.testing.assert_array_equal(half[1][name], x)
+
+
 def test_tensors_that_are_no_sashimi(golden: Golden):
     numbers = golden(ORIGINALS[0])
     t = {n.removeprefix("sd."): v for n, v in numbers.items() if n.startswith("sd.")}

@@ -230,6 +230,21 @@ def test_fsdp_of_one_process(name: str, original: bool, alone: Any, tmp_path: Pa
         assert_same(module, made(name), name, tmp_path / "weights")
 
 
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`:UserWarning")
+@pytest.mark.parametrize("tool", ["fully_shard", "FullyShardedDataParallel"])
+def test_a_sharded_backbone(tool: str, alone: Any, tmp_path: Path):
+    """A part that is wrapped as a whole, though its own forward says nothing of what the model does with it."""
+    module, name = made("MambaLM"), "MambaLM"
+    if tool == "fully_shard":
+        torch.distributed.fsdp.fully_shard(module.backbone, mesh=alone)
+        assert_same(module, made(name), name, tmp_path / "weights")
+    else:
+        module.backbone = fsdp_of_torch()(module.backbone, device_id=torch.device("cpu"))
+    torch.testing.assert_close(module(signal(name)), made(name)(signal(name)))
+    module(signal(name)).pow(2).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
 def fsdp_of_torch() -> Any:
     from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -379,12 +394,3 @@ def test_resized_embeddings(tmp_path: Path):
     assert model.definition.vocab_size == 13
     T.save(model, tmp_path / "weights")
     torch.testing.assert_close(T.load(tmp_path / "weights")(ids), model(ids))
-
-
-def test_weights_that_are_elsewhere_between_calls():
-    """accelerate keeps them off the device, and its hooks bring them to every module in turn."""
-    accelerate = pytest.importorskip("accelerate")
-    for name in ("S4D", "SequenceModel", "MambaLM"):
-        away = accelerate.cpu_offload(made(name), execution_device="cpu")
-        with torch.no_grad():
-            torch.testing.assert_close(away(signal(name)), made(name)(signal(name)))

@@ -19,7 +19,7 @@ except ImportError as error:
 
 from ssm_core.backends.torch.transforms import full_precision
 
-from .projections import Projection, held, projections, replaced_map
+from .projections import Projection, away, brought, held, placed, projections, replaced_map
 
 load("torch")  # before a trace, in which to do it would make a program of no further use
 
@@ -76,19 +76,22 @@ class SSMModule(Called):
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
+        if away(self):
+            with brought(self):
+                return self.arrays()
         names = [p.name for p in self.definition.parameters()]
-        away = {name for name in map("{}_weight".format, self.maps) if not hasattr(self, name)}  # in a tool's hands
-        found = {name: held(self, name) for name in names if name not in away}
+        taken = {name for name in map("{}_weight".format, self.maps) if not hasattr(self, name)}  # in a tool's hands
+        found = {name: held(self, name) for name in names if name not in taken}
         for name in self.maps:
             part: Any = self._modules[name]
-            if f"{name}_weight" in away or not isinstance(part, Projection) or part.layer not in (None, self):
+            if f"{name}_weight" in taken or not isinstance(part, Projection) or part.layer not in (None, self):
                 found |= self._replaced(name, part, found)
-        return {name: found[name] for name in names} if away else found
+        return {name: found[name] for name in names} if taken else found
 
     def any_parameter(self) -> Tensor:
         """Any parameter, for its device."""
         found: Tensor = next(x for p in self.definition.parameters() if (x := getattr(self, p.name, None)) is not None)
-        return found
+        return placed(found, self)
 
     def _replaced(self, name: str, part: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weight and the bias of what stands in place of a projection, such as a low-rank adapter around it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -20,8 +20,10 @@ from ssm_core.models import generation, sampling
 from ssm_core.models.parts import Parts
 
 from .base import BASES, MODULES, Called, module, redraw
+from .mixes import mix_module
 from .norms import norm_module
-from .projections import arrays_of, held, innermost, settled, sharded
+from .places import layer_of
+from .projections import arrays_of, held, innermost, placed, settled, sharded
 from .tokens import Embedding, Head
 
 
@@ -35,12 +37,12 @@ class Block(nn.Module):
         self.norm = norm_module(norms["norm"], device, dtype)
         self.add_module(definition.mixer_name, module(definition.mixer(), device=device, dtype=dtype))
         self.channel_norm = None if mix is None else norm_module(norms["channel_norm"], device, dtype)
-        self.channel_mix = None if mix is None else _mix(mix, device, dtype)
+        self.channel_mix = None if mix is None else mix_module(mix, device, dtype)
         self.dropout = None if definition.dropout is None else nn.Dropout(definition.dropout)
 
     def forward(self, x: Tensor, **options: Any) -> Any:
         """x (B, L, H) through the block; with return_state (x, state). Options as those of the layer."""
-        return self.definition.composed(self._modules, self.dropout).run(x, **options)
+        return self.definition.composed(self._modules | self.layers(), self.dropout).run(x, **options)
 
     def stepper(self, *, rate: Any = 1.0) -> layers.Stepper:
         """A function (x (B, H), state) -> (x, state)."""
@@ -49,7 +51,7 @@ class Block(nn.Module):
 
     def layers(self) -> dict[str, Any]:
         """What has a state, by name."""
-        return {name: getattr(self, name) for name in self.definition.layers()}
+        return {name: layer_of(getattr(self, name), self.definition, name) for name in self.definition.layers()}
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
@@ -59,28 +61,6 @@ class Block(nn.Module):
     def mixer_module(self) -> Any:
         """The layer along time."""
         return getattr(self, self.definition.mixer_name)
-
-
-def _mix(definition: Any, device: Any, dtype: torch.dtype | None) -> nn.Module:
-    """The features of every step by themselves, or a layer that looks at the step before."""
-    if isinstance(definition, models.ChannelMix):
-        return ChannelMix(definition, device, dtype)
-    found: nn.Module = module(definition, device=device, dtype=dtype)
-    return found
-
-
-class ChannelMix(nn.Module):
-    """The features of every step by themselves."""
-
-    def __init__(self, definition: models.ChannelMix, device: Any = None, dtype: torch.dtype | None = None) -> None:
-        super().__init__()
-        self.definition = definition
-        for name, sizes in definition.maps().items():
-            self.add_module(name, nn.Linear(*sizes, bias=definition.biased, device=device, dtype=dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., H) mixed."""
-        return self.definition.compose(x, self._modules)
 
 
 class ModelModule(Called):
@@ -99,7 +79,7 @@ class ModelModule(Called):
     def any_parameter(self) -> Tensor:
         """Any parameter that inputs meet, for its device."""
         weight = getattr(self.ends()[0], "weight", None)
-        return weight if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
+        return placed(weight, self) if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
 
     def mixers(self) -> list[Any]:
         """The layers along time."""
@@ -127,19 +107,27 @@ class ModelModule(Called):
         """The outputs for u (B, L, d_input), of a language model logits (B, L, V) for tokens (B, L); with return_state
         (outputs, state). Options as the definition's `apply`."""
         self._check(u)
-        return self.definition.compose(
-            u,
-            self.parts(self.ends()[1]),
-            state=state,
-            return_state=return_state,
-            lengths=lengths,
-            reset=reset,
-            cu_seqlens=cu_seqlens,
-            rate=rate,
-            step_scale=step_scale,
-            mode=mode,
-            recompute=recompute,
-        )
+
+        def run() -> Any:
+            return self.definition.compose(
+                u,
+                self.parts(self.ends()[1]),
+                state=state,
+                return_state=return_state,
+                lengths=lengths,
+                reset=reset,
+                cu_seqlens=cu_seqlens,
+                rate=rate,
+                step_scale=step_scale,
+                mode=mode,
+                recompute=recompute,
+            )
+
+        return self.around(run)
+
+    def around(self, run: Callable[[], Any]) -> Any:
+        """What a function of the parts gives, within the calls of those that a tool wraps."""
+        return run()
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
@@ -168,7 +156,7 @@ class ModelModule(Called):
 
     def _check(self, u: Tensor) -> None:
         weight = self.any_parameter()
-        given = {} if weight.is_meta else {"weight": weight}  # accelerate's hooks bring what they have taken away
+        given = {} if weight.is_meta else {"weight": weight}  # tools' hooks may bring what they have taken away
         namespace(self.definition.name, **{self.definition.signal: u}, **given)
 
 
@@ -215,6 +203,10 @@ class _Backbone(nn.Module):
         """The parameters that blocks share, by name."""
         return {name: held(self, name) for name in self._shared()}
 
+    def forward(self, run: Callable[[], Any]) -> Any:
+        """What a function of the parts gives: in this call FSDP has them whole."""
+        return run()
+
     def reset_parameters(self) -> None:
         """Draw what blocks share anew."""
         redraw(self, self._shared())
@@ -252,22 +244,22 @@ class LanguageModule(ModelModule):
 
     def any_parameter(self) -> Tensor:
         weight = getattr(self.backbone.embeddings, "weight", None)
-        return weight if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
+        return placed(weight, self) if isinstance(weight, Tensor) else self.mixers()[0].any_parameter()
 
     def parts(self, blocks: Any) -> Parts:
         shared = {f"backbone.{name}": p for name, p in self.backbone.arrays().items()}
         maps = {name: getattr(self.backbone, name) for name in self.definition.maps()}
         return replace(super().parts(blocks), beside=self.definition.beside(shared), maps=maps)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self._table(x)) if self.lm_head is None else self.lm_head(x)
+    def around(self, run: Callable[[], Any]) -> Any:
+        return run() if type(self.backbone) is _Backbone else self.backbone(run)
 
-    def _table(self, x: Tensor) -> Tensor:
-        """The embedding (V, H), which is the head too; off the device between its calls, it is asked for every row."""
+    def _logits(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self._table()) if self.lm_head is None else self.lm_head(x)
+
+    def _table(self) -> Tensor:
+        """The embedding (V, H), which is the head too."""
         d, part = self.definition, self.backbone.embeddings
-        if self.any_parameter().is_meta and not x.is_meta:
-            rows: Tensor = part(torch.arange(d.vocab_size, device=x.device))
-            return rows
         return arrays_of(part, {"weight": (d.vocab_size, d.d_model)}, f"{d.name}.backbone.embeddings")["weight"]
 
     def stream(

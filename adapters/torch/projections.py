@@ -6,7 +6,7 @@ import copy
 import weakref
 from collections import UserDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -147,8 +147,26 @@ def projections(part: nn.Module) -> Iterable[Projection]:
     return (found for found in part.modules() if isinstance(found, Projection))
 
 
+def away(part: Any) -> bool:
+    """Whether accelerate keeps the parameters of a part elsewhere between its calls; its hooks bring them to each."""
+    return hasattr(part, "_hf_hook") and any(p is not None and p.is_meta for p in vars(part)["_parameters"].values())
+
+
+@contextmanager
+def brought(part: Any) -> Iterator[None]:
+    """As in a call of a part whose parameters are `away`."""
+    part._hf_hook.pre_forward(part)
+    try:
+        yield
+    finally:
+        part._hf_hook.post_forward(part, None)
+
+
 def held(part: Any, name: str) -> Tensor:
     """A parameter of a part, all of it; raises where FSDP1 has freed it, which to read would crash."""
+    if away(part):
+        with brought(part):
+            return held(part, name)
     x: Any = getattr(part, name)
     view = vars(part).get(name)  # FSDP1 sets tensors in place of parameters, and frees them between forwards
     if isinstance(view, Tensor) and view.numel() and not view.untyped_storage().size():
@@ -219,8 +237,13 @@ def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) ->
         found: dict[str, Tensor] = part.arrays()
         return found
     own, inner = unwrapped(part), innermost(part)
+    if hasattr(inner, "arrays"):
+        with adapted(part):
+            return dict(inner.arrays())
     if isinstance(own, NATIVE) and all(getattr(own, leaf, None) is not None for leaf in shapes):
         return {leaf: held(own, leaf) for leaf in shapes}
+    if "weight" not in shapes:  # a layer's place
+        raise _not_linear(name, part)
     if hasattr(inner, "num_embeddings") and "bias" not in shapes:
         like = _like(part)
         return {"weight": part(torch.arange(shapes["weight"][0], device=like.device))}
@@ -254,6 +277,19 @@ def innermost(part: Any) -> Any:
     return part
 
 
+@contextmanager
+def adapted(part: Any) -> Iterator[Any]:
+    """What is `innermost` in a part, with the parameters that peft's adapters of parameters make in calls of it."""
+    with ExitStack() as stack:
+        part = unwrapped(part)
+        while "base_layer" in part._modules:
+            if hasattr(part, "_activate_lora"):
+                chosen = [] if part.disable_adapters or part.merged else part.active_adapters
+                stack.enter_context(part._activate_lora(chosen))
+            part = unwrapped(part.base_layer)
+        yield part
+
+
 def _map(part: nn.Module, n_in: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """(W^T + b, b) of x -> W x + b: what it makes of the identity and of zero."""
     rows = part(torch.eye(n_in + 1, n_in, dtype=like.dtype, device=like.device))
@@ -262,7 +298,17 @@ def _map(part: nn.Module, n_in: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _like(part: nn.Module) -> Tensor:
     """A tensor of the dtype and on the device of a part; quantized parts, without parameters, take float32."""
-    return next((whole(p) for p in part.parameters() if p.is_floating_point()), torch.empty(0))
+    return next((whole(placed(p, part)) for p in part.parameters() if p.is_floating_point()), torch.empty(0))
+
+
+def placed(x: Tensor, part: nn.Module) -> Tensor:
+    """x; of a parameter that accelerate keeps elsewhere, an empty tensor where its hooks bring it."""
+    if not x.is_meta:
+        return x
+    found = [getattr(module, "_hf_hook", None) for module in part.modules()]
+    places = (getattr(hook, "execution_device", None) for one in found for hook in getattr(one, "hooks", (one,)))
+    device = next((place for place in places if place is not None), "meta")
+    return torch.empty(0, dtype=x.dtype, device=device)
 
 
 def _has_bias(part: nn.Module) -> bool:

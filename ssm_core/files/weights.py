@@ -34,7 +34,7 @@ def save(layer: Layer, params: Parameters, path: str | os.PathLike[str]) -> None
     xp = namespace("save", **params)
     # A transposed view would be written with the wrong layout.
     tensors = {name: np.ascontiguousarray(to_numpy(computable(p, xp))) for name, p in params.items()}
-    metadata = {KEY: json.dumps({"layer": layer.name, "options": layer.options()})}
+    metadata = {KEY: json.dumps({"layer": layer.name, "options": layer.options()}), "format": "pt"}
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise MissingFileError(f"save: the folder {folder!r} is not there. Make it first: os.makedirs({folder!r}).")

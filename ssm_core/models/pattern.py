@@ -19,8 +19,9 @@ from .blocks import Block, of_place, under
 class Pattern(Layer):
     """What all models share. Subclasses are frozen dataclasses: a pattern, the ends, and the names of parameters.
 
-    Models are equal where they are the same function of the same parameters: an option of their layers that is given
-    equals one that is left at its default. Subclasses leave this alone: `@dataclass(frozen=True, eq=False)`.
+    Models are equal where they are the same function of the same parameters: an option of their layers, or the width of
+    their channel mixes, that is given equals one that is left at its default. Subclasses leave this alone:
+    `@dataclass(frozen=True, eq=False)`.
     """
 
     d_model: int
@@ -31,6 +32,7 @@ class Pattern(Layer):
     signal: ClassVar[str]  # what errors call the input
     prefix: ClassVar[str]  # of the blocks' parameters
     behind: ClassVar[tuple[str, ...]] = ()  # the states behind the blocks
+    completed: ClassVar[tuple[str, ...]] = ("mix_width",)  # options that `meaning` compares
 
     @abstractmethod
     def repeated(self) -> Block:
@@ -83,10 +85,16 @@ class Pattern(Layer):
         return self is other or (
             all(getattr(self, name) == getattr(other, name) for name in _compared(self))
             and (self.layer_options == other.layer_options or self.block() == other.block())
+            and self.meaning() == other.meaning()
         )
 
     def __hash__(self) -> int:
         return hash((type(self), *(getattr(self, name) for name in _compared(self))))
+
+    def meaning(self) -> Any:
+        """What is compared of options that mean the same where they are given and where they are not."""
+        mix = self.repeated().mix()
+        return () if mix is None else tuple((p.name, p.shape) for p in mix.parameters())
 
     def block(self) -> Layer:
         """The layer of every block."""
@@ -115,8 +123,8 @@ class Pattern(Layer):
 
 
 def _compared(definition: Any) -> tuple[str, ...]:
-    """The fields that say what a model is, but for the options of its layers, which their defaults complete."""
-    return tuple(f.name for f in fields(definition) if f.name != "layer_options")
+    """The fields that say what a model is, but for those that defaults complete."""
+    return tuple(f.name for f in fields(definition) if f.name not in ("layer_options", *definition.completed))
 
 
 def _of_blocks(params: Parameters, prefix: str, n: int) -> list[Parameters]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from .._arrays.errors import OptionError, unknown
 from ..layers.layer import Layer
@@ -52,6 +52,8 @@ class RecurrentGemmaLM(LanguageModel):
     activation: str = "gelu_tanh"
     logit_cap: float | None = 30.0
 
+    completed: ClassVar[tuple[str, ...]] = (*LanguageModel.completed, "attention_options")
+
     def __post_init__(self) -> None:
         check_cap(self.name, self.logit_cap)
         if not isinstance(self.attention_options, Mapping):
@@ -65,6 +67,9 @@ class RecurrentGemmaLM(LanguageModel):
             raise unknown(self.name, "activation", self.activation, ("gelu_tanh", "gelu", "silu"))
         super().__post_init__()
         self._of_attention().check(self.name)
+
+    def meaning(self) -> Any:
+        return (*super().meaning(), self.attention())
 
     def repeated(self) -> Block:
         mix = {"activation": self.activation, "bias": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from .._arrays.numbers import flag, whole
 from ..layers.gated.base import check_epsilon
@@ -71,12 +71,18 @@ class RWKV4LM(RWKV):
     norm_bias: bool = True
     last_epsilon: float | None = None
 
+    completed: ClassVar[tuple[str, ...]] = (*RWKV.completed, "last_epsilon")
+
     def __post_init__(self) -> None:
+        check_epsilon(self.name, epsilon=self.epsilon)
         if self.last_epsilon is not None:
             check_epsilon(self.name, last_epsilon=self.last_epsilon)
         if self.halved_every is not None:
             whole(self.name, halved_every=self.halved_every)
         super().__post_init__()
+
+    def meaning(self) -> Any:
+        return (*super().meaning(), self.last_norm())
 
     def mix_options(self) -> dict[str, Any]:
         return {"time_mix": True}

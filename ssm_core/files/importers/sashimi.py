@@ -12,11 +12,11 @@ from ...models import SaShiMi
 from ...models.language_model import HEAD, HEAD_BIAS, NORM, TABLE
 from ..weights import check_parameters
 from .s4 import from_s4
-from .tensors import Original
+from .tensors import Original, several, split, wide
 
 Weights = dict[str, np.ndarray]
 
-_NAME = re.compile(r"(?:.*\.)?(d_layers|c_layers|u_layers)\.(\d+)\.(?:(\d+)\.)?(\D.*)")
+_NAME = re.compile(r"(.*\.)?(d_layers|c_layers|u_layers)\.(\d+)\.(?:(\d+)\.)?(\D.*)")
 _POOL, _NORM = ("linear.weight", "linear.bias"), ("norm.weight", "norm.bias")
 _MIX = {"layer.ff.0.0.weight": "up.weight", "layer.ff.0.0.bias": "up.bias"}
 _MIX |= {"layer.ff.2.weight": "down.weight", "layer.ff.2.bias": "down.bias"}
@@ -89,7 +89,7 @@ def from_sashimi(
     around = {TABLE: embedding, HEAD: None if head is None else head[0], HEAD_BIAS: None if head is None else head[1]}
     first = model.initial_parameters(seed)
     like = params[f"{NORM}weight"].dtype
-    params |= {name: np.asarray(first[name], like) if x is None else np.asarray(x) for name, x in around.items()}
+    params |= {name: np.asarray(first[name], like) if x is None else wide(x) for name, x in around.items()}
     check_parameters("from_sashimi", model, params)
     return model, {p.name: np.ascontiguousarray(params[p.name]) for p in model.parameters()}
 
@@ -100,13 +100,19 @@ def _sections(tensors: Any) -> tuple[dict[str, list[dict[str, Any]]], Original]:
         raise DTypeError(f"from_sashimi: tensors is a {type(tensors).__name__}, not a dict of arrays by name.")
     found: dict[tuple[str, int, int], dict[str, Any]] = {}
     rest: dict[str, Any] = {}
+    prefixes = set()
     for name, x in tensors.items():
         place = _NAME.fullmatch(str(name))
         if place is None:
+            prefix, last = split(str(name), _NORM)
+            prefixes |= {prefix} if last else set()
             rest[str(name)] = x
         else:
-            section, i, j, own = place.groups()
+            prefix, section, i, j, own = place.groups(default="")
+            prefixes.add(prefix)
             found.setdefault((section, int(i), int(j or 0)), {})[own] = x
+    if len(prefixes) > 1:
+        raise several("from_sashimi", *sorted(prefixes)[:2])
     sections: dict[str, list[dict[str, Any]]] = {"d_layers": [], "c_layers": [], "u_layers": []}
     for key in sorted(found):
         sections[key[0]].append(found[key])

@@ -44,19 +44,19 @@ class Original:
         for name, x in tensors.items():
             if not is_array(x):
                 raise DTypeError(f"{operation}: {name} is a {type(x).__name__}, not an array.")
-            prefix, plain = _split(str(name), axes)
+            prefix, plain = split(str(name), axes)
             place = (plain in outer, plain in added)
             if not plain:
                 unknown.append(str(name))
             elif prefix != prefixes.setdefault(place, prefix):
-                raise _several(operation, prefixes[place], prefix)
+                raise several(operation, prefixes[place], prefix)
             else:
                 self.found[plain] = _plain(operation, str(name), x, axes[plain])
         within = prefixes.get((False, False), "")
         for (beside, by_hand), prefix in prefixes.items():
             whole = prefix if not beside and not by_hand else prefix + inner
             if within not in (prefix, whole):
-                raise _several(operation, within, prefix)
+                raise several(operation, within, prefix)
         self.unknown = [name.removeprefix(within) for name in unknown]
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -103,14 +103,14 @@ class Original:
         return {f"{ours}_re": x[..., 0], f"{ours}_im": x[..., 1]}
 
 
-def _split(name: str, known: Iterable[str]) -> tuple[str, str]:
+def split(name: str, known: Iterable[str]) -> tuple[str, str]:
     """What stands before a known name, and the longest known name; an empty one where it ends in none."""
     ends = [plain for plain in known if f".{name}".endswith(f".{plain}")]
     plain = max(ends, key=len, default="")
     return name[: len(name) - len(plain)], plain
 
 
-def _several(operation: str, first: str, second: str) -> OptionError:
+def several(operation: str, first: str, second: str) -> OptionError:
     one = first or second
     return OptionError(
         f"{operation}: tensors of several layers, by the prefixes {first!r} and {second!r}. Pass those of one: "
@@ -118,9 +118,16 @@ def _several(operation: str, first: str, second: str) -> OptionError:
     )
 
 
+def wide(x: Any) -> np.ndarray:
+    """x in NumPy, half precision as float32."""
+    if not is_array(x):
+        return np.asarray(x)
+    return np.asarray(to_numpy(computable(x, namespace("importers", x=x)) if is_half(x) else x))
+
+
 def _plain(operation: str, name: str, x: Any, axes: tuple[int, ...]) -> np.ndarray:
     """x in NumPy, half precision as float32; raises for another number of axes, or none in one."""
-    found = np.asarray(to_numpy(computable(x, namespace(operation, x=x)) if is_half(x) else x))
+    found = wide(x)
     if found.ndim not in axes or found.size == 0:
         raise ShapeError(f"{operation}: {name} is {found.shape}, but must have {' or '.join(map(str, axes))} axes.")
     return found

@@ -300,16 +300,23 @@ def _stored(folder: Path) -> dict[str, Stored]:
     if (folder / WEIGHTS).is_file():
         return stored("from_pretrained", folder / WEIGHTS)
     pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt*"))
-    hint = (
-        f" {pickled[0]!r} is pickled and is not opened: convert it once, where you trust it, with "
-        f"tensors = torch.load({pickled[0]!r}, weights_only=True); safetensors.torch.save_file("
-        "{name: x.contiguous().clone() for name, x in tensors.items()}, 'model.safetensors')."
-        if pickled
-        else ""
-    )
+    hint = _of_pickles(pickled) if pickled else ""
     if any(folder.glob("*.old")) or any(folder.glob("*.new")):
         hint = " A save ended too early there: files whose names end in .old are those from before it." + hint
     raise OptionError(f"from_pretrained: {os.fspath(folder)!r} has neither {WEIGHTS} nor {INDEX}.{hint}")
+
+
+def _of_pickles(names: list[str]) -> str:
+    """How to convert the pickled weights among these files: one, or the parts of one."""
+    parts = [name for name in names if re.search(r"-\d+-of-\d+\.", name)] or names[:1]
+    one = len(parts) == 1
+    which, them = (f"{parts[0]!r} is", "it") if one else (f"{parts[0]!r} and {len(parts) - 1} more are", "them")
+    return (
+        f" {which} pickled and {'is' if one else 'are'} not opened: convert {them} once, where you trust {them}, with "
+        "safetensors.torch.save_file("
+        f"{{name: x.contiguous().clone() for file in {parts} for name, x in "
+        "torch.load(file, map_location='cpu', weights_only=True).items()}, 'model.safetensors')."
+    )
 
 
 def _json(path: Path) -> Config:

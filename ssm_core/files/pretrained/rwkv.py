@@ -69,7 +69,7 @@ def config(model: LanguageModel) -> Config:
     return {
         "architectures": ["RwkvForCausalLM"],
         "layer_norm_epsilon": model.epsilon,
-        "attention_hidden_size": block.inner,
+        "attention_hidden_size": block.width,
         "intermediate_size": model.mix_width or 4 * model.d_model,
         "rescale_every": model.halved_every or 0,
     }

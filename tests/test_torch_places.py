@@ -1,0 +1,145 @@
+"""Weights that accelerate keeps elsewhere, and other modules in the places of parts."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small import NAMES
+
+from ssm_core import adapters
+from ssm_core._arrays.errors import OptionError
+from tests.test_torch_tools import assert_same, made, merged, signal
+
+torch = pytest.importorskip("torch")
+T = adapters.torch
+
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "HGRN2LM": {"layer_options": {"heads": 2}},
+    "RWKV4LM": {},
+    "RWKV7LM": {"layer_options": {"head_dim": 4}},
+}
+
+
+def model(name: str) -> Any:
+    torch.manual_seed(0)
+    found = getattr(T, name)(11, d_model=8, n_layers=2, **LANGUAGE_MODELS[name])
+    with torch.no_grad():
+        for p in found.parameters():
+            p.add_(torch.empty_like(p).uniform_(-0.2, 0.2))
+    return found.eval()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "SequenceModel", "MambaLM"])
+def test_weights_that_are_elsewhere_between_calls(name: str, tmp_path: Path):
+    """accelerate's hooks bring them to every call, and to steps, kernels, states, tokens and files."""
+    accelerate = pytest.importorskip("accelerate")
+    away = accelerate.cpu_offload(made(name).eval(), execution_device="cpu")
+    with torch.no_grad():
+        assert_same(away, made(name).eval(), name, tmp_path / "weights")
+    assert all(p.is_meta for p in away.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys do not match any submodules:UserWarning")
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_language_models_whose_weights_are_elsewhere(name: str, tmp_path: Path):
+    """On the host, on the disk, some of both, and read from a file of ours into an empty model."""
+    accelerate = pytest.importorskip("accelerate")
+    wanted, places = model(name), {"backbone.layers.0": "cpu", "backbone.layers.1": "disk", "backbone.norm_f": "disk"}
+    beside = [part for part, own in wanted.backbone.named_children() if part not in ("layers", "norm_f") and own]
+    places |= {f"backbone.{part}": "cpu" for part in (*beside, *wanted.backbone.arrays())}
+    places |= {} if wanted.lm_head is None else {"lm_head": "disk"}
+    file, disk, some, rest = (str(tmp_path / part) for part in ("saved.safetensors", "disk", "some", "rest"))
+    T.save(wanted, file)
+    with accelerate.init_empty_weights():
+        empty = model(name)
+    for away in (
+        accelerate.cpu_offload(model(name), execution_device="cpu"),
+        accelerate.disk_offload(model(name), disk, execution_device="cpu"),
+        accelerate.dispatch_model(model(name), places, main_device="cpu", offload_dir=some),
+        accelerate.load_checkpoint_and_dispatch(empty, file, device_map=places, offload_folder=rest),
+    ):
+        assert any(p.is_meta for p in away.parameters())
+        with torch.no_grad():
+            assert_same(away.eval(), wanted, "MambaLM", tmp_path / "weights")
+
+
+ADAPTED = {
+    "MambaLM": ["mixer.in_proj_weight", "mixer.A_log", "embeddings.weight"],
+    "SequenceModel": ["layer.output_weight", "layer.C_re", "up.weight"],
+    "RWKV4LM": ["mixer.key_weight", "mixer.value_weight", "channel_mix.key_weight", "lm_head.weight"],
+}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_adapters_of_parameters(name: str, tmp_path: Path):
+    """peft's `target_parameters`, several of one layer too, in steps and files without a merge."""
+    peft = pytest.importorskip("peft")
+    module, plain = (model(name) if name in LANGUAGE_MODELS else made(name).eval() for _ in range(2))
+    kind, options = "MambaLM" if name in LANGUAGE_MODELS else name, {"r": 2, "init_lora_weights": False}
+    config = peft.LoraConfig(target_modules=[], target_parameters=ADAPTED[name], **options)
+    adapted = peft.get_peft_model(module, config).eval()
+    wanted = copy.deepcopy(adapted).merge_and_unload()
+    assert not torch.allclose(wanted(signal(kind)), plain(signal(kind)))
+    assert_same(module, wanted, kind, tmp_path / "weights")
+    adapted(signal(kind)).pow(2).sum().backward()
+    assert all(p.grad is not None for p in adapted.parameters() if p.requires_grad)
+    with adapted.disable_adapter():
+        assert_same(module, plain, kind, tmp_path / "weights")
+    adapted.merge_adapter()
+    assert_same(module, wanted, kind, tmp_path / "weights")
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")
+@pytest.mark.parametrize("name", ["RWKV4LM", "RWKV7LM"])
+def test_a_plain_module_in_place_of_a_mix_that_looks_back(name: str, tmp_path: Path):
+    """It sees every step by itself and has no state; a mixer has one."""
+    module, u = model(name), signal("MambaLM")
+    for block in module.backbone.layers:
+        block.channel_mix = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 8))
+    y, _ = module(u, return_state=True)
+    step, state, steps = module.stepper(), module.initial_state(2), []
+    for k in range(u.shape[1]):
+        z, state = step(u[:, k], state)
+        steps.append(z)
+    torch.testing.assert_close(torch.stack(steps, 1), y)
+    _, half = module(u[:, :4], return_state=True)
+    torch.testing.assert_close(module(u[:, 4:], state=half), y[:, 4:])
+    torch.testing.assert_close(torch.compile(module, backend="eager", fullgraph=True)(u), y)
+    for part in (module.backbone.layers[0].channel_mix, torch.nn.Linear(8, 8)):
+        module.backbone.layers[0].channel_mix = part
+        with pytest.raises(OptionError, match=rf"channel_mix: .* {type(part).__name__}.*torch\.save"):
+            T.save(module, tmp_path / "weights")
+    module.backbone.layers[0].mixer = torch.nn.Identity()
+    for call in (lambda: module(u), lambda: module.initial_state(2), module.stepper):
+        with pytest.raises(OptionError, match=rf"mixer: .* Identity .*adapters\.torch\.{module.definition.layer}\(8\)"):
+            call()
+
+
+def test_a_mixer_of_ones_own_needs_a_state_alone():
+    """A module whose forward takes the options of a layer, though it cannot step."""
+
+    class Mean(torch.nn.Module):
+        def forward(self, u: Any, *, state: Any, return_state: bool, **options: Any) -> Any:
+            return u.mean(1, keepdim=True).expand_as(u)
+
+    module = made("SequenceModel")
+    for block in module.blocks:
+        block.layer = Mean()
+    assert module(signal("SequenceModel")).shape == made("SequenceModel")(signal("SequenceModel")).shape
+
+
+def test_shared_mixers(tmp_path: Path):
+    """One mixer in two blocks is one set of parameters, in copies too, and both blocks' in files."""
+    module = model("HGRN2LM")
+    module.backbone.layers[1].mixer = module.backbone.layers[0].mixer
+    wanted = merged(module)
+    assert sum(1 for _ in module.parameters()) == sum(1 for _ in wanted.parameters()) - len(
+        module.backbone.layers[0].mixer.arrays()
+    )
+    other = copy.deepcopy(module)
+    assert other.backbone.layers[1].mixer is other.backbone.layers[0].mixer
+    for found in (module, other):
+        assert_same(found, wanted, "MambaLM", tmp_path / "weights")

@@ -170,7 +170,7 @@ def of_signals(cases: LayerCases) -> list[Row]:
         *[(lambda r=rate: t.apply(rate=r), SSMError, "rate") for rate in rates],
         *[(lambda r=rate: t.layer.stepper(t.params, rate=r), SSMError, "rate") for rate in rates],
         (lambda: t.apply(rate=np.ones(3, np.float32)), ShapeError, shape_of_rates),
-        (lambda: t.apply(rate=0), SSMError, "rate = 0 must be positive: 2.0 means steps twice as long"),
+        (lambda: t.apply(rate=0), SSMError, "rate = 0 must be a positive number: 2.0 means steps twice as long"),
         (lambda: t.layer.stepper({}), OptionError, "parameters are missing"),
         (lambda: t.layer.stepper(None), DTypeError, "params is a NoneType"),
         *[

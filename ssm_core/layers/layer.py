@@ -225,7 +225,9 @@ def check_rate(operation: str, rate: Any, width: int | None) -> Any:
     rate = rate.item() if isinstance(rate, (np.generic, np.ndarray)) and rate.shape == () else rate
     if not is_array(rate):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-            raise OptionError(f"{operation}: {stated(rate=rate)} must be positive: 2.0 means steps twice as long.")
+            raise OptionError(
+                f"{operation}: {stated(rate=rate)} must be a positive number: 2.0 means steps twice as long."
+            )
         return rate
     real_floating(operation, rate=rate)
     if tuple(rate.shape) not in ((), (width,)):

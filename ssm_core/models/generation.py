@@ -151,9 +151,9 @@ def taken(stream: Stream, n_tokens: Any, return_state: bool) -> Any:
 def tokens_of(ids: Array, lengths: Array | None, padding: str, vocab_size: int) -> np.ndarray:
     """Which tokens stand in prompts (B, L) without their padding: bool (B, V)."""
     found = to_numpy(ids).astype(np.int64)
-    k = np.arange(found.shape[1])
-    steps = np.full(len(found), found.shape[1]) if lengths is None else to_numpy(lengths).astype(np.int64)
-    within = k < steps[:, None] if padding == "right" else k >= found.shape[1] - steps[:, None]
+    L = found.shape[1]
+    k, steps = np.arange(L), np.full(len(found), L) if lengths is None else np.minimum(to_numpy(lengths), np.int64(L))
+    within = k < steps[:, None] if padding == "right" else k >= L - steps[:, None]
     seen = np.zeros((len(found), vocab_size), dtype=bool)
     rows, columns = np.nonzero(within)
     seen[rows, found[rows, columns]] = True

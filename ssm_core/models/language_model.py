@@ -19,6 +19,7 @@ from ..layers.gated.base import check_epsilon
 from ..layers.layer import Stepper
 from ..layers.parameters import Parameter, Parameters, constant, linear, normal
 from ..layers.registry import registered
+from ..recurrences.segments import clipped_lengths
 from ..recurrences.shards import whole_sequence
 from . import generation, prompts, sampling
 from .blocks import Block, below, under
@@ -199,7 +200,7 @@ class LanguageModel(Model):
         prompts.check_prompts(f"{self.name}.prefill", ids, lengths, padding)
         segments, xp = self.segments(ids, lengths=lengths), namespace(self.name, ids=ids)
         if lengths is not None:
-            lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 1, ids.shape[1])
+            lengths = clip(clipped_lengths(lengths, ids.shape[1], xp), 1)
             ids = prompts.aligned(ids, lengths, padding)
         self.check_values(self.name, segments.masked(ids, 1, xp))
         return prompts.read(reading, ids, lengths, state)

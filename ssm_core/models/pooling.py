@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from .._arrays.errors import ShapeError, describe
-from .._arrays.idioms import clip, matmul, taken_along
+from .._arrays.idioms import matmul, taken_along
 from .._arrays.library import Array, Namespace, computable, compute_dtype, device, in_dtype_of, namespace, owned
-from ..recurrences.segments import steps_within
+from ..recurrences.segments import clipped_lengths, steps_within
 from ..recurrences.shards import Shards
 from ..recurrences.summaries import Elementwise
 
@@ -50,7 +50,7 @@ def pooled(
         return _over_shards(pool, x, state, lengths, cu_seqlens, shards)
     if x.shape[1] == 0 and state is None:
         raise ShapeError(f"{operation}: pool {pool!r} needs at least one step ({describe(x=x)}).")
-    lengths = None if lengths is None else clip(xp.astype(lengths, xp.arange(1).dtype), 0, x.shape[1])
+    lengths = None if lengths is None else clipped_lengths(lengths, x.shape[1], xp)
     if pool == "last":
         last = _last(x, lengths, cu_seqlens, None if state is None else state[0], xp)
         return last, (owned(last),)
@@ -118,6 +118,6 @@ def _last(x: Array, lengths: Array | None, cu_seqlens: Array | None, before: Arr
         return xp.where((ends > cu_seqlens[:-1])[:, None], found, before)
     if lengths is None:
         return x[:, -1, :]
-    index = xp.clip(xp.astype(lengths, xp.arange(1).dtype) - 1, 0)[:, None, None]
+    index = xp.clip(lengths - 1, 0)[:, None, None]
     index = xp.broadcast_to(index, (x.shape[0], 1, x.shape[2]))
     return xp.where(lengths[:, None] > 0, taken_along(x, index, 1)[:, 0, :], before)

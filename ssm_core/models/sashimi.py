@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 
 from .._arrays.dispatch import is_open
 from .._arrays.errors import DTypeError, OptionError, ShapeError, describe
-from .._arrays.idioms import clip
 from .._arrays.library import Array, device, dtype_name, namespace, real_floating
 from .._arrays.numbers import flag, whole
 from ..layers.registry import registered
 from ..recurrences.broken import arrays_in
-from ..recurrences.segments import Segments
+from ..recurrences.segments import Segments, clipped_lengths
 from .blocks import Block, of_place
 from .language_model import LanguageModel
 from .levels import Runs, Steps, due, filled_up, first_pools
@@ -130,7 +129,7 @@ class SaShiMi(LanguageModel):
     ) -> tuple[Array, tuple[Any, ...]]:
         xp, (B, L, _) = namespace(self.name, x=x), x.shape
         if lengths is not None:
-            lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 0, L)
+            lengths = clipped_lengths(lengths, L, xp)
         ragged = bool(self.pool) and is_open(x, L % math.prod(self.pool))
         if ragged:
             x = filled_up(x, math.prod(self.pool))

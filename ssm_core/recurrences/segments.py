@@ -239,11 +239,19 @@ def _checked(
         )
     xp = namespace(operation, **present)
     if not isinstance(lengths, np.ndarray):
-        lengths = clip(xp.astype(lengths, xp.arange(1).dtype), 0, length)  # small integers may not hold the length
+        lengths = clipped_lengths(lengths, length, xp)
     if reset is not None:
         broadcast(operation, reset=reset.shape[:-1], lengths=lengths.shape)
         reset = reset & steps_within(lengths, length, xp)
     return Segments(length, reset, lengths)
+
+
+def clipped_lengths(lengths: Array, length: int, xp: Namespace) -> Array:
+    """Lengths within [0, L], as integers that hold it; large unsigned ones turn negative in them."""
+    steps = xp.astype(lengths, xp.arange(1).dtype)
+    if dtype_name(lengths).startswith("uint"):
+        steps = xp.where(steps < 0, length, steps)
+    return clip(steps, 0, length)
 
 
 def steps_within(lengths: Array, length: int, xp: Namespace) -> Array:

@@ -43,5 +43,5 @@ def of_whole(cases: WholeCases) -> list[Row]:
         (lambda: t.apply(u, lengths=np.ones((2, names)[:names])), DTypeError, "lengths has dtype float64"),
         (lambda: t.apply(u, lengths=[6, 6]), DTypeError, "lengths is a list"),
         (lambda: t.apply(u, lengths=np.full((2, names)[:names], 7)), DomainError, r"lengths must lie in \[0, 6\]"),
-        (lambda: t.apply(u, rate=0), OptionError, "rate = 0 must be positive"),
+        (lambda: t.apply(u, rate=0), OptionError, "rate = 0 must be a positive number"),
     ]

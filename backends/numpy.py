@@ -65,7 +65,7 @@ def exp(z: Any) -> Any:
     return result
 
 
-def gelu(x: Any, approximate: str) -> Any:
+def gelu(x: Any, *, approximate: str) -> Any:
     """x Phi(x), in float32 by a table of Phi."""
     if approximate != "none" or x.size > SMALL:
         return NotImplemented

@@ -49,8 +49,8 @@ def ssd(
 
 
 def gated_delta(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor | None, erase: Any, write: Any, a: Any, b: Any,
-    state: Tensor, *, segments: Segments, scale: float, chunk: int,
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, *, beta: Tensor | None, erase: Any, write: Any,
+    a: Any, b: Any, segments: Segments, scale: float, chunk: int,
 ) -> Any:  # fmt: skip
     """`ssm_core.gated.delta_run._gated_delta`, where one step has one key and beta alone."""
     others = (erase, write, a, b, segments.reset)

@@ -186,7 +186,7 @@ def softplus(x: Any) -> Any:
     return jax.nn.softplus(x)
 
 
-def gelu(x: Any, approximate: str) -> Any:
+def gelu(x: Any, *, approximate: str) -> Any:
     return jax.nn.gelu(x, approximate=False) if approximate == "none" else NotImplemented
 
 

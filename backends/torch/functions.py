@@ -190,7 +190,7 @@ def softplus(x: Tensor) -> Any:
     return torch.nn.functional.softplus(x, threshold=40.0 if x.dtype == torch.float64 else 20.0)
 
 
-def gelu(x: Tensor, approximate: str) -> Tensor:
+def gelu(x: Tensor, *, approximate: str) -> Tensor:
     return torch.nn.functional.gelu(x, approximate=approximate)
 
 

@@ -215,11 +215,17 @@ def test_a_bound_keeps_the_gates_of_hgrn_away_from_zero():
 
 @pytest.mark.parametrize("masks", ["", "reset", "lengths", "both"])
 @pytest.mark.parametrize("top", [None, -3.0, 3.0])
-def test_pieces_of_rwkv4_in_pytorch_and_their_adjoint(masks: str, top: float | None, monkeypatch: pytest.MonkeyPatch):
-    """Pieces of 5 steps against the generic body: the state too, whose largest exponent may be from before them all."""
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+@pytest.mark.parametrize("states", [False, True])
+def test_pieces_of_rwkv4_in_pytorch_and_their_adjoint(
+    masks: str, top: float | None, spread: float, states: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Pieces of 5 steps against the generic body: keys near each other and far apart, gradients of the state too, whose
+    largest exponent may be from before them all."""
     torch = pytest.importorskip("torch")
     monkeypatch.setattr("ssm_core.backends.torch.means.PIECE", 5 * 2 * W)
-    v = {n: torch.from_numpy(x).requires_grad_() for n, x in vectors("rwkv4", length=23).items()}
+    v = vectors("rwkv4", length=23)
+    v = {n: torch.from_numpy(x).requires_grad_() for n, x in (v | {"k": spread * v["k"]}).items()}
     cuts: dict[str, Any] = {}
     if masks in ("reset", "both"):
         cuts["reset"] = torch.from_numpy(np.random.default_rng(2).random((2, 23)) < 0.2)
@@ -234,7 +240,8 @@ def test_pieces_of_rwkv4_in_pytorch_and_their_adjoint(masks: str, top: float | N
         with ssm_core.use_backend(backend):
             y, last = ssm_core.rwkv4(**v, **cuts, initial=tuple(state) or None, return_state=True)
             outputs = [y * steps, *last]
-            results.append([*outputs, *torch.autograd.grad(outputs, leaves, slopes)])
+            n = len(outputs) if states else 1
+            results.append([*outputs, *torch.autograd.grad(outputs[:n], leaves, slopes[:n])])
     for actual, expected in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 

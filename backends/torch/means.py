@@ -5,6 +5,9 @@ With m_t = max(m_{t-1} + g_t, k_t), a_t = e^{g_t + m_{t-1} - m_t} and r_t = e^{k
     x_t = a_t x_{t-1} + r_t (v_t, 1),   M_t = max(m_{t-1}, k_t + u)
     p_t = e^{m_{t-1} - M_t},   s_t = e^{k_t + u - M_t},   N_t, D_t = p_t x_{t-1} + s_t (v_t, 1),   y_t = N_t / D_t
 
+Keys that are near each other need no maximum a step: with m_t = M_t = m, the largest key of the piece, a_t = e^{g_t},
+r_t = e^{k_t - m}, p_t = 1 and s_t = e^u r_t, and no D is below e^-NEAR.
+
 No y depends on m and M, which the backward therefore holds fixed: with l_t the gradient of x_t,
 
     dN = dy / D,   dD = -y dN,   l_{t-1} = p_t (dN_t, dD_t) + a_t l_t,   dg_t = a_t l_t . x_{t-1}
@@ -26,6 +29,7 @@ from .scans.body import add_products
 from .transforms import forward_mode, in_full_precision, transformed
 
 PIECE = 2**16  # numbers
+NEAR = 30.0  # between the exponents of a piece: no sum of weights falls below 1e-13 of the largest one
 State = tuple[Tensor, Tensor, Tensor]
 
 
@@ -53,10 +57,10 @@ class _Means(torch.autograd.Function):
         y, states = torch.empty_like(v), []
         for piece in _pieces(k):
             states += state
-            s = _through(_time_first(piece, k, v, g, valid), bonus, state)
+            k_t, v_t, valid_t = _time_first(piece, k, v, valid)
+            s = _through(k_t, v_t, _decays(piece, g), bonus, state, valid_t)
             y[:, piece] = (s.N / s.D).transpose(0, 1)
-            m = torch.where(s.x[-1, 1] > 0, s.m[-1], state[2])
-            state = [*s.x[-1].clone(), m]
+            state = [*s.last, s.top]
         ctx.save_for_backward(k, v, g, bonus, valid, *state, *states)
         return y, *state
 
@@ -73,18 +77,24 @@ class _Means(torch.autograd.Function):
 
 
 class _Steps(NamedTuple):
-    """What a piece computes, with time first (T, batch, W), and x (T, 2, batch, W) with those before, earlier."""
+    """What a piece computes, with time first (T, batch, W), or 1 for T and batch where a and p are the same.
 
-    m: Tensor
-    from_key: Tensor
+    x (T, 2, batch, W) are the sums before each step, and last (2, batch, W) those after all, over e^top. To come to the
+    exponent of the piece and leave it, sums are multiplied by entering and leaving.
+    """
+
     a: Tensor
     r: Tensor
     p: Tensor
     s: Tensor
     x: Tensor
-    earlier: Tensor
     N: Tensor
     D: Tensor
+    last: Tensor
+    top: Tensor
+    entering: Tensor | None = None
+    leaving: Tensor | None = None
+    from_key: Tensor | None = None
 
 
 def _pieces(k: Tensor) -> list[slice]:
@@ -96,9 +106,43 @@ def _time_first(piece: slice, *signals: Tensor | None) -> list[Any]:
     return [None if x is None else x[:, piece].transpose(0, 1).contiguous() for x in signals]
 
 
-def _through(signals: list[Any], bonus: Tensor, state: Any) -> _Steps:
-    (k, v, g, valid), (num, den, top) = signals, state
+def _decays(piece: slice, g: Tensor) -> Tensor:
+    """Those of a piece with time first: one row where, by its strides, all have the same."""
+    return g[:1, :1] if g.stride()[:2] == (0, 0) else _time_first(piece, g)[0]
+
+
+def _through(
+    k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, valid: Tensor | None, *, by_maxima: bool = False
+) -> _Steps:
+    num, den, top = state
     first = torch.where(den > 0, top, LOWEST)
+    largest = torch.maximum(k.amax(0), first)
+    near = bool((largest - k.amin(0)).amax() + bonus.abs().amax() <= NEAR)
+    if near and not by_maxima and (valid is None or bool(valid.all())):
+        return _over_one(k, v, g, bonus, (num, den, first), largest)
+    return _over_maxima(k, v, g.expand_as(k), bonus, (num, den, first, top), valid)
+
+
+def _over_one(k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, largest: Tensor) -> _Steps:
+    """With one exponent for all steps of the piece."""
+    num, den, first = state
+    r, a, p = k.sub(largest).exp_(), g.exp(), (g > LOWEST / 2).to(k.dtype)
+    entering = first.sub(largest).exp_()
+    x = _sums(num * entering, den * entering, a, r, v)
+    s = r * bonus.exp()
+    N, D = torch.addcmul(s * v, p, x[:-1, 0]), torch.addcmul(s, p, x[:-1, 1])
+    if len(g) == 1:
+        since = torch.arange(len(k), -1, -1, dtype=k.dtype)[:, None, None] * g
+    else:
+        since = torch.cat([g.flip(0).cumsum(0).flip(0), torch.zeros_like(g[:1])])
+    top = torch.maximum(first + since[0], (k + since[1:]).amax(0))
+    leaving = largest.sub_(top).exp_()
+    return _Steps(a, r, p, s, x[:-1], N, D, x[-1] * leaving, top, entering, leaving)
+
+
+def _over_maxima(k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, valid: Tensor | None) -> _Steps:
+    """With the exponent of every step its own."""
+    num, den, first, top = state
     m, carried, last = torch.empty_like(k), torch.empty_like(k), first
     for m_t, carried_t, k_t, g_t in zip(m.unbind(), carried.unbind(), k.unbind(), g.unbind(), strict=True):
         torch.add(last, g_t, out=carried_t)
@@ -108,44 +152,58 @@ def _through(signals: list[Any], bonus: Tensor, state: Any) -> _Steps:
     if valid is not None:
         r = r.masked_fill_(~valid, 0)
     before = torch.cat([first[None], m[:-1]]).masked_fill_(g <= LOWEST / 2, LOWEST)
-    x = torch.stack([r * v, r], 1)
-    x0 = torch.stack([num, den])
-    states = x.unbind()
-    add_products(states, a[:, None].unbind(), [x0, *states[:-1]])
-    earlier = torch.cat([x0[None], x[:-1]])
+    x = _sums(num, den, a, r, v)
     raised = k + bonus
     M = torch.maximum(before, raised)
     p, s = before.sub_(M).exp_(), raised.sub_(M).exp_()
-    N, D = torch.addcmul(s * v, p, earlier[:, 0]), torch.addcmul(s, p, earlier[:, 1])
-    return _Steps(m, k > carried, a, r, p, s, x, earlier, N, D)
+    N, D = torch.addcmul(s * v, p, x[:-1, 0]), torch.addcmul(s, p, x[:-1, 1])
+    top = torch.where(x[-1, 1] > 0, m[-1], top)
+    return _Steps(a, r, p, s, x[:-1], N, D, x[-1].clone(), top, from_key=k > carried)
+
+
+def _sums(num: Tensor, den: Tensor, a: Tensor, r: Tensor, v: Tensor) -> Tensor:
+    """(T + 1, 2, batch, W): those before all steps, and after each."""
+    x = r.new_empty((len(r) + 1, 2, *r.shape[1:]))
+    x[0, 0], x[0, 1], x[1:, 1] = num, den, r
+    torch.mul(r, v, out=x[1:, 0])
+    rows = x.unbind()
+    add_products(rows[1:], _rows(a, len(r)), rows[:-1])
+    return x
+
+
+def _rows(a: Tensor, steps: int) -> list[Tensor]:
+    """a_t with an axis for num and den."""
+    return [a] * steps if len(a) == 1 else list(a[:, None].unbind())
 
 
 def _gradients(
     k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, valid: Tensor | None, states: Any, dy: Tensor, *last: Tensor
 ) -> tuple[Tensor, ...]:
-    dk, dv, dg = (torch.empty_like(x) for x in (k, v, g))
+    dk, dv, dg = (k.new_empty(x.shape) for x in (k, v, g))
     dbonus, (num, den, _), states = torch.zeros_like(bonus), states[:3], states[3:]
     after, excess = torch.stack(last[:2]), last[2]
     excess = torch.where(den > 0, excess - num * after[0] - den * after[1], excess)
     for piece in reversed(_pieces(k)):
         *states, num, den, top = states
-        time_first = _time_first(piece, k, v, g, valid)
-        s, values, (dy_t,) = _through(time_first, bonus, (num, den, top)), time_first[1], _time_first(piece, dy)
+        k_t, v_t, valid_t, dy_t = _time_first(piece, k, v, valid, dy)
+        traced = bool(excess.any())
+        s = _through(k_t, v_t, _decays(piece, g), bonus, (num, den, top), valid_t, by_maxima=traced)
         dN = dy_t / s.D
         dD = (s.N / s.D).mul_(dN).neg_()
-        into = torch.stack([s.p * dN, s.p * dD], 1)  # of the sums before each step
-        slopes = torch.cat([into[1:], after[None]])
-        backwards = slopes.unbind()[::-1]
-        add_products(backwards[1:], s.a[1:, None].unbind()[::-1], backwards[:-1])
-        newest = torch.addcmul(dD, values, dN).mul_(s.s)
-        written = torch.addcmul(slopes[:, 1], values, slopes[:, 0]).mul_(s.r)
-        faded = (slopes * s.earlier).sum(1).mul_(s.a)
-        after = torch.addcmul(into[0], s.a[0], slopes[0])
-        keys = newest + written
-        if bool(excess.any()):
+        slopes = k.new_empty((len(k_t) + 1, 2, *k_t.shape[1:]))  # of the sums before all steps, and after each
+        torch.mul(s.p, dN, out=slopes[:-1, 0])
+        torch.mul(s.p, dD, out=slopes[:-1, 1])
+        slopes[-1] = after if s.leaving is None else after * s.leaving
+        rows = slopes.unbind()
+        add_products(rows[-2::-1], _rows(s.a, len(k_t))[::-1], rows[:0:-1])
+        after, slopes = slopes[0] if s.entering is None else slopes[0] * s.entering, slopes[1:]
+        newest = torch.addcmul(dD, v_t, dN).mul_(s.s)
+        keys = torch.addcmul(slopes[:, 1], v_t, slopes[:, 0]).mul_(s.r).add_(newest)
+        faded = torch.mul(slopes[:, 0], s.x[:, 0]).addcmul_(slopes[:, 1], s.x[:, 1]).mul_(s.a)
+        if traced:
             excess = _to_origin(excess, s, keys, faded)
         dk[:, piece], dg[:, piece] = keys.transpose(0, 1), faded.transpose(0, 1)
-        dv[:, piece] = torch.addcmul(s.s * dN, s.r, slopes[:, 0]).transpose(0, 1)
+        dv[:, piece] = torch.addcmul(s.s.mul_(dN), s.r, slopes[:, 0]).transpose(0, 1)
         dbonus += newest.sum((0, 1))
     dtop = torch.where(den > 0, excess + num * after[0] + den * after[1], excess)
     return dk, dv, dg, dbonus, *after, dtop
@@ -153,9 +211,10 @@ def _gradients(
 
 def _to_origin(excess: Tensor, s: _Steps, dk: Tensor, dg: Tensor) -> Tensor:
     """Adds the gradient of the last m to the key that it is, and to the decays since; what is left of it before."""
-    moved = s.x[-1, 1] > 0
+    moved, from_key = s.last[1] > 0, s.from_key
+    assert from_key is not None  # the exponents are maxima
     for t in reversed(range(len(dk))):
-        here = s.from_key[t] & moved
+        here = from_key[t] & moved
         dk[t] += torch.where(here, excess, 0)
         excess = torch.where(here, 0, excess)
         dg[t] += torch.where(moved, excess, 0)

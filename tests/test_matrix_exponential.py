@@ -123,7 +123,6 @@ def test_torch(backend: str):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
 @pytest.mark.parametrize("size", [1e-200, 1e-12, 1e12, 1e200])
 def test_derivatives_do_not_depend_on_the_unit_of_the_loss(size: float):
     torch = pytest.importorskip("torch")
@@ -136,6 +135,15 @@ def test_derivatives_do_not_depend_on_the_unit_of_the_loss(size: float):
     for function in (expm, torch.func.vmap(expm)):
         _, tangent = torch.func.jvp(function, (torch.tensor(small),), (size * torch.tensor(W),))
         assert error(tangent / size, derivative(small, W)) < 1e-14
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (2, 0, 0), (0, 3, 3)])
+def test_derivatives_of_no_numbers(shape: tuple[int, ...]):
+    """As of systems of no states."""
+    torch = pytest.importorskip("torch")
+    A = torch.zeros(shape, requires_grad=True)
+    assert torch.autograd.grad(expm(A).sum(), A)[0].shape == shape
+    assert torch.func.jvp(expm, (torch.zeros(shape),), (torch.ones(shape),))[1].shape == shape
 
 
 def derivative(A: np.ndarray, W: np.ndarray) -> np.ndarray:

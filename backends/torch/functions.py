@@ -130,7 +130,10 @@ class _MatrixExp(torch.autograd.Function):
 
 def _derivative(X: Tensor, W: Tensor) -> Tensor:
     """That of exp(X) in the direction W, which is linear in W: of W of a size near 1."""
-    N, size = X.shape[-1], W.abs().amax((-2, -1), keepdim=True)
+    N = X.shape[-1]
+    if N == 0:
+        return W
+    size = W.abs().amax((-2, -1), keepdim=True)
     unit = torch.where((size > 0) & size.isfinite(), size, 1.0).log2().floor().exp2()
     upper = torch.cat([X, W / unit], dim=-1)
     return _matrix_exp(torch.cat([upper, torch.cat([torch.zeros_like(X), X], dim=-1)], dim=-2))[..., :N, N:] * unit

@@ -143,3 +143,12 @@ def test_shared_mixers(tmp_path: Path):
     assert other.backbone.layers[1].mixer is other.backbone.layers[0].mixer
     for found in (module, other):
         assert_same(found, wanted, "MambaLM", tmp_path / "weights")
+
+
+def test_a_mixer_of_another_block_without_its_parameters(tmp_path: Path):
+    """Only later blocks of RWKV-7 mix in the first block's values."""
+    module = T.RWKV7LM(16, d_model=8, n_layers=2, layer_options={"head_dim": 4})
+    module.backbone.layers[1].mixer = module.backbone.layers[0].mixer
+    for call in (module.arrays, lambda: T.save(module, tmp_path / "weights")):
+        with pytest.raises(OptionError, match=r"layers\.1\.mixer: a module RWKV7 has no v0.*which the definition has"):
+            call()

@@ -234,12 +234,11 @@ def replaced_map(
 def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
     """The parameters that make the same function as a part of a model, whatever a tool has made of it."""
     if hasattr(part, "arrays"):
-        found: dict[str, Tensor] = part.arrays()
-        return found
+        return _complete(part.arrays(), shapes, name, part)
     own, inner = unwrapped(part), innermost(part)
     if hasattr(inner, "arrays"):
         with adapted(part):
-            return dict(inner.arrays())
+            return _complete(inner.arrays(), shapes, name, inner)
     if isinstance(own, NATIVE) and all(getattr(own, leaf, None) is not None for leaf in shapes):
         return {leaf: held(own, leaf) for leaf in shapes}
     if "weight" not in shapes:  # a layer's place
@@ -251,6 +250,18 @@ def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) ->
         raise _not_linear(name, part)
     weight, bias = _map(part, shapes["weight"][1], _like(part))
     return {"weight": (weight - bias).T, "bias": bias} if "bias" in shapes else {"weight": weight.T}
+
+
+def _complete(
+    found: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], name: str, part: nn.Module
+) -> dict[str, Tensor]:
+    """The parameters of a part; raises where the definition has more there, as of a layer that stood elsewhere."""
+    if missing := [leaf for leaf in shapes if leaf not in found]:
+        raise OptionError(
+            f"{name}: a module {type(part).__name__} has no {', '.join(missing)}, which the definition has there. Put "
+            "a module of the kind that was there in its place."
+        )
+    return dict(found)
 
 
 def unwrapped(part: Any) -> Any:

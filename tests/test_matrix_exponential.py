@@ -137,6 +137,7 @@ def test_derivatives_do_not_depend_on_the_unit_of_the_loss(size: float):
         assert error(tangent / size, derivative(small, W)) < 1e-14
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
 @pytest.mark.parametrize("shape", [(0, 0), (2, 0, 0), (0, 3, 3)])
 def test_derivatives_of_no_numbers(shape: tuple[int, ...]):
     """As of systems of no states."""

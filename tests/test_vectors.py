@@ -246,6 +246,19 @@ def test_pieces_of_rwkv4_in_pytorch_and_their_adjoint(
         torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("decay", [-np.inf, -1e30, 0.0, 2.0])
+def test_means_of_rwkv4_in_pytorch_at_extreme_decays(decay: float):
+    """Growing ones too, whose sums leave the range of numbers over one exponent."""
+    torch = pytest.importorskip("torch")
+    v = {n: torch.from_numpy(x) for n, x in vectors("rwkv4", length=600).items()}
+    v["log_decay"] = torch.full((W,), decay, dtype=torch.float64)
+    found = ssm_core.rwkv4(**v, return_state=True)
+    with ssm_core.use_backend("generic"):
+        wanted = ssm_core.rwkv4(**v, return_state=True)
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+    assert all(x.isfinite().all() for x in (found[0], *found[1]))
+
+
 def test_gradients_of_gradients_of_rwkv4():
     """Which the generic body gives."""
     torch = pytest.importorskip("torch")

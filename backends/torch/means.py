@@ -117,7 +117,8 @@ def _through(
     num, den, top = state
     first = torch.where(den > 0, top, LOWEST)
     largest = torch.maximum(k.amax(0), first)
-    near = bool((largest - k.amin(0)).amax() + bonus.abs().amax() <= NEAR)
+    grown = len(k) * g.amax().clamp(min=0)
+    near = bool((largest - k.amin(0)).amax() + bonus.abs().amax() + grown <= NEAR)
     if near and not by_maxima and (valid is None or bool(valid.all())):
         return _over_one(k, v, g, bonus, (num, den, first), largest)
     return _over_maxima(k, v, g.expand_as(k), bonus, (num, den, first, top), valid)
@@ -132,7 +133,8 @@ def _over_one(k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, larges
     s = r * bonus.exp()
     N, D = torch.addcmul(s * v, p, x[:-1, 0]), torch.addcmul(s, p, x[:-1, 1])
     if len(g) == 1:
-        since = torch.arange(len(k), -1, -1, dtype=k.dtype)[:, None, None] * g
+        steps = torch.arange(len(k), -1, -1, dtype=k.dtype, device=k.device)
+        since = steps[:, None, None] * g.clamp(min=LOWEST)  # no steps of -inf are 0
     else:
         since = torch.cat([g.flip(0).cumsum(0).flip(0), torch.zeros_like(g[:1])])
     top = torch.maximum(first + since[0], (k + since[1:]).amax(0))

@@ -152,3 +152,22 @@ def test_a_mixer_of_another_block_without_its_parameters(tmp_path: Path):
     for call in (module.arrays, lambda: T.save(module, tmp_path / "weights")):
         with pytest.raises(OptionError, match=r"layers\.1\.mixer: a module RWKV7 has no v0.*which the definition has"):
             call()
+
+
+def test_a_file_has_the_function_of_replaced_layers(tmp_path: Path):
+    """A layer of other initial values in a block is saved; one whose options make another function is refused."""
+    u = torch.randn(2, 9, 3)
+    module = T.SequenceModel(3, 5, d_model=8, n_layers=2)
+    module.blocks[0].layer = T.S4D(8, init="legs")
+    T.save(module, tmp_path / "weights")
+    torch.testing.assert_close(T.load(tmp_path / "weights")(u), module(u))
+    module.blocks[1].layer = T.S4D(8, discretization="bilinear")
+    with pytest.raises(OptionError, match=r"layer of block 1 has discretization = 'bilinear'.*'zoh' there: another func"):
+        T.save(module, tmp_path / "weights")
+
+
+def test_a_directory_has_the_function_of_replaced_layers(tmp_path: Path):
+    module = T.MambaLM(16, d_model=8, n_layers=2)
+    module.backbone.layers[1].mixer = T.Mamba(8, discretization="zoh")
+    with pytest.raises(OptionError, match=r"MambaLM: the mixer of block 1 has discretization = 'zoh'"):
+        module.save_pretrained(tmp_path)

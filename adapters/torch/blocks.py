@@ -22,7 +22,7 @@ from ssm_core.models.parts import Parts
 from .base import BASES, MODULES, Called, module, redraw
 from .mixes import mix_module
 from .norms import norm_module
-from .places import layer_of
+from .places import check_functions, layer_of
 from .projections import arrays_of, held, innermost, placed, settled, sharded
 from .tokens import Embedding, Head
 
@@ -137,6 +137,10 @@ class ModelModule(Called):
             shapes.setdefault(owner, {})[leaf] = p.shape
         found = {o: arrays_of(attrgetter(o)(self), own, f"{self.definition.name}.{o}") for o, own in shapes.items()}
         return {f"{owner}.{leaf}": found[owner][leaf] for owner, own in shapes.items() for leaf in own}
+
+    def check_functions(self) -> None:
+        """Raises where a layer in a block is another function than the definition has there."""
+        check_functions(self.definition.name, self.ends()[1], self.definition.blocks)
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
@@ -343,7 +347,9 @@ class LanguageModule(ModelModule):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
-        pretrained.save_pretrained(self.definition, settled(self), directory)
+        arrays = settled(self)
+        self.check_functions()
+        pretrained.save_pretrained(self.definition, arrays, directory)
 
 
 def from_pretrained(

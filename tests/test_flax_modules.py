@@ -10,6 +10,7 @@ import pytest
 from modules import Framework, H, close, host, signal
 
 from ssm_core import adapters
+from ssm_core._arrays.errors import OptionError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -103,3 +104,20 @@ def test_half_precision_inputs(nnx: Any):
     y, state = nnx.jit(lambda m, u: m(u, return_state=True))(module, jnp.asarray(u, jnp.bfloat16))
     assert (y.dtype, state.dtype) == (jnp.bfloat16.dtype, jnp.complex64.dtype)
     np.testing.assert_allclose(np.asarray(y, np.float32), module.definition.apply(host(module), u), atol=0.05)
+
+
+def test_files_have_the_function_of_replaced_parts(nnx: Any, tmp_path: Path):
+    """Layers of other initial values are saved; those whose options make another function are refused."""
+    F = adapters.flax
+    u = np.random.default_rng(1).normal(size=(2, 9, 3)).astype("float32")
+    module = F.SequenceModel(3, 5, d_model=8, n_layers=2, rngs=nnx.Rngs(0))
+    module.blocks[0].layer = F.S4D(8, init="legs", rngs=nnx.Rngs(1))
+    F.save(module, tmp_path / "weights")
+    np.testing.assert_allclose(F.load(tmp_path / "weights")(u), module(u), rtol=1e-6)
+    module.blocks[1].layer = F.S4D(8, discretization="bilinear", rngs=nnx.Rngs(1))
+    with pytest.raises(OptionError, match=r"layer of block 1 has discretization = 'bilinear'.*'zoh' there: another"):
+        F.save(module, tmp_path / "weights")
+    model = F.MambaLM(16, d_model=8, n_layers=2, rngs=nnx.Rngs(0))
+    model.backbone.layers[1].norm = nnx.RMSNorm(8, epsilon=1e-3, rngs=nnx.Rngs(0))
+    with pytest.raises(OptionError, match=r"MambaLM: the norm of block 1 has epsilon = 0.001"):
+        model.save_pretrained(tmp_path)

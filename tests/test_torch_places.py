@@ -11,6 +11,7 @@ from small import NAMES
 
 from ssm_core import adapters
 from ssm_core._arrays.errors import OptionError
+from ssm_core.models.pointwise import ChannelMix
 from tests.test_torch_tools import assert_same, made, merged, signal
 
 torch = pytest.importorskip("torch")
@@ -20,6 +21,8 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "HGRN2LM": {"layer_options": {"heads": 2}},
     "RWKV4LM": {},
     "RWKV7LM": {"layer_options": {"head_dim": 4}},
+    "Mamba2LM": {"layer_options": {"head_dim": 4}},
+    "XLSTMLM": {"layer_options": {"heads": 2}},
 }
 
 
@@ -162,7 +165,7 @@ def test_a_file_has_the_function_of_replaced_layers(tmp_path: Path):
     T.save(module, tmp_path / "weights")
     torch.testing.assert_close(T.load(tmp_path / "weights")(u), module(u))
     module.blocks[1].layer = T.S4D(8, discretization="bilinear")
-    with pytest.raises(OptionError, match=r"layer of block 1 has discretization = 'bilinear'.*'zoh' there: another func"):
+    with pytest.raises(OptionError, match=r"layer of block 1 has discretization = 'bilinear'.*'zoh' there: another"):
         T.save(module, tmp_path / "weights")
 
 
@@ -171,3 +174,34 @@ def test_a_directory_has_the_function_of_replaced_layers(tmp_path: Path):
     module.backbone.layers[1].mixer = T.Mamba(8, discretization="zoh")
     with pytest.raises(OptionError, match=r"MambaLM: the mixer of block 1 has discretization = 'zoh'"):
         module.save_pretrained(tmp_path)
+
+
+def test_a_file_has_the_function_of_replaced_norms_and_mixes(tmp_path: Path):
+    module = T.SequenceModel(3, 5, d_model=8, n_layers=2, channel_mix="mlp")
+    module.blocks[0].norm = torch.nn.LayerNorm(8, eps=1e-3)
+    with pytest.raises(OptionError, match=r"norm of block 0 has epsilon = 0.001.*has 1e-05 there"):
+        T.save(module, tmp_path / "weights")
+    module.blocks[0].norm = torch.nn.LayerNorm(8)
+    module.blocks[1].channel_mix = type(module.blocks[1].channel_mix)(ChannelMix("mlp", 8, activation="silu"))
+    with pytest.raises(OptionError, match=r"channel_mix of block 1 has activation = 'silu'"):
+        T.save(module, tmp_path / "weights")
+    module.blocks[1].channel_mix = type(module.blocks[1].channel_mix)(ChannelMix("mlp", 8, 32, "gelu"))
+    T.save(module, tmp_path / "weights")
+
+
+@pytest.mark.parametrize("name", ["HGRN2LM", "RWKV7LM", "Mamba2LM", "XLSTMLM"])
+def test_layers_of_other_chunks_are_saved(name: str, tmp_path: Path):
+    """Whatever mixers have behind their inputs: HGRN-2's bounds, the first values of RWKV-7."""
+    module = model(name)
+    for block in module.backbone.layers:
+        own = block.mixer.definition
+        block.mixer = type(block.mixer)(**(own.options() | {"chunk": own.chunk * 2}))
+    T.save(module, tmp_path / "weights")
+
+
+def test_a_window_beyond_the_probe_is_refused(tmp_path: Path):
+    options = {"heads": 2, "window": 50}
+    module = T.LanguageModel(11, d_model=8, n_layers=1, layer="LocalAttention", layer_options=options)
+    module.backbone.layers[0].mixer = T.LocalAttention(8, heads=2, window=60)
+    with pytest.raises(OptionError, match=r"mixer of block 0 has window = 60.*has window = 50 there"):
+        T.save(module, tmp_path / "weights")

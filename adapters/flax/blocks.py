@@ -17,6 +17,7 @@ from ssm_core._arrays.library import bringing, namespace
 from ssm_core.adapters import jax_streams
 from ssm_core.adapters.jax_calls import calls
 from ssm_core.files import pretrained
+from ssm_core.files.functions import check_functions
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.parts import Parts
 
@@ -44,6 +45,12 @@ class Block(nnx.Module):
         """A function (x (B, H), state) -> (x, state)."""
         steps = {name: getattr(self, name).stepper(rate=rate) for name in self.definition.layers()}
         return self.definition.composed(vars(self) | steps).step
+
+    def standing(self) -> dict[str, Any]:
+        """What a file would name: the definitions of its layers, its channel mix and its norms, or their epsilons."""
+        parts = {name: part for name, part in vars(self).items() if isinstance(part, nnx.Module)}
+        found = {name: part.definition for name, part in parts.items() if hasattr(part, "definition")}
+        return found | {name: part.epsilon for name, part in parts.items() if hasattr(part, "epsilon")}
 
     @property
     def mixer_module(self) -> Any:
@@ -151,6 +158,12 @@ class ModelModule(nnx.Module):
         """The parameters by the names and in the layouts of weight files."""
         return file_arrays(self)
 
+    def described(self) -> dict[str, jax.Array]:
+        """`arrays` for a file; raises where a part of a block is another function than the definition has there."""
+        arrays = self.arrays()
+        check_functions(self.definition, arrays, [block.standing() for block in self.ends()[1]])
+        return arrays
+
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
         return self.definition.initial_state(self.arrays(), batch)
@@ -245,7 +258,7 @@ class LanguageModule(ModelModule, jax_streams.Writer):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
-        pretrained.save_pretrained(self.definition, self.arrays(), directory)
+        pretrained.save_pretrained(self.definition, self.described(), directory)
 
 
 def from_pretrained(directory: str | os.PathLike[str], *, param_dtype: Any = jnp.float32) -> LanguageModule:

@@ -15,6 +15,7 @@ from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
+from ssm_core.files.functions import check_functions
 from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
 from ssm_core.models.parts import Parts
@@ -22,7 +23,7 @@ from ssm_core.models.parts import Parts
 from .base import BASES, MODULES, Called, module, redraw
 from .mixes import mix_module
 from .norms import norm_module
-from .places import check_functions, layer_of
+from .places import layer_of, standing
 from .projections import arrays_of, held, innermost, placed, settled, sharded
 from .tokens import Embedding, Head
 
@@ -138,9 +139,11 @@ class ModelModule(Called):
         found = {o: arrays_of(attrgetter(o)(self), own, f"{self.definition.name}.{o}") for o, own in shapes.items()}
         return {f"{owner}.{leaf}": found[owner][leaf] for owner, own in shapes.items() for leaf in own}
 
-    def check_functions(self) -> None:
-        """Raises where a layer in a block is another function than the definition has there."""
-        check_functions(self.definition.name, self.ends()[1], self.definition.blocks)
+    def described(self) -> dict[str, Tensor]:
+        """`arrays` for a file; raises where a part of a block is another function than the definition has there."""
+        arrays = settled(self)
+        check_functions(self.definition, arrays, [standing(block) for block in self.ends()[1]])
+        return arrays
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""
@@ -347,9 +350,7 @@ class LanguageModule(ModelModule):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
-        arrays = settled(self)
-        self.check_functions()
-        pretrained.save_pretrained(self.definition, arrays, directory)
+        pretrained.save_pretrained(self.definition, self.described(), directory)
 
 
 def from_pretrained(

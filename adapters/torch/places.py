@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-import torch
 from torch import nn
 
 from ssm_core import layers, models
@@ -72,36 +69,8 @@ def layer_of(part: Any, block: models.Block, name: str) -> Any:
     )
 
 
-def check_functions(model: str, blocks: Sequence[Any], definitions: Sequence[models.Block]) -> None:
-    """Raises where a layer computes other outputs of its parameters than the definition does, which a file names."""
-    for i, (block, definition) in enumerate(zip(blocks, definitions, strict=True)):
-        for name, wanted in definition.layers().items():
-            part = innermost(getattr(block, name))
-            own = getattr(part, "definition", wanted)
-            if own == wanted or _same_function(part, own, wanted):
-                continue
-            have, has = (_told(x, own, wanted) for x in (own, wanted))
-            raise OptionError(
-                f"{model}: the {name} of block {i} {have}, but the model's definition, which the file would name, "
-                f"{has} there: another function of the same parameters. Make the model with these layer_options."
-            )
-
-
-def _same_function(part: Any, own: Any, wanted: Any) -> bool:
-    """Whether two definitions make the same of a layer's parameters: initial values may differ, and sizes of chunks."""
-    if type(own) is not type(wanted):
-        return False
-    with torch.no_grad():
-        params = {n: x.to(torch.complex128 if x.is_complex() else torch.float64) for n, x in part.arrays().items()}
-        like = next(iter(params.values()))
-        u = torch.linspace(-4, 4, 8 * wanted.d_model, dtype=torch.float64, device=like.device)
-        found, expected = (d.apply(params, u.reshape(1, 8, -1)) for d in (own, wanted))
-        return bool(torch.allclose(found, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max())))
-
-
-def _told(x: Any, own: Any, wanted: Any) -> str:
-    """What one of two definitions has that the other has not."""
-    if type(own) is not type(wanted):
-        return f"is a {x.name}"
-    other = [f.name for f in fields(x) if getattr(own, f.name) != getattr(wanted, f.name)]
-    return "has " + ", ".join(f"{name} = {getattr(x, name)!r}" for name in other)
+def standing(block: Any) -> dict[str, Any]:
+    """What a file would name: the definitions of its layers, its channel mix and its norms, or their epsilons."""
+    parts = {name: innermost(part) for name, part in block.named_children()}
+    found = {name: part.definition for name, part in parts.items() if hasattr(part, "definition")}
+    return found | {name: part.eps for name, part in parts.items() if hasattr(part, "eps")}

@@ -22,9 +22,7 @@ def save(module: Any, path: str | os.PathLike[str]) -> None:
     if not (isinstance(module, nn.Module) and hasattr(module, "arrays")):
         raise DTypeError(f"save: a {type(module).__name__} is no module of ssm_core. Build one, such as S4D(4).")
     given: Any = module
-    arrays = settled(module)
-    if isinstance(module, ModelModule):
-        module.check_functions()
+    arrays = module.described() if isinstance(module, ModelModule) else settled(module)
     checkpoints.save(given.definition, arrays, path)
 
 

@@ -48,13 +48,16 @@ def check_functions(model: Model, params: Parameters, blocks: Sequence[Mapping[s
 def _refuse(model: Model, name: str, i: int, has: str, wanted: str) -> None:
     raise OptionError(
         f"{model.name}: the {name} of block {i} {has}, but the model's definition, which the file would name, {wanted} "
-        "there: another function of the same parameters. Make the model with the options that it shall have."
+        "there: another function. Make the model with the options that it shall have."
     )
 
 
 def _same_function(own: Any, wanted: Any, params: Parameters) -> bool:
     """Whether two definitions make the same of parameters: initial values may differ, and the sizes of chunks."""
     if type(own) is not type(wanted) or any(getattr(own, n, None) != getattr(wanted, n, None) for n in BOUNDS):
+        return False
+    shapes = [{p.name: p.shape for p in definition.parameters()} for definition in (own, wanted)]
+    if shapes[0] != shapes[1]:
         return False
     xp = namespace("save", **params)
     inside = {name: _generic(to_numpy(computable(x, xp)).astype(np.float64)) for name, x in params.items()}

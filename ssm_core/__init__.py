@@ -8,6 +8,7 @@ from ._arrays.dispatch import use_backend
 from ._arrays.errors import (
     DomainError,
     DTypeError,
+    MissingFileError,
     MissingPackageError,
     MixedArraysError,
     OptionError,
@@ -62,6 +63,7 @@ __all__ = [
     "Dense",
     "Diagonal",
     "DomainError",
+    "MissingFileError",
     "MissingPackageError",
     "MixedArraysError",
     "OptionError",

@@ -12,6 +12,7 @@ from . import models as models
 from . import plot as plot
 from ._arrays.errors import DomainError as DomainError
 from ._arrays.errors import DTypeError as DTypeError
+from ._arrays.errors import MissingFileError as MissingFileError
 from ._arrays.errors import MissingPackageError as MissingPackageError
 from ._arrays.errors import MixedArraysError as MixedArraysError
 from ._arrays.errors import OptionError as OptionError
@@ -43,6 +44,7 @@ __all__ = [
     "Dense",
     "Diagonal",
     "DomainError",
+    "MissingFileError",
     "MissingPackageError",
     "MixedArraysError",
     "OptionError",

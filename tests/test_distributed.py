@@ -165,6 +165,21 @@ def test_what_cannot_be_cut_is_refused():
     layer.apply(layer.initial_parameters(seed=0), U, recompute=3)
 
 
+@pytest.mark.parametrize("name", ["Hyena", "S4ND", "SaShiMi"])
+def test_what_sees_the_whole_sequence_is_refused(name: str):
+    """Each process would silently compute the outputs of its own part."""
+    axes, options = ((8, 8), {}) if name == "S4ND" else ((8,), {"pool": (2,)} if name == "SaShiMi" else {"l_max": 8})
+    layer = layers.LAYERS[name](d_model=4, **options)
+    params = layer.initial_parameters(seed=0)
+    u = np.zeros((1, 8), np.int64) if name == "SaShiMi" else np.zeros((1, *axes, 4), np.float32)
+    with (
+        sequence(ALONE),
+        pytest.raises(OptionError, match=rf"{name}: within ssm_core\.distributed\.sequence.*call it out"),
+    ):
+        layer.apply(params, u)
+    layer.apply(params, u)
+
+
 @pytest.mark.parametrize("over", [None, 3, U])
 def test_what_is_no_group_is_refused(over: Any):
     with pytest.raises(OptionError, match=r"no process group of torch\.distributed"), sequence(over):

@@ -133,3 +133,10 @@ def test_refused(steps: Any):
     layer, params, u, _ = case("Mamba")
     with pytest.raises(ssm_core.OptionError, match=r"recompute = .* must be a whole number of at least 1"):
         layer.apply(params, u, recompute=steps)
+
+
+def test_models_without_it_say_so():
+    model = ssm_core.models.SequenceModel(3, 2, d_model=4, n_layers=1)
+    u = np.zeros((1, 5, 3), np.float32)
+    with pytest.raises(ssm_core.OptionError, match=r"SequenceModel: recompute = 2, but S4D has none"):
+        model.apply(model.initial_parameters(), u, recompute=2)

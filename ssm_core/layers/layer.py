@@ -48,6 +48,7 @@ class Layer(ABC):
     _shapes: ClassVar[dict[str, tuple[int, ...]] | None] = None  # of an instance, once they were needed
     positional: ClassVar[int] = 1  # how many options modules take by position
     streaming: ClassVar[bool] = True  # whether there are states and steps, see `whole`
+    recomputes: ClassVar[bool] = False  # whether `apply` has recompute, which a backward needs less memory with
 
     @abstractmethod
     def parameters(self) -> tuple[Parameter, ...]:

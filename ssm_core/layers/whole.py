@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NoReturn
 
 from .._arrays.errors import OptionError, unknown
 from .._arrays.library import Array
+from ..recurrences.shards import whole_sequence
 from .layer import Layer, Stepper
 from .parameters import Parameters
 
@@ -18,12 +19,13 @@ class Whole(Layer):
     modes: ClassVar[tuple[str, ...]] = ("auto", "conv")
 
     def refuse_states(self, *, mode: str, **given: Any) -> None:
-        """Raise for a mode that is not one of the layer's, and for what only layers with a state have."""
+        """Raise for a mode that is not one of the layer's, and for what only layers with a state have: cuts too."""
         stepped = isinstance(mode, str) and mode in ("chunk", "scan")
         if stepped or any(x is not None and x is not False for x in given.values()):
             self._refuse()
         if not isinstance(mode, str) or mode not in self.modes:
             raise unknown(self.name, "mode", mode, self.modes)
+        whole_sequence(self.name, f"But {self.cause}: call it outside of the block.")
 
     def initial_state(self, params: Parameters, batch: int) -> Any:
         """Raises OptionError: there is none."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
-from .._arrays.errors import ShapeError, describe
+from .._arrays.errors import OptionError, ShapeError, describe
 from .._arrays.library import Array, Namespace, bringing, in_dtype_of, namespace, require_arrays
 from ..layers.calls import applies
 from ..layers.layer import Stepper, check_batch, check_rate, once_per_kind
@@ -151,11 +151,21 @@ class Model(Pattern):
         before = state and tuple(state[: self.n_states])
         signals, before, broken = kept_apart(segments, signals, before, xp, axis=1, **kinds)
         u, options = signals.pop("u"), options | signals
+        if options.get("recompute") is not None:
+            self._check_recompute(options["recompute"])
         self.check_values(self.name, u)
         # What is not given is not handed on: not every layer has every option.
         options = {name: option for name, option in options.items() if option is not None}
         x, states = self.through(self.entered(u, parts.enter), parts, before, return_state, **options)
         return x, broken.marked_state(states, xp), broken
+
+    def _check_recompute(self, recompute: int) -> None:
+        lacking = {layer.name for block in self.blocks for layer in block.layers().values() if not layer.recomputes}
+        if lacking:
+            raise OptionError(
+                f"{self.name}: recompute = {recompute!r}, but {' and '.join(sorted(lacking))} has none: layers whose "
+                "dynamics do not depend on their input keep little for the backward. Leave it out."
+            )
 
     def through(
         self, x: Array, parts: Parts, before: Any, return_state: bool, **options: Any

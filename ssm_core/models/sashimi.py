@@ -14,6 +14,7 @@ from .._arrays.numbers import flag, whole
 from ..layers.registry import registered
 from ..recurrences.broken import arrays_in
 from ..recurrences.segments import Segments, clipped_lengths
+from ..recurrences.shards import whole_sequence
 from .blocks import Block, of_place
 from .language_model import LanguageModel
 from .levels import Runs, Steps, due, filled_up, first_pools
@@ -127,6 +128,8 @@ class SaShiMi(LanguageModel):
     def through(
         self, x: Array, parts: Parts, before: Any, return_state: bool, *, lengths: Any = None, **options: Any
     ) -> tuple[Array, tuple[Any, ...]]:
+        if self.pool:
+            whole_sequence(self.name, "But pools take steps together: call it outside of the block, or with pool=().")
         xp, (B, L, _) = namespace(self.name, x=x), x.shape
         if lengths is not None:
             lengths = clipped_lengths(lengths, L, xp)

@@ -46,6 +46,7 @@ class InputDependent(Mixer):
     """What Mamba and its successors share. The state is a tuple of real arrays."""
 
     modes: ClassVar[tuple[str, ...]] = ("auto", "scan")
+    recomputes: ClassVar[bool] = True
     lean: ClassVar[bool] = False  # whether `_run` takes None for zeros, and want_state=False to leave out the last one
 
     @abstractmethod

@@ -69,6 +69,21 @@ def test_torch_compile_of_the_layer(backend: Backend, dtype: str):
     agree(gradients[0], gradients[1], backend, dtype, "layers.S4D")
 
 
+def test_torch_compile_for_numbers_that_vary(backend: Backend, dtype: str):
+    """Options become symbols with their second value."""
+    torch, v = backend.module, scan_inputs(backend, dtype)
+    torch.compiler.reset()
+
+    def run(number: float) -> Any:
+        system = ssm_core.Diagonal(v.poles, v.B, v.C, number, conj_pairs=True)
+        q = v.u[None, :, None, None]
+        return *ssm_core.scan(system, v.u, dt=number), ssm_core.gated_linear_attention(q, q, q, scale=number)
+
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    for number in (0.1, 0.2, 0.3):
+        agree(compiled(number), run(number), backend, dtype, "scan")
+
+
 @pytest.mark.parametrize("mode", ["conv", "chunk", "scan"])
 def test_torch_compile_for_lengths_that_vary(mode: str, backend: Backend, dtype: str):
     """Sizes become symbols with the second length."""

@@ -171,9 +171,11 @@ def test_jax_vmap(case: Case, backend: Backend, dtype: str):
 def test_packed_sequences_with_states_are_refused_under_a_trace(case: Case, backend: Backend, dtype: str):
     """cu_seqlens lays out memory, so it must be known; a jit may close over it."""
     arrays, _ = case.inputs(backend, dtype)
-    traced = backend.jit(lambda ends: case.call(with_(arrays, {"cu_seqlens": ends})))
-    with pytest.raises(ssm_core.OptionError, match=r"cu_seqlens as known numbers.* Make it outside of the traced"):
-        traced(arrays.cu_seqlens)
+    traced = backend.jit(lambda given: case.call(with_(arrays, given)))
+    everything = {name: x for name, x in vars(arrays).items() if backend.owns(x)}
+    for given in ({"cu_seqlens": arrays.cu_seqlens}, everything):
+        with pytest.raises(ssm_core.OptionError, match=r"cu_seqlens as known numbers.* Make it outside of the traced"):
+            traced(given)
 
 
 @pytest.mark.cases([case for case in NAMED.values() if case.name == "packed-states"])

@@ -12,10 +12,11 @@ import ssm_core
 
 from . import examples, truth
 from .backends import Backend
-from .cases import functions, systems
+from .cases import decay, delta, duality, functions, selective, systems, vectors
 from .cases.functions import Case
 from .cases.instance import params_of
 from .examples import Draw
+from .test_gradients import floating
 from .tolerances import assert_close
 from .transformed import LAYER, L, agree, layer_inputs, layer_modes, modes_of, scan_inputs
 
@@ -34,6 +35,20 @@ pytestmark = [
 ON_HOST = ("hippo", "nplr", "diagonal_init", "eigenvector_condition", "to_diagonal", "to_scipy", "from_scipy")
 EACH = {case.function: case for case in reversed((*functions.ALL, *systems.ALL)) if case.function not in ON_HOST}
 ONE_EACH = tuple(EACH.values())
+WITH_STATES = tuple(
+    case
+    for case in (*decay.ALL, *delta.ALL, *vectors.ALL, *selective.ALL, *duality.ALL)
+    if case.label
+    in (
+        "gated_linear_attention[constant-groups-reset]",
+        "gated_linear_attention[channel]",
+        "gated_delta[one_decay-reset]",
+        "rg_lru[everything]",
+        "rwkv4[everything]",
+        "selective_scan[grouped-everything-chunks_of_4]",
+        "ssd[everything-chunks_of_4]",
+    )
+)
 
 
 @pytest.mark.cases(ONE_EACH)
@@ -52,6 +67,21 @@ def test_torch_compile_of_the_layer(backend: Backend, dtype: str):
     agree(found, wanted, backend, dtype, "layers.S4D")
     gradients = [torch.autograd.grad(sum(y.real.sum() for y in ys), list(params.values())) for ys in (found, wanted)]
     agree(gradients[0], gradients[1], backend, dtype, "layers.S4D")
+
+
+def test_torch_compile_for_numbers_that_vary(backend: Backend, dtype: str):
+    """Options become symbols with their second value."""
+    torch, v = backend.module, scan_inputs(backend, dtype)
+    torch.compiler.reset()
+
+    def run(number: float) -> Any:
+        system = ssm_core.Diagonal(v.poles, v.B, v.C, number, conj_pairs=True)
+        q = v.u[None, :, None, None]
+        return *ssm_core.scan(system, v.u, dt=number), ssm_core.gated_linear_attention(q, q, q, scale=number)
+
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    for number in (0.1, 0.2, 0.3):
+        agree(compiled(number), run(number), backend, dtype, "scan")
 
 
 @pytest.mark.parametrize("mode", ["conv", "chunk", "scan"])
@@ -170,6 +200,20 @@ def test_torch_hessian(backend: Backend, dtype: str):
     zero = np.zeros(L)
     rows = np.stack([truth.recurrence(system, zero, e)[0] for e in np.eye(4)])
     assert_close(torch.func.hessian(energy)(v.state), 2 * rows @ rows.T, backend, dtype, function="scan", terms=64 * L)
+
+
+@pytest.mark.cases(WITH_STATES)
+def test_torch_batches_of_gradients_of_each_result(case: Case, backend: Backend, dtype: str):
+    """With is_grads_batched, also of states alone."""
+    torch, (arrays, _) = backend.module, case.inputs(backend, dtype)
+    leaves = [arrays.__dict__[name].requires_grad_() for name in floating(arrays)]
+    for result in case.results(backend, arrays):
+        slopes = torch.stack([torch.ones_like(result), result.detach()])
+        ways: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
+        found = torch.autograd.grad(result, leaves, slopes, is_grads_batched=True, **ways)
+        for x, *of_each in zip(found, *(torch.autograd.grad(result, leaves, g, **ways) for g in slopes), strict=True):
+            if x is not None:
+                agree(x, torch.stack(of_each), backend, dtype, case.function)
 
 
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])

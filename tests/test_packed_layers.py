@@ -177,3 +177,8 @@ def test_traced_ends_are_resets():
     np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(ssm_core.OptionError, match="known numbers, not under a trace"):
         jax.jit(lambda ends: layer.apply(params, u, cu_seqlens=ends, return_state=True))(jax.numpy.asarray(ENDS))
+    state = layer.initial_state(params, len(ENDS) - 1)
+    with pytest.raises(ssm_core.OptionError, match="known numbers, not under a trace"):
+        jax.jit(lambda ends, state: layer.apply(params, u, cu_seqlens=ends, state=state))(
+            jax.numpy.asarray(ENDS), state
+        )

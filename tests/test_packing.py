@@ -139,6 +139,14 @@ def test_nothing_gives_nothing(kind: Gated, batch: int, length: int, xp: Any):
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
+def test_the_state_of_no_steps_is_a_copy(kind: Gated):
+    """What is written to the state that was given does not change it."""
+    given = kind.state()
+    _, last = kind.run(kind.part(kind.inputs(), 0, 0), given)
+    assert not any(np.shares_memory(x, y) for x in last for y in given)
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
 def test_inputs_may_be_read_only_and_strided(kind: Gated):
     """And are not written to."""
 

@@ -69,7 +69,7 @@ class _Means(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         k, v, g, bonus, valid, *states = ctx.saved_tensors
         needed = ctx.needs_input_grad[:7]
-        if torch.is_grad_enabled() or transformed(grads[0]):
+        if torch.is_grad_enabled() or transformed(*grads):
             found = _differentiable((k, v, g, bonus, *states[3:6]), valid, needed, grads)
         else:
             found = _gradients(k, v, g, bonus, valid, states, *grads)

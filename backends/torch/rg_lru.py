@@ -51,7 +51,7 @@ class _Driven(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         inputs, (dgate, ddrive) = ctx.saved_tensors, grads
-        if torch.is_grad_enabled() or transformed(dgate):
+        if torch.is_grad_enabled() or transformed(*grads):
             return _differentiable(inputs, ctx.needs_input_grad, grads)
         x, i, r, most, begins = inputs
         dx, di, dr = (x.new_empty(x.shape) for _ in range(3))

@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 
-def transformed(x: Tensor) -> bool:
-    """Whether a transform of torch.func is running, or x stands for a batch of gradients (is_grads_batched)."""
+def transformed(*tensors: Tensor) -> bool:
+    """Whether a transform of torch.func is running, or one of these stands for a batch of gradients.
+
+    With is_grads_batched the gradients of results that nothing was asked of are zeros, which are no batch.
+    """
     if torch.compiler.is_compiling():
         return False
-    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(x)
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors)
 
 
 def reduced(g: Tensor, shape: Sequence[int]) -> Tensor:

@@ -158,7 +158,7 @@ def is_open(x: Any, size: Any) -> bool:
 def ensure_loaded(values: Iterable[Any]) -> None:
     """Load the backends of the arrays among the values, which register the systems as pytrees of their framework."""
     for x in values:
-        if _kinds.get(x.__class__) in _loaded or x is None or x is True or x is False:
+        if x is None or isinstance(x, int | float | complex) or _kinds.get(x.__class__) in _loaded:
             continue
         found = framework(x)
         if found is not None:

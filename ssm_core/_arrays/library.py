@@ -341,11 +341,14 @@ def readable(x: Array) -> bool:
     return not is_traced(x)
 
 
-def owned(x: Any) -> Any:
-    """Arrays, in nested tuples as they are, that hold their numbers alone: of a view into a larger one a copy."""
+def owned(x: Any, always: bool = False) -> Any:
+    """Arrays, in nested tuples as they are, that hold their numbers alone: of a view into a larger one a copy.
+
+    `always` copies what may be an argument as it was given.
+    """
     if isinstance(x, tuple | list):
-        return tuple(owned(part) for part in x)
-    return x if x is None else _owned(x)
+        return tuple(owned(part, always) for part in x)
+    return x if x is None else _owned(x, backend="generic" if always else None)
 
 
 @dispatched

@@ -55,7 +55,7 @@ def is_number(x: Any) -> bool:
     >>> is_number(2), is_number(True), is_number(float("nan"))
     (True, False, False)
     """
-    return isinstance(x, int | float) and not isinstance(x, bool) and not math.isnan(x)
+    return isinstance(x, int | float) and not isinstance(x, bool) and -math.inf <= x <= math.inf
 
 
 def flag(operation: str, **options: Any) -> bool:

@@ -21,7 +21,7 @@ _OF_NUMPY = (np.ndarray, np.generic)
 def check_finite(operation: str, xp: Namespace, always: bool = False, **arrays: Any) -> None:
     """Raise if an array that may be read holds NaN or inf."""
     for name, x in arrays.items():
-        if _readable(x, always) and not _holds(x, xp, lambda v, xp: xp.isfinite(v), lambda v: math.isfinite(abs(v))):
+        if _readable(x, always) and not _holds(x, xp, lambda v, xp: xp.isfinite(v), lambda v: abs(v) < math.inf):
             raise DomainError(f"{operation}: {name} holds NaN or inf{_shape(x)}.")
 
 
@@ -30,7 +30,7 @@ def check_positive(operation: str, xp: Namespace, always: bool = False, **arrays
     for name, x in arrays.items():
         if not _readable(x, always):
             continue
-        if not _holds(x, xp, lambda v, xp: xp.isfinite(v) & (v > 0), lambda v: math.isfinite(v) and v > 0):
+        if not _holds(x, xp, lambda v, xp: xp.isfinite(v) & (v > 0), lambda v: 0 < v < math.inf):
             value = f" = {x!r}" if not is_array(x) else _shape(x)
             raise DomainError(f"{operation}: {name}{value} must be positive and finite.")
 

@@ -78,6 +78,8 @@ def kept_apart(
         return signals, initial, Broken()
     arrays = {name: x for name, x in signals.items() if x is not None and is_floating(x)}
     leaves = [x for x in arrays_in(initial) if is_floating(x)]
+    if leaves and segments.cu_seqlens is not None and is_traced(segments.cu_seqlens):  # refused where it runs
+        return signals, initial, Broken()
     known = [_all_finite(x) for x in (*arrays.values(), *leaves)]
     if all(known) or not (segments.cut or False in known):
         return signals, initial, Broken()

@@ -124,7 +124,7 @@ class Segments:
             return self.shards.across(own, initial, of, lambda state: run(signals, state, alone)[0])
         if self.cu_seqlens is None:
             y, states = run(signals, initial, self)
-            return y, owned(states) if apart else states
+            return y, owned(states, always=self.length == 0) if apart else states
         xp = namespace(operation, **{name: x for name, x in signals.items() if x is not None})
         if self.shards is not None:
             if initial is None and not apart:

@@ -91,7 +91,7 @@ class _Chunks(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *tensors, reset, states = ctx.saved_tensors
         needed = ctx.needs_input_grad[:6]
-        if (torch.is_grad_enabled() and not torch.compiler.is_compiling()) or transformed(grads[0]):
+        if (torch.is_grad_enabled() and not torch.compiler.is_compiling()) or transformed(*grads):
             found = _differentiable(tensors, reset, ctx.exclusive, ctx.T, needed, grads)
         else:
             q, k, v, g, _, weight = tensors

@@ -86,7 +86,7 @@ class _Chunks(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *tensors, reset, states = ctx.saved_tensors
         needed = ctx.needs_input_grad[: SIGNALS + 1]
-        if (torch.is_grad_enabled() and not torch.compiler.is_compiling()) or transformed(grads[0]):
+        if (torch.is_grad_enabled() and not torch.compiler.is_compiling()) or transformed(*grads):
             found = _differentiable(tensors, reset, ctx.scale, ctx.T, needed, grads)
         else:
             signals = tensors[:SIGNALS]

@@ -109,7 +109,7 @@ class _Dual(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[:5]
         again = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if again or transformed(grads[0]):
+        if again or transformed(*grads):
             found = _generic_gradients(inputs, needed, grads)
         else:
             found = _backward(*inputs, *grads)

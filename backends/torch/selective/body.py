@@ -133,7 +133,7 @@ class _SelectiveScan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *arrays, reset, lengths, starts = ctx.saved_tensors
         needed = ctx.needs_input_grad[: len(arrays)]
-        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or transformed(grads[0])):
+        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or transformed(*grads[:2])):
             return *_differentiable(arrays, needed, (reset, lengths, ctx.chunk), grads[:2]), *[None] * 4
         want_B, want_C = needed[3:5]
         found = _backward(*grads[:2], *arrays[:5], starts, reset, lengths, want_B, want_C, ctx.T)

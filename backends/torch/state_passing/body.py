@@ -112,7 +112,7 @@ class _Chain(torch.autograd.Function):
     @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
         dy, dlast = grads
-        if transformed(dy) or transformed(dlast) or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):
+        if transformed(*grads) or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):
             return _differentiated(ctx.saved_tensors, ctx.needs_input_grad, grads)
         u, taps, respond, drive, decay, head, first = ctx.saved_tensors
         u, dy = u.contiguous(), dy.contiguous()  # once for both walks

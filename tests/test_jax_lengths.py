@@ -38,3 +38,18 @@ def test_whole_convolutions_are_refused_for_any_length():
     signal = jax.ShapeDtypeStruct((2, *export.symbolic_shape("L"), 4), np.float32)
     with pytest.raises(ssm_core.OptionError, match="no FFT of a length that an exported program does not know"):
         export.export(jax.jit(lambda u: definition.apply(arrays, u)))(signal)
+
+
+def test_two_directions_of_a_rational_layer_for_any_length():
+    """The taps of a kernel would fix the length: they are two runs then."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    from jax import export
+
+    definition = ssm_core.layers.RTF(4, d_state=4, bidirectional=True)
+    params = definition.initial_parameters()
+    arrays = {key: jax.numpy.asarray(value) for key, value in params.items()}
+    signal = jax.ShapeDtypeStruct((2, *export.symbolic_shape("L"), 4), np.float32)
+    program = export.export(jax.jit(lambda u: definition.apply(arrays, u)))(signal)
+    for length in (2, 5, 133):
+        u = np.random.default_rng(0).standard_normal((2, length, 4), dtype=np.float32)
+        np.testing.assert_allclose(program.call(u), definition.apply(params, u), rtol=1e-4, atol=1e-5)

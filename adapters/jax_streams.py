@@ -22,6 +22,10 @@ class Writer:
         """The parameters by the names of the definition."""
         raise NotImplementedError
 
+    def described(self) -> dict[str, jax.Array]:
+        """`arrays`; raises where the module is another function than the definition, by which tokens are made."""
+        return self.arrays()
+
     def stream(
         self,
         ids: jax.Array,
@@ -40,7 +44,7 @@ class Writer:
         """An iterator over tokens (B,) that go on from ids (B, L), its steps jitted. Options as the definition's."""
         return stream(
             self.definition,
-            self.arrays(),
+            self.described(),
             ids,
             lengths=lengths,
             padding=padding,

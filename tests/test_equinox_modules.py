@@ -143,3 +143,26 @@ def test_language_models(eqx: Any, key: Any, tmp_path: Path):
 def test_only_modules_are_saved(tmp_path: Path):
     with pytest.raises(ssm_core.DTypeError, match="save: a list is no module of ssm_core"):
         adapters.equinox.save([], tmp_path / "x")  # type: ignore[arg-type]
+
+
+def test_files_have_the_function_of_the_module(eqx: Any, key: Any, tmp_path: Path):
+    """A call that was overridden, or another function than dropout, is refused; one that hands on is not."""
+    import jax
+
+    class Doubled(adapters.equinox.LRU):
+        def __call__(self, u: Any, **options: Any) -> Any:
+            return 2 * super().__call__(u, **options)
+
+    class Same(adapters.equinox.LRU):
+        def __call__(self, u: Any, **options: Any) -> Any:
+            return super().__call__(u, **options)
+
+    adapters.equinox.save(Same(4, d_state=4, key=key), tmp_path / "weights")
+    model = adapters.equinox.SequenceModel(
+        3, 5, d_model=4, n_layers=1, layer="LRU", layer_options={"d_state": 4}, dropout=0.3, key=key
+    )
+    adapters.equinox.save(model, tmp_path / "weights")
+    model = eqx.tree_at(lambda m: m.dropout, model, eqx.nn.Lambda(jax.nn.relu))
+    for module in (Doubled(4, d_state=4, key=key), model):
+        with pytest.raises(ssm_core.OptionError, match="the module computes other outputs than its definition"):
+            adapters.equinox.save(module, tmp_path / "weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,4 +121,71 @@ def test_files_have_the_function_of_replaced_parts(nnx: Any, tmp_path: Path):
     model = F.MambaLM(16, d_model=8, n_layers=2, rngs=nnx.Rngs(0))
     model.backbone.layers[1].norm = nnx.RMSNorm(8, epsilon=1e-3, rngs=nnx.Rngs(0))
     with pytest.raises(OptionError, match=r"MambaLM: the norm of block 1 has epsilon = 0.001"):
+        model.save_pretrained(tmp_path)
+
+
+def replaced(part: Any, name: str, value: Any) -> None:
+    """Put something in a place, whatever was there."""
+    from flax import nnx
+
+    setattr(part, name, nnx.data(value))
+
+
+def recurrent(nnx: Any, **options: Any) -> Any:
+    sizes = {"d_model": 8, "n_layers": 1, "layer": "LRU", "layer_options": {"d_state": 4}}
+    return adapters.flax.SequenceModel(3, 5, **sizes, **options, rngs=nnx.Rngs(0))
+
+
+def test_calls_that_no_file_describes(nnx: Any, tmp_path: Path):
+    """Low-rank adapters beside a map, a subclass of a layer, another function than dropout, another order of norms."""
+    import jax
+
+    class Doubled(adapters.flax.LRU):
+        def __call__(self, u: Any, **options: Any) -> Any:
+            return 2 * super().__call__(u, **options)
+
+    adapted = nnx.LoRALinear(8, 5, lora_rank=2, rngs=nnx.Rngs(0))
+    adapted.lora.lora_b[...] = adapted.lora.lora_b[...] + 0.5
+    changes = (
+        lambda m: setattr(m, "head", adapted),
+        lambda m: setattr(m.blocks[0], "layer", Doubled(8, d_state=4, rngs=nnx.Rngs(0))),
+        lambda m: replaced(m.blocks[0], "dropout", jax.nn.relu),
+        lambda m: setattr(m, "definition", replace(m.definition, postnorm=True)),
+    )
+    for change in changes:
+        module = recurrent(nnx, dropout=0.3)
+        adapters.flax.save(module, tmp_path / "weights")
+        change(module)
+        with pytest.raises(OptionError, match="SequenceModel: the module computes other outputs than its definition"):
+            adapters.flax.save(module, tmp_path / "weights")
+
+
+def test_parts_that_no_parameters_describe(nnx: Any, tmp_path: Path):
+    changes = {
+        r"blocks\.0\.norm\.bias: no parameters .* RMSNorm": lambda m: setattr(
+            m.blocks[0], "norm", nnx.RMSNorm(8, rngs=nnx.Rngs(0))
+        ),
+        r"head\.weight: no parameters .* Sequential": lambda m: setattr(
+            m, "head", nnx.Sequential(nnx.Linear(8, 5, rngs=nnx.Rngs(0)))
+        ),
+        r"channel_mix\.up\.weight: no parameters": lambda m: replaced(m.blocks[0], "channel_mix", None),
+        r"the module has 2 blocks, but its definition.*has 1": lambda m: m.blocks.append(m.blocks[0]),
+    }
+    for match, change in changes.items():
+        module = recurrent(nnx, channel_mix="mlp")
+        change(module)
+        with pytest.raises(OptionError, match=match):
+            adapters.flax.save(module, tmp_path / "weights")
+
+
+def test_tokens_are_of_the_modules_function(nnx: Any, tmp_path: Path):
+    """They come by the definition, so a module of another function is refused as it is for files."""
+    model = adapters.flax.MambaLM(16, d_model=8, n_layers=1, rngs=nnx.Rngs(0))
+    replaced(model, "lm_head", nnx.Linear(8, 16, use_bias=False, rngs=nnx.Rngs(1)))
+    for call in (lambda: model.generate(np.asarray([[1, 2]]), 2), lambda: model.save_pretrained(tmp_path)):
+        with pytest.raises(OptionError, match="MambaLM: the module computes other outputs than its definition"):
+            call()
+    model.lm_head = None
+    model.backbone.norm_f = nnx.LayerNorm(8, epsilon=1e-5, use_bias=False, rngs=nnx.Rngs(0))
+    with pytest.raises(OptionError, match=r"the norm behind the blocks is Norm\(kind='layer'"):
         model.save_pretrained(tmp_path)

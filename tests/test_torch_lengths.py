@@ -216,3 +216,12 @@ def test_a_scan_of_unknown_length_ends_in_its_last_state(torch: Any):
         u = torch.randn(length)
         for found, right in zip(run(u, a, ones, ones), ssm_core.diagonal_scan(u, a, ones, ones), strict=True):
             torch.testing.assert_close(found, right)
+
+
+def test_two_directions_of_a_rational_layer(torch: Any):
+    """Exported for lengths below and above the number of its coefficients."""
+    module = adapters.torch.RTF(WIDTH, d_state=4, bidirectional=True)
+    program = export(torch, module, torch.randn(2, 70, WIDTH)).module()
+    for length in (3, 133):
+        u = torch.randn(3, length, WIDTH)
+        torch.testing.assert_close(program(u), module(u), rtol=1e-4, atol=1e-5)

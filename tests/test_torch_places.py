@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,102 @@ def test_a_window_beyond_the_probe_is_refused(tmp_path: Path):
     module.backbone.layers[0].mixer = T.LocalAttention(8, heads=2, window=60)
     with pytest.raises(OptionError, match=r"mixer of block 0 has window = 60.*has window = 50 there"):
         T.save(module, tmp_path / "weights")
+
+
+def doubled(kind: Any) -> Any:
+    """A subclass whose calls give twice as much."""
+
+    class Doubled(kind):
+        def forward(self, *args: Any, **options: Any) -> Any:
+            return 2 * super().forward(*args, **options)
+
+    return Doubled
+
+
+def hooked(part: Any) -> None:
+    part.register_forward_hook(lambda part, args, y: 2 * y)
+
+
+OTHER_CALLS = {
+    "layer": lambda m: setattr(m.blocks[0], "layer", doubled(T.S4D)(8)),
+    "norm": lambda m: setattr(m.blocks[0], "norm", doubled(torch.nn.LayerNorm)(8)),
+    "head": lambda m: setattr(m, "head", doubled(torch.nn.Linear)(8, 5)),
+    "dropout": lambda m: setattr(m.blocks[1], "dropout", torch.nn.ReLU()),
+    "more": lambda m: setattr(m.blocks[1], "channel_mix", torch.nn.Linear(8, 8)),
+    "hook of the encoder": lambda m: hooked(m.encoder),
+    "hook of a block": lambda m: hooked(m.blocks[0]),
+    "hook": hooked,
+    "postnorm": lambda m: setattr(m, "definition", replace(m.definition, postnorm=True)),
+    "of the block": lambda m: setattr(m.blocks[0], "definition", replace(m.blocks[0].definition, postnorm=True)),
+    "instance": lambda m: setattr(m, "forward", lambda u: torch.zeros(1, 5)),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_CALLS)
+def test_calls_that_no_file_describes(change: str, tmp_path: Path):
+    module = T.SequenceModel(3, 5, d_model=8, n_layers=2)
+    if change == "more":
+        module.blocks[1].channel_norm = torch.nn.LayerNorm(8)
+    OTHER_CALLS[change](module)
+    with pytest.raises(OptionError, match="SequenceModel: the module computes other outputs than its definition"):
+        T.save(module, tmp_path / "weights")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_calls_that_change_nothing(dtype: torch.dtype, tmp_path: Path):
+    """Hooks that look on, and subclasses that hand on."""
+
+    class Own(T.SequenceModel):
+        def forward(self, *args: Any, **options: Any) -> Any:
+            return super().forward(*args, **options)
+
+    module = Own(3, 5, d_model=8, n_layers=2, dropout=0.5, dtype=dtype)
+    module.blocks[0].norm.register_forward_hook(lambda *args: None)
+    T.save(module, tmp_path / "weights")
+    layer = T.S4ND(4, d_state=4, dtype=dtype)
+    layer.register_forward_pre_hook(lambda *args: None)
+    T.save(layer, tmp_path / "layer")
+    assert module.training
+
+
+def test_a_layer_of_other_calls(tmp_path: Path):
+    with pytest.raises(OptionError, match="S4D: the module computes other outputs"):
+        T.save(doubled(T.S4D)(8), tmp_path / "weights")
+
+
+def test_ends_that_no_file_describes(tmp_path: Path):
+    """Norms around the blocks, and heads beside the embedding."""
+    module = T.MambaLM(16, d_model=8, n_layers=1)
+    module.lm_head = torch.nn.Linear(8, 16, bias=False)
+    with pytest.raises(OptionError, match="MambaLM: the module computes other outputs"):
+        module.save_pretrained(tmp_path)
+    module.lm_head.weight = module.backbone.embeddings.weight
+    module.save_pretrained(tmp_path)
+    module.backbone.norm_f = torch.nn.RMSNorm(8, eps=1e-2)
+    with pytest.raises(OptionError, match=r"the norm behind the blocks has epsilon = 0.01.*has 1e-05 there"):
+        module.save_pretrained(tmp_path)
+    module = T.RWKV4LM(16, d_model=8, n_layers=1)
+    module.backbone.first_norm = torch.nn.LayerNorm(8, eps=1e-2)
+    with pytest.raises(OptionError, match=r"the norm of the embedding has epsilon = 0.01"):
+        T.save(module, tmp_path / "weights")
+    module.lm_head = None
+    with pytest.raises(OptionError, match=r"RWKV4LM\.lm_head: there is no module, but the definition has weight there"):
+        T.save(module, tmp_path / "weights")
+
+
+def test_norms_of_another_kind_with_the_same_parameters(tmp_path: Path):
+    module = T.MambaLM(16, d_model=8, n_layers=1)
+    module.backbone.layers[0].norm = torch.nn.LayerNorm(8, bias=False)
+    with pytest.raises(OptionError, match=r"the norm of block 0 is Norm\(kind='layer'.*has Norm\(kind='rms'"):
+        T.save(module, tmp_path / "weights")
+
+
+def test_other_numbers_of_blocks(tmp_path: Path):
+    module = T.SequenceModel(3, 5, d_model=8, n_layers=2, channel_mix="mlp")
+    module.blocks[1].channel_mix = torch.nn.Linear(8, 8)
+    with pytest.raises(OptionError, match=r"blocks\.1\.channel_mix\.up: there is no module"):
+        T.save(module, tmp_path / "weights")
+    for blocks in (module.blocks[:1], torch.nn.ModuleList([*module.blocks, module.blocks[0]])):
+        module.blocks = blocks
+        with pytest.raises(OptionError, match=f"the module has {len(blocks)} blocks, but its definition.*has 2"):
+            T.save(module, tmp_path / "weights")

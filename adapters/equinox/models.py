@@ -16,7 +16,7 @@ from ssm_core.adapters.jax_calls import calls
 from ssm_core.files import pretrained
 
 from .base import BASES, SSMModule
-from .weights import with_params
+from .weights import described, with_params
 
 
 class SequenceModule(SSMModule):
@@ -51,6 +51,10 @@ class LanguageModule(SSMModule, jax_streams.Writer):
 
     definition: models.LanguageModel = eqx.field(static=True)
 
+    def described(self) -> dict[str, jax.Array]:
+        """The parameters; raises where the module is another function than the definition."""
+        return described(self)
+
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], *, dtype: Any = jnp.float32) -> Self:
         """The model of a directory with config.json and safetensors files. As `ssm_core.from_pretrained`."""
@@ -58,7 +62,7 @@ class LanguageModule(SSMModule, jax_streams.Writer):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the directory that `from_pretrained`, and transformers, read. As `ssm_core.save_pretrained`."""
-        pretrained.save_pretrained(self.definition, self.params, directory)
+        pretrained.save_pretrained(self.definition, self.described(), directory)
 
 
 def from_pretrained(directory: str | os.PathLike[str], *, dtype: Any = jnp.float32) -> LanguageModule:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssm_core import layers
 from ssm_core._arrays.errors import DTypeError
 from ssm_core.files import weights as checkpoints
+from ssm_core.files.functions import check_outputs
 
 from .base import SSMModule, module
 
@@ -29,7 +32,21 @@ def save(module: SSMModule, path: str | os.PathLike[str]) -> None:
         raise DTypeError(
             f"save: a {type(module).__name__} is no module of ssm_core. Build one, such as S4D(4, key=key)."
         )
-    checkpoints.save(module.definition, module.params, path)
+    checkpoints.save(module.definition, described(module), path)
+
+
+def described(module: Any) -> dict[str, jax.Array]:
+    """The parameters for a file; raises where the module is another function than its definition says."""
+    written = type(module).__call__.__module__.partition(".")[0] in ("ssm_core", "adapters")
+    if not (written and isinstance(getattr(module, "dropout", None), eqx.nn.Dropout | None)):
+        check_outputs(module.definition, module.params, partial(_outputs, module))
+    params: dict[str, jax.Array] = module.params
+    return params
+
+
+def _outputs(module: Any, u: np.ndarray) -> np.ndarray:
+    """What a module makes of an input of the host, without dropout."""
+    return np.asarray(eqx.nn.inference_mode(module)(jnp.asarray(u)), np.float64)
 
 
 def load(path: str | os.PathLike[str], *, dtype: Any = jnp.float32) -> Any:

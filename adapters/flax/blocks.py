@@ -17,12 +17,13 @@ from ssm_core._arrays.library import bringing, namespace
 from ssm_core.adapters import jax_streams
 from ssm_core.adapters.jax_calls import calls
 from ssm_core.files import pretrained
-from ssm_core.files.functions import check_functions
+from ssm_core.files.functions import check_blocks
 from ssm_core.models.language_model import EMBEDDING_STD
 from ssm_core.models.parts import Parts
 
 from .base import BASES, MODULES, module, register
 from .file_names import file_arrays, set_arrays
+from .places import described, norm_of
 
 
 class Block(nnx.Module):
@@ -47,10 +48,10 @@ class Block(nnx.Module):
         return self.definition.composed(vars(self) | steps).step
 
     def standing(self) -> dict[str, Any]:
-        """What a file would name: the definitions of its layers, its channel mix and its norms, or their epsilons."""
+        """What a file would name: the definitions of its layers, its channel mix and its norms."""
         parts = {name: part for name, part in vars(self).items() if isinstance(part, nnx.Module)}
         found = {name: part.definition for name, part in parts.items() if hasattr(part, "definition")}
-        return found | {name: part.epsilon for name, part in parts.items() if hasattr(part, "epsilon")}
+        return found | {name: norm for name, part in parts.items() if (norm := norm_of(part)) is not None}
 
     @property
     def mixer_module(self) -> Any:
@@ -156,13 +157,12 @@ class ModelModule(nnx.Module):
 
     def arrays(self) -> dict[str, jax.Array]:
         """The parameters by the names and in the layouts of weight files."""
+        check_blocks(self.definition, len(self.ends()[1]))
         return file_arrays(self)
 
     def described(self) -> dict[str, jax.Array]:
-        """`arrays` for a file; raises where a part of a block is another function than the definition has there."""
-        arrays = self.arrays()
-        check_functions(self.definition, arrays, [block.standing() for block in self.ends()[1]])
-        return arrays
+        """`arrays` for a file; raises where the module is another function than the definition."""
+        return described(self)
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ssm_core._arrays.errors import OptionError
+
 # Native submodules whose parameters have another name, and maybe another layout, in weight files.
 _FILE_NAMES: dict[tuple[type, str], tuple[str, tuple[int, ...] | None]] = {
     (nnx.Linear, "kernel"): ("weight", (1, 0)),
@@ -41,17 +43,23 @@ def _parameters(model: Any) -> list[tuple[str, Any, tuple[int, ...] | None]]:
     return [(p.name, *_located(model, p.name)) for p in model.definition.parameters()]
 
 
-def _located(model: nnx.Module, name: str) -> tuple[Any, tuple[int, ...] | None]:
+def _located(model: Any, name: str) -> tuple[Any, tuple[int, ...] | None]:
     *path, stored = name.split(".")
     part: Any = reduce(_child, path, model)
-    for (kind, field), (theirs, axes) in _FILE_NAMES.items():
-        if isinstance(part, kind) and theirs == stored:
-            return getattr(part, field), axes
-    return getattr(part, stored), None
+    known = (
+        (f, axes) for (kind, f), (theirs, axes) in _FILE_NAMES.items() if isinstance(part, kind) and theirs == stored
+    )
+    own, axes = next(known, (stored, None))
+    if (value := getattr(part, own, None)) is None:
+        raise OptionError(
+            f"{model.definition.name}.{name}: no parameters of the definition describe a module {type(part).__name__}. "
+            "Save it in Flax's own way, or put a module of the kind that was there in its place."
+        )
+    return value, axes
 
 
 def _child(part: Any, key: str) -> Any:
-    return part[int(key)] if key.isdigit() else getattr(part, key)
+    return part[int(key)] if key.isdigit() else getattr(part, key, None)
 
 
 def _swapped(value: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:

@@ -12,8 +12,8 @@ from ssm_core._arrays.errors import DTypeError
 from ssm_core.files import weights as checkpoints
 
 from .base import SSMModule, module
-from .blocks import ModelModule
 from .file_names import load_arrays
+from .places import described
 
 
 def save(module: Any, path: str | os.PathLike[str]) -> None:
@@ -21,8 +21,7 @@ def save(module: Any, path: str | os.PathLike[str]) -> None:
     if not (isinstance(module, nnx.Module) and hasattr(module, "arrays")):
         raise DTypeError(f"save: a {type(module).__name__} is no module of ssm_core. Build one, such as S4D(4).")
     given: Any = module
-    arrays = module.described() if isinstance(module, ModelModule) else given.arrays()
-    checkpoints.save(given.definition, arrays, path)
+    checkpoints.save(given.definition, described(module), path)
 
 
 def load(path: str | os.PathLike[str], *, param_dtype: Any = jnp.float32, rngs: nnx.Rngs | None = None) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
@@ -15,7 +14,7 @@ from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import namespace
 from ssm_core.files import pretrained
-from ssm_core.files.functions import check_functions
+from ssm_core.files.functions import check_blocks
 from ssm_core.layers.parameters import Parameter
 from ssm_core.models import generation, sampling
 from ssm_core.models.parts import Parts
@@ -23,8 +22,8 @@ from ssm_core.models.parts import Parts
 from .base import BASES, MODULES, Called, module, redraw
 from .mixes import mix_module
 from .norms import norm_module
-from .places import layer_of, standing
-from .projections import arrays_of, held, innermost, placed, settled, sharded
+from .places import described, layer_of
+from .projections import arrays_of, held, innermost, part_at, placed, sharded
 from .tokens import Embedding, Head
 
 
@@ -132,18 +131,17 @@ class ModelModule(Called):
 
     def arrays(self) -> dict[str, Tensor]:
         """The parameters by name, as they are used: normalized, pruned, shared or replicated ones too."""
+        check_blocks(self.definition, len(self.ends()[1]))
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         for p in self.definition.parameters():
             owner, _, leaf = p.name.rpartition(".")
             shapes.setdefault(owner, {})[leaf] = p.shape
-        found = {o: arrays_of(attrgetter(o)(self), own, f"{self.definition.name}.{o}") for o, own in shapes.items()}
+        found = {o: arrays_of(part_at(self, o), own, f"{self.definition.name}.{o}") for o, own in shapes.items()}
         return {f"{owner}.{leaf}": found[owner][leaf] for owner, own in shapes.items() for leaf in own}
 
     def described(self) -> dict[str, Tensor]:
-        """`arrays` for a file; raises where a part of a block is another function than the definition has there."""
-        arrays = settled(self)
-        check_functions(self.definition, arrays, [standing(block) for block in self.ends()[1]])
-        return arrays
+        """`arrays` for a file; raises where the module is another function than the definition."""
+        return described(self)
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first step."""

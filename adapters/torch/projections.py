@@ -193,7 +193,7 @@ def sharded(module: nn.Module) -> bool:
 
 def settled(module: Any) -> dict[str, Tensor]:
     """The arrays of a module for a file: without dropout, that of adapters too, and apart from what FSDP frees."""
-    with _evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
         arrays: dict[str, Tensor] = module.arrays()
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     # A file is written of NumPy's views, and memory that has one cannot be freed by FSDP.
@@ -201,7 +201,7 @@ def settled(module: Any) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     training = [part for part in module.modules() if part.training]
     try:
         for part in training:
@@ -231,8 +231,21 @@ def replaced_map(
     return (weight - more).T, bias + more
 
 
-def arrays_of(part: nn.Module, shapes: dict[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
+def part_at(model: nn.Module, path: str) -> nn.Module | None:
+    """The part of a model at a path of names; None where something else was put on the way."""
+    part: Any = model
+    for name in path.split("."):
+        part = getattr(part, name, None)
+    return part
+
+
+def arrays_of(part: nn.Module | None, shapes: dict[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
     """The parameters that make the same function as a part of a model, whatever a tool has made of it."""
+    if part is None:
+        raise OptionError(
+            f"{name}: there is no module, but the definition has {', '.join(shapes)} there. Save it by "
+            "torch.save(model.state_dict(), path), or put a module of the kind that was there in its place."
+        )
     if hasattr(part, "arrays"):
         return _complete(part.arrays(), shapes, name, part)
     own, inner = unwrapped(part), innermost(part)

@@ -1,16 +1,16 @@
-"""Whether what stands in the blocks of a module is the function that its definition, and so a file of it, describes."""
+"""Whether a module, and what stands in its blocks, is the function that its definition, and so a file, describes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from .._arrays.errors import OptionError
-from .._arrays.library import computable, namespace, to_numpy
-from ..layers import Parameters
+from .._arrays.library import computable, is_half, namespace, to_numpy
+from ..layers import Layer, Parameters
 from ..models.blocks import MIX, under
 from ..models.model import Model
 from ..models.pointwise import ChannelMix, Norm
@@ -21,33 +21,83 @@ BOUNDS = (
     *("epsilon", "norm_epsilon", "key_epsilon", "gate_soft_cap"),
 )
 SAME = 1e-9  # relative to the largest output, in double precision
+ALIKE = 1e-2  # of a module in its own precision, whose parts may be quantized or merged
+ALIKE_HALF = 1e-1
 STEPS = 8
 
 
-def check_functions(model: Model, params: Parameters, blocks: Sequence[Mapping[str, Any]]) -> None:
+def check_functions(
+    model: Model,
+    params: Parameters,
+    blocks: Sequence[Mapping[str, Any]],
+    norms: Mapping[str, tuple[Any, Norm | None]] | None = None,
+) -> None:
     """Raises where a part of a block computes other outputs of its parameters than the model's definition there.
 
-    blocks: of each block by name the definitions of its layers, channel mix and norms, or the epsilon of a framework's
-    norm; left out where a module is the caller's own, whose parameters are all that one can compare.
+    blocks: of each block by name the definitions of its layers, channel mix and norms; left out where a module is the
+    caller's own, whose parameters are all that one can compare. norms: those outside of the blocks by what they are,
+    each beside that of the definition.
     """
     for i, (block, found) in enumerate(zip(model.blocks, blocks, strict=True)):
         for name, norm in block.norms().items():
-            own: Any = found.get(name)
-            if own is None or own in (norm, norm.epsilon):
-                continue
-            has, its = (f"is {own}", norm) if isinstance(own, Norm) else (f"has epsilon = {own}", norm.epsilon)
-            _refuse(model, name, i, has, f"has {its}")
+            _check_norm(model, f"{name} of block {i}", found.get(name), norm)
         for name, wanted in {**block.layers(), MIX: block.mix()}.items():
             own = found.get(name)
             if own is None or own == wanted:
                 continue
             if not _same_function(own, wanted, under(params, f"{model.prefix}{i}.{name}.")):
-                _refuse(model, name, i, *(_told(x, own, wanted) for x in (own, wanted)))
+                _refuse(model, f"{name} of block {i}", *(_told(x, own, wanted) for x in (own, wanted)))
+    for place, (own, outer) in ({} if norms is None else norms).items():
+        if outer is not None:
+            _check_norm(model, place, own, outer)
 
 
-def _refuse(model: Model, name: str, i: int, has: str, wanted: str) -> None:
+def check_blocks(model: Model, count: int) -> None:
+    """Raise unless a module has as many blocks as its definition."""
+    if count != (n := len(model.blocks)):
+        raise OptionError(
+            f"{model.name}: the module has {count} blocks, but its definition, which a file would name, has {n}. Make "
+            "the model with as many as it shall have, and copy the weights of its blocks."
+        )
+
+
+def check_outputs(definition: Layer, params: Parameters, call: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Raises where a module computes other outputs of a few steps than its definition of these parameters."""
+    xp = namespace("save", **params)
+    u, bound = _probe(definition), ALIKE_HALF if any(map(is_half, params.values())) else ALIKE
+    found = call(u)
+    wanted = to_numpy(definition.apply({name: to_numpy(computable(x, xp)) for name, x in params.items()}, u))
+    if found.shape == wanted.shape and not np.max(np.abs(found - wanted)) > bound * np.max(np.abs(wanted)):
+        return
     raise OptionError(
-        f"{model.name}: the {name} of block {i} {has}, but the model's definition, which the file would name, {wanted} "
+        f"{definition.name}: the module computes other outputs than its definition, which the file would name, makes "
+        "of the same parameters: by a hook, an overridden method, or a part of another kind. Save its parameters in "
+        "the framework's own way, or put a module of the kind that was there in each place."
+    )
+
+
+def _probe(definition: Any) -> np.ndarray:
+    """A few steps of an input, of one sequence."""
+    if hasattr(definition, "vocab_size"):
+        return np.arange(STEPS)[None, :] % definition.vocab_size
+    width = definition.d_input if hasattr(definition, "d_input") else getattr(definition, "input_width", None)
+    width = definition.d_model if width is None else width
+    axes = (3,) * (getattr(definition, "dims", 1) - 1)
+    shape = (1, STEPS, *axes, width)
+    return np.sin(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape)
+
+
+def _check_norm(model: Model, place: str, own: Norm | None, norm: Norm) -> None:
+    if own is None or (own.kind, own.epsilon, own.biased) == (norm.kind, norm.epsilon, norm.biased):
+        return
+    if replace(own, epsilon=norm.epsilon, bias=own.biased) == replace(norm, bias=norm.biased):
+        _refuse(model, place, f"has epsilon = {own.epsilon}", f"has {norm.epsilon}")
+    _refuse(model, place, f"is {own}", f"has {norm}")
+
+
+def _refuse(model: Model, place: str, has: str, wanted: str) -> None:
+    raise OptionError(
+        f"{model.name}: the {place} {has}, but the model's definition, which the file would name, {wanted} "
         "there: another function. Make the model with the options that it shall have."
     )
 

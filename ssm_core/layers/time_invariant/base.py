@@ -206,7 +206,7 @@ class TimeInvariant(Mixer):
         if not self.per_channel:
             return self._both_runs(params, x, rate, xp, segments)
         if segments.shards is not None:
-            return self._both_in_shards(params, x, rate, xp, segments)
+            return self._both_by_runs(params, x, rate, xp, segments)
         return self._both_kernels(params, x, rate, xp)
 
     def _both_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
@@ -221,8 +221,8 @@ class TimeInvariant(Mixer):
         future = half(C[1, ...], segments.flipped(x, xp), segments.reversed())
         return half(C[0, ...], x, segments) + segments.flipped(future, xp)
 
-    def _both_in_shards(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
-        """The kernels of `_both_kernels` as runs over all processes, that on the future one step late."""
+    def _both_by_runs(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
+        """The kernels of `_both_kernels` as runs, over all processes too, that on the future one step late."""
 
         def half(backwards: bool, signal: Array, segments: Segments) -> Array:
             system, dt = self._one_way(params, rate, xp, backwards)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from ..._arrays.dispatch import is_open
 from ..._arrays.errors import unknown
 from ..._arrays.library import Array, Namespace
+from ...recurrences.segments import Segments
 from ...systems.records import Rational
 from ...time_invariant.kernels import state_space
 from ...time_invariant.rational import BOUNDS, impulse_response, initial_bound, montel
@@ -107,6 +109,12 @@ class RTF(TimeInvariant):
         """The companion forms of one direction: C (H, N + 1)."""
         numerator, denominator = self.coefficients(params, xp)
         return state_space(Rational(numerator[int(backwards), ...], denominator[int(backwards), ...])), None
+
+    def _both_directions(self, params: Parameters, x: Array, rate: Any, xp: Namespace, segments: Segments) -> Array:
+        """Of a length that a trace leaves open as two runs: the taps of a kernel would fix it."""
+        if is_open(x, x.shape[-1]):
+            return self._both_by_runs(params, x, rate, xp, segments)
+        return super()._both_directions(params, x, rate, xp, segments)
 
     def _kernel(self, params: Parameters, length: int, rate: Any, xp: Namespace) -> Array:
         return impulse_response(*self.coefficients(params, xp), length, xp)

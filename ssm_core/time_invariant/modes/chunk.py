@@ -127,5 +127,6 @@ def _apply_within_segments(run: Run, u: Array, toeplitz: Array, segment: Array) 
         return state, xp.sum(y, axis=-2) if several else y
 
     sizes = (*run.batch, *weights.shape[weights.ndim - 2 - several - len(outputs) :])
-    chunk = max(1, ELEMENTS_AT_ONCE // max(1, math.prod(sizes)))
+    known = [n for n in sizes if not is_open(u, n)]  # of a batch that a trace leaves open, the elements of a sequence
+    chunk = max(1, ELEMENTS_AT_ONCE // max(1, math.prod(known)))
     return in_chunks(body, u[..., 0, :], {"u": u, "segment": segment}, axis=-2, chunk=chunk)[0]

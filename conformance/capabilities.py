@@ -209,9 +209,9 @@ def function_of(definition: str) -> str:
 # Public names that compute nothing themselves.
 NOT_COMPUTING = frozenset(
     {
-        "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingPackageError", "MixedArraysError",
-        "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "distributed", "importers",
-        "layers", "models", "plot", "show_backends", "special", "use_backend",
+        "DPLR", "DTypeError", "Dense", "Diagonal", "DomainError", "MissingFileError", "MissingPackageError",
+        "MixedArraysError", "OptionError", "Rational", "SSMError", "ShapeError", "adapters", "backends", "distributed",
+        "importers", "layers", "models", "plot", "show_backends", "special", "use_backend",
     }
 )  # fmt: skip
 

@@ -59,7 +59,7 @@ LEFT_OUT = (
     LeftOut("what Flax's modules refuse: the texts of PyTorch's, once more", r"^tests/test_refused_.*\[[Ff]lax-"),
     LeftOut(
         "JAX's scans in double precision and at more lengths; what JAX compiles for seconds",
-        r"^tests/.*(jax_scans.*\b(64|101|float64|complex128)\b|gradients_in_jax|batches_of_numpy|resets_in_jax_and_numpy)",
+        r"^tests/.*(jax_scans.*\b(64|101|float64|complex128)\b|(gradients|derivatives)_in_jax|other_devices_run|batches_of_numpy|resets_in_jax_and_numpy)",
     ),
     LeftOut("exponentials of matrices in JAX, whose loop is compiled", r"^tests/test_matrix_exponential\.py::test_jax"),
     LeftOut("a hundred thousand steps and more", r"^tests/.*(hundred_thousand|million)_steps"),

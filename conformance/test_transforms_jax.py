@@ -12,10 +12,11 @@ import ssm_core
 
 from . import examples, truth
 from .backends import Backend
+from .cases.functions import Case
 from .cases.instance import params_of
 from .examples import DENSE, MIMO, PAIRS, Example
 from .tolerances import assert_close
-from .transformed import LAYER, L, agree, layer_inputs, modes_of, scan_inputs
+from .transformed import LAYER, WITH_STATES, L, agree, layer_inputs, modes_of, scan_inputs, two_samples
 
 pytestmark = [pytest.mark.fast_paths, pytest.mark.backends("jax"), pytest.mark.dtypes("float32")]
 
@@ -44,6 +45,38 @@ def test_jax_vmap_of_grad(backend: Backend, dtype: str):
     for name, gradient in found.items():
         wanted = backend.xp.stack([single(params, u)[name] for u in v.u])
         agree(gradient, wanted, backend, dtype, "layers.S4D")
+
+
+def flat(results: Any) -> tuple[Any, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
+@pytest.mark.cases(WITH_STATES)
+def test_jax_vmap_of_functions(case: Case, backend: Backend, dtype: str):
+    """Of all inputs, and of each alone."""
+    jax, (samples, stacked, call) = backend.module, two_samples(case, backend, dtype)
+    single = jax.jit(call)
+    for given in (stacked, *({name: x} for name, x in stacked.items())):
+        each = [flat(single({name: getattr(v, name) for name in given})) for v in samples]
+        for x, *of_each in zip(flat(jax.jit(jax.vmap(call))(given)), *each, strict=True):
+            agree(x, backend.xp.stack(of_each), backend, dtype, case.function)
+
+
+@pytest.mark.cases(WITH_STATES)
+def test_jax_derivatives_of_functions(case: Case, backend: Backend, dtype: str):
+    """Forward against reverse, mapped: <c, J t> = <J^T c, t> with c = cos(y)."""
+    jax, (_, stacked, call) = backend.module, two_samples(case, backend, dtype)
+    tangents = {name: backend.xp.cos(3 * x) for name, x in stacked.items()}
+
+    def slopes(given: Any, along: Any) -> Any:
+        found, forward = jax.jvp(lambda v: flat(call(v)), (given,), (along,))
+        _, back = jax.vjp(lambda v: flat(call(v)), given)
+        (reverse,) = back(tuple(jax.numpy.cos(y) for y in found))
+        along_outputs = sum((jax.numpy.cos(y) * dy).sum() for y, dy in zip(found, forward, strict=True))
+        return along_outputs, sum((g * along[name]).sum() for name, g in reverse.items())
+
+    forward, reverse = jax.jit(jax.vmap(slopes))(stacked, tangents)
+    agree(forward, reverse, backend, dtype, case.function)
 
 
 def test_jax_hessian_and_jacobians(backend: Backend, dtype: str):

@@ -12,13 +12,13 @@ import ssm_core
 
 from . import examples, truth
 from .backends import Backend
-from .cases import decay, delta, duality, functions, selective, systems, vectors
+from .cases import functions, systems
 from .cases.functions import Case
 from .cases.instance import params_of
 from .examples import Draw
 from .test_gradients import floating
 from .tolerances import assert_close
-from .transformed import LAYER, L, agree, layer_inputs, layer_modes, modes_of, scan_inputs
+from .transformed import LAYER, WITH_STATES, L, agree, layer_inputs, layer_modes, modes_of, scan_inputs, two_samples
 
 pytestmark = [
     pytest.mark.fast_paths,
@@ -35,23 +35,9 @@ pytestmark = [
 ON_HOST = ("hippo", "nplr", "diagonal_init", "eigenvector_condition", "to_diagonal", "to_scipy", "from_scipy")
 EACH = {case.function: case for case in reversed((*functions.ALL, *systems.ALL)) if case.function not in ON_HOST}
 ONE_EACH = tuple(EACH.values())
-WITH_STATES = tuple(
-    case
-    for case in (*decay.ALL, *delta.ALL, *vectors.ALL, *selective.ALL, *duality.ALL)
-    if case.label
-    in (
-        "gated_linear_attention[constant-groups-reset]",
-        "gated_linear_attention[channel]",
-        "gated_delta[one_decay-reset]",
-        "rg_lru[everything]",
-        "rwkv4[everything]",
-        "selective_scan[grouped-everything-chunks_of_4]",
-        "ssd[everything-chunks_of_4]",
-    )
-)
 
 
-@pytest.mark.cases(ONE_EACH)
+@pytest.mark.cases((*ONE_EACH, *WITH_STATES))
 def test_torch_compile_of_functions(case: Case, backend: Backend, dtype: str):
     """In one graph."""
     arrays, _ = case.inputs(backend, dtype)
@@ -200,6 +186,17 @@ def test_torch_hessian(backend: Backend, dtype: str):
     zero = np.zeros(L)
     rows = np.stack([truth.recurrence(system, zero, e)[0] for e in np.eye(4)])
     assert_close(torch.func.hessian(energy)(v.state), 2 * rows @ rows.T, backend, dtype, function="scan", terms=64 * L)
+
+
+@pytest.mark.cases(WITH_STATES)
+def test_torch_vmap_of_functions(case: Case, backend: Backend, dtype: str):
+    """Of all inputs, and of each alone."""
+    func, (samples, stacked, call) = backend.module.func, two_samples(case, backend, dtype)
+    for given in (stacked, *({name: x} for name, x in stacked.items())):
+        each = [call({name: getattr(v, name) for name in given}) for v in samples]
+        found = func.vmap(call)(given)
+        for x, *of_each in zip(*(y if isinstance(y, tuple) else (y,) for y in (found, *each)), strict=True):
+            agree(x, backend.xp.stack(of_each), backend, dtype, case.function)
 
 
 @pytest.mark.cases(WITH_STATES)

@@ -12,11 +12,29 @@ from ssm_core.layers import S4D
 
 from . import examples
 from .backends import Backend
+from .cases import decay, delta, duality, selective, vectors
+from .cases.functions import Case
 from .cases.instance import STEPS, parameters
 from .examples import PAIRS, Draw, Example
+from .test_gradients import floating
 from .tolerances import assert_close
 
 L = 40
+# Recurrences with a state, of every kind.
+WITH_STATES = tuple(
+    case
+    for case in (*decay.ALL, *delta.ALL, *vectors.ALL, *selective.ALL, *duality.ALL)
+    if case.label
+    in (
+        "gated_linear_attention[constant-groups-reset]",
+        "gated_linear_attention[channel]",
+        "gated_delta[one_decay-reset]",
+        "rg_lru[everything]",
+        "rwkv4[everything]",
+        "selective_scan[grouped-everything-chunks_of_4]",
+        "ssd[everything-chunks_of_4]",
+    )
+)
 LAYER = S4D(d_model=3, d_state=4, **STEPS)
 
 
@@ -33,6 +51,19 @@ def layer_inputs(backend: Backend, dtype: str, batch: int = 2) -> SimpleNamespac
     reset[:, 11] = True
     inputs = parameters(LAYER) | {"u": d.real(batch, L, LAYER.d_model), "state": state, "reset": reset}
     return examples.as_arrays(backend, dtype, inputs)
+
+
+def two_samples(case: Case, backend: Backend, dtype: str) -> tuple[list[SimpleNamespace], dict[str, Any], Any]:
+    """The inputs of a case and others like them; those of both stacked that are mapped over; and a call of these."""
+    first, _ = case.inputs(backend, dtype)
+    names = [name for name in floating(first) if name not in case.known]
+    second = SimpleNamespace(**vars(first) | {name: 0.75 * getattr(first, name) for name in names})
+    stacked = {name: backend.xp.stack([getattr(v, name) for v in (first, second)]) for name in names}
+
+    def call(given: dict[str, Any]) -> Any:
+        return case.call(SimpleNamespace(**vars(first) | given))
+
+    return [first, second], stacked, call
 
 
 def agree(actual: Any, expected: Any, backend: Backend, dtype: str, function: str) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ssm_core import layers, models
 from ssm_core._arrays.errors import OptionError
 from ssm_core._arrays.library import to_numpy
-from ssm_core.files.functions import check_functions, check_outputs
+from ssm_core.files.functions import check_functions, check_outputs, outer_norms, recomposed
 from ssm_core.models.blocks import MIX
 
-from .projections import adapted, evaluating, innermost, part_at, settled
+from .projections import adapted, evaluating, innermost, settled
 
 KNOWN = ("torch", "ssm_core", "adapters")  # packages whose forward is that of the parameters
 
@@ -80,7 +80,9 @@ def described(module: Any) -> dict[str, Tensor]:
     """The arrays of a layer or a model for a file; raises where it is another function than its definition says."""
     arrays = settled(module)
     if isinstance(definition := module.definition, models.Model):
-        check_functions(definition, arrays, [standing(block) for block in module.ends()[1]], outer_norms(module))
+        check_functions(
+            definition, arrays, [standing(block) for block in module.ends()[1]], outer_norms(module, norm_of)
+        )
     check_called(module, arrays)
     return arrays
 
@@ -90,15 +92,6 @@ def standing(block: Any) -> dict[str, Any]:
     parts = {name: innermost(part) for name, part in block.named_children()}
     found = {name: part.definition for name, part in parts.items() if hasattr(part, "definition")}
     return found | {name: norm for name, part in parts.items() if (norm := norm_of(part)) is not None}
-
-
-def outer_norms(module: Any) -> dict[str, tuple[models.Norm | None, models.Norm | None]]:
-    """The norms outside of blocks, each beside that of the definition."""
-    if (part := getattr(module, "backbone", None)) is None:
-        return {}
-    first, last = module.definition.first_norm(), module.definition.last_norm()
-    places = {"norm of the embedding": (part.first_norm, first), "norm behind the blocks": (part.norm_f, last)}
-    return {place: (norm_of(own), norm) for place, (own, norm) in places.items()}
 
 
 def norm_of(part: Any) -> models.Norm | None:
@@ -122,7 +115,7 @@ def check_called(module: Any, arrays: dict[str, Tensor]) -> None:
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return
-    if any(map(_changes_calls, module.modules())) or _recomposed(module):
+    if any(map(_changes_calls, module.modules())) or recomposed(module, (nn.Dropout, nn.Identity)):
         check_outputs(module.definition, arrays, partial(_outputs, module))
 
 
@@ -131,22 +124,6 @@ def _changes_calls(part: Any) -> bool:
     own = "forward" in vars(part) and not hasattr(part, "_hf_hook")  # accelerate puts its own there
     written = getattr(type(part).forward, "__module__", "").partition(".")[0]
     return bool(part._forward_hooks or part._forward_pre_hooks) or own or written not in KNOWN
-
-
-def _recomposed(module: Any) -> bool:
-    """Whether the parts of a model are put together in another way than its definition has it, or there are more."""
-    d = module.definition
-    if not isinstance(d, models.Model):
-        return False
-    pairs = list(zip(module.ends()[1], d.blocks, strict=True))
-    spare = [getattr(block, "channel_mix", None) for block, its in pairs if its.channel_mix is None]
-    dropped = (getattr(block, "dropout", None) for block, _ in pairs)
-    spare += [part for part in dropped if not isinstance(part, nn.Dropout | nn.Identity)]
-    if isinstance(d, models.LanguageModel):
-        ends = {"lm_head": d.tied, "backbone.first_norm": d.first_norm() is None}
-        spare += [part_at(module, path) for path, more in ends.items() if more]
-    own = (getattr(block, "definition", None) for block, _ in pairs)
-    return any(part is not None for part in spare) or any(x != its for x, (_, its) in zip(own, pairs, strict=True))
 
 
 def _outputs(module: Any, u: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from .._arrays.errors import OptionError
 from .._arrays.library import computable, is_half, namespace, to_numpy
 from ..layers import Layer, Parameters
 from ..models.blocks import MIX, under
+from ..models.language_model import LanguageModel
 from ..models.model import Model
 from ..models.pointwise import ChannelMix, Norm
 
@@ -74,6 +75,36 @@ def check_outputs(definition: Layer, params: Parameters, call: Callable[[np.ndar
         "of the same parameters: by a hook, an overridden method, or a part of another kind. Save its parameters in "
         "the framework's own way, or put a module of the kind that was there in each place."
     )
+
+
+def outer_norms(module: Any, norm_of: Callable[[Any], Norm | None]) -> dict[str, tuple[Norm | None, Norm | None]]:
+    """The norms of a model's module outside of its blocks, each beside that of the definition.
+
+    norm_of says which norm a framework's module is.
+    """
+    if (part := getattr(module, "backbone", None)) is None:
+        return {}
+    first, last = module.definition.first_norm(), module.definition.last_norm()
+    places = {"norm of the embedding": (part.first_norm, first), "norm behind the blocks": (part.norm_f, last)}
+    return {place: (norm_of(own), norm) for place, (own, norm) in places.items()}
+
+
+def recomposed(module: Any, dropouts: tuple[type, ...]) -> bool:
+    """Whether the parts of a model's module are put together in another way than by its definition, or there are more.
+
+    dropouts: the kinds of a framework's modules that files leave out.
+    """
+    d = module.definition
+    if not isinstance(d, Model):
+        return False
+    pairs = list(zip(module.ends()[1], d.blocks, strict=True))
+    spare = [getattr(block, "channel_mix", None) for block, its in pairs if its.channel_mix is None]
+    spare += [part for block, _ in pairs if not isinstance(part := getattr(block, "dropout", None), dropouts)]
+    if isinstance(d, LanguageModel):
+        spare += [getattr(module, "lm_head", None)] * d.tied
+        spare += [getattr(module.backbone, "first_norm", None)] * (d.first_norm() is None)
+    own = (getattr(block, "definition", None) for block, _ in pairs)
+    return any(part is not None for part in spare) or any(x != its for x, (_, its) in zip(own, pairs, strict=True))
 
 
 def _probe(definition: Any) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from .._arrays.idioms import matmul
@@ -13,16 +12,16 @@ from .halves import met, with_diagonal
 class Walk(NamedTuple):
     """What the steps of a chunk do to each other and to the state.
 
-    scores      (..., T, T): of what step i reads from step j <= i, decays and bonus included
-    from_start  (..., T, K): log decay of the state before the chunk, as step i reads it
-    to_end      (..., T, K): log decay of step j's input up to the end
-    total       (..., 1, K)
+    scores       (..., T, T): of what step i reads from step j <= i, decays and bonus included
+    since_start  (..., T, K): decay of the state before the chunk, as step i reads it
+    to_end       (..., T, K): decay of step j's input up to the end
+    through      (..., 1, K): decay of the state before the chunk up to its end
     """
 
     scores: Array
-    from_start: Array
+    since_start: Array
     to_end: Array
-    total: Array
+    through: Array
 
 
 def walk(q: Array, k: Array, g: Array, weight: Array | None, *, exclusive: bool, xp: Namespace) -> Walk:
@@ -31,8 +30,8 @@ def walk(q: Array, k: Array, g: Array, weight: Array | None, *, exclusive: bool,
     An exclusive read of the state comes before its decay.
     """
     same = q * k if weight is None else q * k * weight
-    scores, from_start, to_end, total = met([q], [k], g, exclusive=exclusive, xp=xp)
-    return Walk(with_diagonal(scores[0][0], xp.sum(same, axis=-1, keepdims=True), xp), from_start, to_end, total)
+    scores, *decays = met([q], [k], g, exclusive=exclusive, xp=xp)
+    return Walk(with_diagonal(scores[0][0], xp.sum(same, axis=-1, keepdims=True), xp), *decays)
 
 
 def channel_chunk(
@@ -73,19 +72,18 @@ def turned_chunk(
     """`channel_chunk` of signals (batch, H, n, .), and resets (T, batch), T <= n, a power of two."""
     n = k.shape[2]
     steps = walk(q, k, log_decay, None if weight is None else weight[:, None, :], exclusive=exclusive, xp=xp)
-    scores, from_start, to_end, total = steps
+    scores, since_start, to_end, through = steps
     if reset is not None:
         count = xp.permute_dims(xp.cumulative_sum(xp.astype(reset, xp.int32), axis=0), (1, 0))
         last, T = count[:, -1:], count.shape[1]
         segment = xp.concat([count, xp.broadcast_to(last, (count.shape[0], n - T))], axis=1)[:, None, :, None]
         same = segment == xp.matrix_transpose(segment)
         scores = xp.where(same, scores, xp.zeros_like(scores))
-        from_start = xp.where(segment == 0, from_start, -math.inf)
-        to_end = xp.where(segment == last[:, None, :, None], to_end, -math.inf)
-        total = xp.where(last[:, None, :, None] == 0, total, -math.inf)
-    y = matmul(scores, v, xp) + matmul(q * xp.exp(from_start), state, xp)
-    kept = matmul(xp.matrix_transpose(k * xp.exp(to_end)), v, xp)
-    return y, xp.exp(xp.matrix_transpose(total)) * state + kept
+        since_start = xp.where(segment == 0, since_start, 0.0)
+        to_end = xp.where(segment == last[:, None, :, None], to_end, 0.0)
+        through = xp.where(last[:, None, :, None] == 0, through, 0.0)
+    y = matmul(scores, v, xp) + matmul(q * since_start, state, xp)
+    return y, xp.matrix_transpose(through) * state + matmul(xp.matrix_transpose(k * to_end), v, xp)
 
 
 def _padded(x: Array, n: int, xp: Namespace) -> Array:

@@ -28,7 +28,7 @@ class Writes(NamedTuple):
 class Walk(NamedTuple):
     """A chunk of T steps from the state S before it, with decays included everywhere.
 
-    w = inverse (z + reads S),   y = outputs S + seen w,   S <- e^total S + solved^T w
+    w = inverse (z + reads S),   y = outputs S + seen w,   S <- through S + solved^T w
 
     where z are values (..., T, V), and with keys of given values v: z = reads_given v, y += seen_given v,
     S += given^T v.
@@ -38,7 +38,7 @@ class Walk(NamedTuple):
     outputs: Array  # (..., T, K)
     solved: Array  # (..., T, K)
     given: Array | None
-    total: Array  # (..., 1, K) or (..., 1, 1)
+    through: Array  # (..., 1, K) or (..., 1, 1)
     inverse: Array  # (..., T, T), unit lower triangular
     seen: Array  # (..., T, T), lower triangular
     reads_given: Array | None  # (..., T, T), strictly lower triangular
@@ -52,20 +52,20 @@ def walk(reads: Array, q: Array, writes: Writes, g: Array, xp: Namespace) -> Wal
     """
     readers, keys = [reads, q * xp.exp(g)], [k for k in writes if k is not None]
     if g.shape[-1] == 1:
-        scores, from_start, to_end, total = _met_by_heads(readers, keys, g, xp)
+        scores, since_start, to_end, through = _met_by_heads(readers, keys, g, xp)
     else:
-        scores, from_start, to_end, total = met(readers, keys, g, exclusive=True, xp=xp)
+        scores, since_start, to_end, through = met(readers, keys, g, exclusive=True, xp=xp)
     of_reads, of_q = scores
     of_q = [with_diagonal(s, xp.sum(q * k, axis=-1, keepdims=True), xp) for s, k in zip(of_q, keys, strict=True)]
-    reads, outputs = (r * xp.exp(from_start) for r in readers)
-    keys = [k * xp.exp(to_end) for k in keys]
+    reads, outputs = (r * since_start for r in readers)
+    keys = [k * to_end for k in keys]
     given, reads_given, seen_given = (keys[1], of_reads[1], of_q[1]) if len(keys) > 1 else (None, None, None)
     return Walk(
         reads=reads,
         outputs=outputs,
         solved=keys[0],
         given=given,
-        total=total,
+        through=through,
         inverse=unit_inverse(of_reads[0], xp),
         seen=of_q[0],
         reads_given=reads_given,
@@ -77,7 +77,7 @@ def _met_by_heads(readers: list[Array], keys: list[Array], g: Array, xp: Namespa
     """With one decay a head, g (..., T, 1): products of readers and keys, times the decays of the steps between."""
     decay, *sums = head_sums(g, exclusive=True, xp=xp)
     scores = [[matmul(r, xp.matrix_transpose(k), xp) * decay for k in keys] for r in readers]
-    return Meetings(scores, *sums)
+    return Meetings(scores, *(xp.exp(x) for x in sums))
 
 
 def unit_inverse(A: Array, xp: Namespace) -> Array:
@@ -106,7 +106,7 @@ def through_chunks(walk: Walk, values: Array, state: Array, xp: Namespace) -> tu
     given = walk.given is not None
     z = matmul(walk.reads_given, values, xp) if given else values
     U, W = matmul(walk.inverse, z, xp), matmul(walk.inverse, walk.reads, xp)
-    into, decay = xp.matrix_transpose(walk.solved), xp.exp(xp.matrix_transpose(walk.total))
+    into, decay = xp.matrix_transpose(walk.solved), xp.matrix_transpose(walk.through)
     entering = matmul(xp.matrix_transpose(walk.given), values, xp) if given else None
     before, written = [], []
     for c in range(z.shape[-3]):
@@ -124,7 +124,7 @@ def through_chunk(walk: Walk, values: Array, state: Array, xp: Namespace) -> tup
     z = values if walk.given is None else matmul(walk.reads_given, values, xp)
     w = matmul(walk.inverse, z + matmul(walk.reads, state, xp), xp)
     y = matmul(walk.outputs, state, xp) + matmul(walk.seen, w, xp)
-    state = xp.exp(xp.matrix_transpose(walk.total)) * state + matmul(xp.matrix_transpose(walk.solved), w, xp)
+    state = xp.matrix_transpose(walk.through) * state + matmul(xp.matrix_transpose(walk.solved), w, xp)
     if walk.given is None:
         return y, state
     return y + matmul(walk.seen_given, values, xp), state + matmul(xp.matrix_transpose(walk.given), values, xp)

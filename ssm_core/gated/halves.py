@@ -1,8 +1,8 @@
 """What readers meet of keys written before them, by halves: products of matrices, no factor above one.
 
-Steps of the first half of a block meet those of the second over the boundary between them: (late e^(decay since the
-middle)) . (early e^(decay up to the middle)), whose exponents are sums of log decays and never differences, so that
-nothing overflows and small decays keep their digits beside large ones. Halves are split again, down to single steps.
+Steps of the first half of a block meet those of the second over the boundary between them: (late x decay since the
+middle) . (early x decay up to the middle), where decays are multiplied and never divided, so that nothing overflows and
+small decays keep their digits beside large ones. Halves are split again, down to single steps.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ LOWEST = -1e30  # of log decays that meet zeros in a product
 class Meetings(NamedTuple):
     """Of log decays g (..., T, K) and of readers and keys.
 
-    scores      (..., T, T), strictly lower triangular, of every reader with every key
-    from_start  (..., T, K): log decay of the state before the chunk, as step i reads it
-    to_end      (..., T, K): log decay of step j's key up to the end
-    total       (..., 1, K)
+    scores       (..., T, T), strictly lower triangular, of every reader with every key
+    since_start  (..., T, K): decay of the state before the chunk, as step i reads it
+    to_end       (..., T, K): decay of step j's key up to the end
+    through      (..., 1, K): decay of the state before the chunk up to its end
     """
 
     scores: list[list[Array]]
-    from_start: Array
+    since_start: Array
     to_end: Array
-    total: Array
+    through: Array
 
 
 def met(readers: list[Array], keys: list[Array], g: Array, *, exclusive: bool, xp: Namespace) -> Meetings:
     """Of readers and keys (..., T, K), T a power of two; exclusive readers read before the decay of their step."""
     *lead, T, K = g.shape
-    readers, keys, g = ([joined(x, xp) for x in xs] for xs in (readers, keys, [g]))
-    total = xp.reshape(g[0], (g[0].shape[0], T, 1, K))
-    to_end, nothing = xp.zeros_like(total), xp.zeros_like(total[..., :1])
-    from_start = to_end if exclusive else total
+    readers, keys = [joined(x, xp) for x in readers], [joined(x, xp) for x in keys]
+    g = joined(g, xp)
+    # States go through many chunks, where roundings of products, the same in each, would add up.
+    through = xp.exp(xp.sum(g, axis=-2, keepdims=True))
+    decay = xp.exp(xp.reshape(g, (g.shape[0], T, 1, K)))
+    to_end, nothing = xp.ones_like(decay), xp.zeros_like(decay[..., :1])
+    since_start = to_end if exclusive else decay
     scores = [[nothing for _ in keys] for _ in readers]  # (N, blocks, h, h)
     h = 1
     while h < T:
-        (start, later), (end, last), (first, second) = (halves(x, xp) for x in (from_start, to_end, total))
-        after, before = xp.exp(later), xp.exp(end)
+        (start, after), (before, last), (first, second) = (halves(x, xp) for x in (since_start, to_end, decay))
         late = [_half(x, h, 1, xp) * after for x in readers]
         early = [xp.matrix_transpose(_half(x, h, 0, xp) * before) for x in keys]
         across = [[product(r, k, xp) for k in early] for r in late]
@@ -52,14 +54,14 @@ def met(readers: list[Array], keys: list[Array], g: Array, *, exclusive: bool, x
             [stacked(*halves(s, xp), x, xp) for s, x in zip(row, new, strict=True)]
             for row, new in zip(scores, across, strict=True)
         ]
-        from_start = xp.concat([start, later + first], axis=-2)
-        to_end = xp.concat([end + second, last], axis=-2)
-        total, h = first + second, 2 * h
+        since_start = xp.concat([start, after * first], axis=-2)
+        to_end = xp.concat([before * second, last], axis=-2)
+        decay, h = first * second, 2 * h
 
     def whole(x: Array) -> Array:
         return xp.reshape(x, (*lead, *x.shape[-2:]))
 
-    return Meetings([[whole(s) for s in row] for row in scores], *(whole(x) for x in (from_start, to_end, total)))
+    return Meetings([[whole(s) for s in row] for row in scores], whole(since_start), whole(to_end), whole(through))
 
 
 def joined(x: Array, xp: Namespace) -> Array:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .sums import INF, ChannelSums, across, add_decayed, decayed, decays, rows_after, rows_before
+from .sums import ChannelDecays, across, add_decayed, decayed, decays, rows_after, rows_before
 
 PIECE = 512  # steps
 
@@ -34,7 +34,7 @@ class Levels(NamedTuple):
 
 
 class Piece:
-    """Chunks (batch, H, chunks, T, ...) of a piece; log decays are summed up by the levels."""
+    """Chunks (batch, H, chunks, T, ...) of a piece; decays are multiplied by the levels."""
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor, exclusive: bool, segment: Tensor | None) -> None:
         self.q, self.k, self.v, self.g, self.segment = q, k, v, g, segment
@@ -44,20 +44,19 @@ class Piece:
     def levels(self) -> Iterator[Levels]:
         """From single steps to halves of the chunk. Afterwards there are `reading`, `writing` and `through`."""
         *lead, T, K = self.q.shape
-        sums = ChannelSums(self.g, self.exclusive)
-        for h, after, before in sums.halves():
+        decay = ChannelDecays(self.g, decays(self.g), self.exclusive)
+        for h, after, before in decay.halves():
             halves = (*lead, T // (2 * h), 2, h, K)
             late = decayed(self.q.view(halves)[..., 1, :, :], after)
             early = decayed(self.k.view(halves)[..., 0, :, :], before)
             yield Levels(h, late, early, after, before)
-        from_start, to_end, total = sums.from_start, sums.to_end, sums.total
+        self.reading, self.writing, through = decay.since_start, decay.to_end, decay.through
         if self.segment is not None:  # (batch, 1, chunks, T)
             s = self.segment[..., None]
-            from_start = from_start.masked_fill(s != 0, -INF)
-            to_end = to_end.masked_fill(s != s[..., -1:, :], -INF)
-            total = total.masked_fill(s[..., -1:, :] != 0, -INF)
-        self.reading, self.writing = decays(from_start), decays(to_end)
-        self.through = decays(total)[..., 0, :, None]  # (batch, H, chunks, K, 1)
+            self.reading.masked_fill_(s != 0, 0)
+            self.writing.masked_fill_(s != s[..., -1:, :], 0)
+            through = through.masked_fill(s[..., -1:, :] != 0, 0)
+        self.through = through[..., 0, :, None]  # (batch, H, chunks, K, 1)
 
     def masked(self, scores: Tensor) -> Tensor:
         """Scores of steps of the same sequence."""

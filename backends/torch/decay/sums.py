@@ -1,4 +1,4 @@
-"""Log decays of the steps of a chunk, added up by halves and never subtracted, and the decays that they make.
+"""Decays of the steps of a chunk: added up by halves as logs, and never subtracted, or multiplied.
 
 Steps of the first half of a block meet those of its second half over the boundary between them: what is read decays up
 to it, and what reads since it.
@@ -22,46 +22,46 @@ def least(x: Tensor) -> float:
     return math.sqrt(torch.finfo(x.dtype).tiny)
 
 
-def decays(sums: Tensor, out: Tensor | None = None, above: float = -INF) -> Tensor:
-    """e^sums in the order of its axes, zero from `least` down; `out` may be the sums, which are at least `above`."""
+def decays(sums: Tensor, out: Tensor | None = None) -> Tensor:
+    """e^sums in the order of its axes, zero from `least` down; `out` may be the sums."""
     low = least(sums)
-    if above > math.log(low) + 1:
-        return torch.exp(sums, out=out)
     return torch.nn.functional.threshold_(torch.clamp(sums, min=math.log(low) - 1, out=out).exp_(), low, 0.0)
 
 
-class ChannelSums:
-    """Those of log decays g (..., T, K) with one a channel, from single steps to the chunk.
+class ChannelDecays:
+    """Decays e^g of log decays g (..., T, K) with one a channel, multiplied from single steps to the chunk.
 
-    After all `halves`: those up to a step, or before it if exclusive, `from_start`; those after it, `to_end`; and
-    `total` (..., 1, K).
+    After all `halves`: those up to a step, or before it if exclusive, `since_start`, and those after it, `to_end`.
+    Exponentials take longer than products, whose roundings are those of 2 T numbers at most. States go through many
+    chunks, where roundings that are the same in each would add up, and so `through` (..., 1, K) is that of the sum.
     """
 
-    def __init__(self, g: Tensor, exclusive: bool) -> None:
-        self.exclusive = exclusive
-        self.from_start = torch.zeros_like(g) if exclusive else g.clone()
-        self.to_end = torch.zeros_like(g)
-        self.total = g
+    def __init__(self, g: Tensor, decay: Tensor, exclusive: bool) -> None:
+        self.exclusive, self.decay = exclusive, decay
+        self.since_start = torch.ones_like(g) if exclusive else decay.clone()
+        self.to_end = torch.ones_like(g)
+        self.through = decays(g.sum(-2, keepdim=True))
         self.lowest = min(0.0, float(g.min())) if g.device.type == "cpu" else -INF  # of a step
 
     def halves(self) -> Iterator[tuple[int, Tensor | None, Tensor | None]]:
         """Levels: the size h of a half, decays (..., pairs, h, K) since the middle, and those up to it.
 
         None where nothing decays: of a key right before the step that reads it, or, if exclusive, by a step itself.
+        They hold until the next level is asked for.
         """
-        *lead, T, K = self.from_start.shape
-        h = 1
+        *lead, T, K = self.since_start.shape
+        of_half, h = self.decay, 1
         while h < T:
             shape = (*lead, T // (2 * h), 2, h, K)
-            late, early = self.from_start.view(shape)[..., 1, :, :], self.to_end.view(shape)[..., 0, :, :]
-            above = h * self.lowest
-            after = None if h == 1 and self.exclusive else decays(late, above=above)
-            yield h, after, None if h == 1 else decays(early, above=above)
-            left, right = self.total.view(*lead, T // (2 * h), 2, K).unbind(-2)
-            late += left[..., None, :]
-            early += right[..., None, :]
-            self.total, h = left + right, 2 * h
-        self.total = self.total.view(*lead, 1, K)
+            late, early = self.since_start.view(shape)[..., 1, :, :], self.to_end.view(shape)[..., 0, :, :]
+            yield h, None if h == 1 and self.exclusive else late, None if h == 1 else early
+            left, right = of_half.view(*lead, T // (2 * h), 2, K).unbind(-2)
+            found = late.mul_(left[..., None, :]), early.mul_(right[..., None, :]), left * right
+            h *= 2
+            if h * self.lowest < math.log(least(late)):
+                for x in found:
+                    torch.nn.functional.threshold_(x, least(x), 0.0)
+            of_half = found[-1]
 
 
 def head_sums(g: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:

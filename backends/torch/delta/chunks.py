@@ -24,7 +24,7 @@ from .decays import ChannelDecays, HeadDecays
 from .inverse import unit_inverse
 from .rule import Given, Rule
 
-SIZE = 2**18  # numbers of a signal of a piece: few enough for caches, and many enough for every call of a library
+SIZE = 2**17  # numbers of a signal of a piece: few enough for caches, and many enough for every call of a library
 FIRST, LAST = ("g", "reset"), ("q",)  # signals of the first and of the last substep alone
 
 Signals = Sequence[Tensor | None]
@@ -98,11 +98,13 @@ class Layout(NamedTuple):
 class Piece:
     """Chunks of a piece without their states, of N heads of all sequences."""
 
-    def __init__(self, given: Given, scale: float) -> None:
+    def __init__(self, given: Given, scale: float, keep: bool = False) -> None:
+        """Keep what the adjoint needs."""
         self.rule = rule = Rule(given, scale)
         self.sizes = tuple(given.q.shape[1:3])
-        readers, keys, self.values, g = (x.flatten(1, 2) for x in (rule.readers, rule.keys, rule.values, rule.g))
-        self.decays = (HeadDecays if g.shape[-1] == 1 else ChannelDecays)(readers, keys, g)
+        parts = rule.readers, rule.keys, rule.values, rule.g, rule.decay
+        readers, keys, self.values, g, decay = (x.flatten(1, 2) for x in parts)
+        self.decays = (HeadDecays if g.shape[-1] == 1 else ChannelDecays)(readers, keys, g, decay, keep)
         self.scores, self.through = self.decays.scores, self.decays.through
         self.scores[..., 1, :, :].diagonal(dim1=2, dim2=3).copy_(rule.own().flatten(1, 2).mT)
         self.P = self.scores[..., 1, :, :].flatten(-2)
@@ -177,7 +179,7 @@ def backward(
     grads = [None if x is None else x.new_empty(x.shape) for x in signals[:-1]]
     dstate = dlast.flatten(0, 1)
     for steps, chunks in reversed(layout.pieces()):
-        piece, here = Piece(layout.given(signals, steps), scale), states[chunks.start : chunks.stop + 1]
+        piece, here = Piece(layout.given(signals, steps), scale, keep=True), states[chunks.start : chunks.stop + 1]
         found, dstate = piece.adjoint(layout.taken("q", dy, steps), here, dstate)
         for name, x, grad in zip(Given._fields, found, grads, strict=False):
             if grad is not None:

@@ -38,7 +38,6 @@ def weighted_means(
     k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: State, *, valid: Tensor | None, chunk: int
 ) -> Any:
     """Fused `ssm_core.gated.rwkv4._weighted_means`, whose pieces are of other sizes than its chunks."""
-    g = g.expand_as(k)
     alike = all(x.dtype == k.dtype for x in (v, g, bonus, *state))
     if not alike or 0 in k.shape or k.device.type != "cpu":
         return NotImplemented
@@ -107,8 +106,8 @@ def _time_first(piece: slice, *signals: Tensor | None) -> list[Any]:
 
 
 def _decays(piece: slice, g: Tensor) -> Tensor:
-    """Those of a piece with time first: one row where, by its strides, all have the same."""
-    return g[:1, :1] if g.stride()[:2] == (0, 0) else _time_first(piece, g)[0]
+    """Those of a piece with time first: one row where all steps have the same."""
+    return g[None, None] if g.ndim == 1 else _time_first(piece, g)[0]
 
 
 def _through(
@@ -181,7 +180,7 @@ def _rows(a: Tensor, steps: int) -> list[Tensor]:
 def _gradients(
     k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, valid: Tensor | None, states: Any, dy: Tensor, *last: Tensor
 ) -> tuple[Tensor, ...]:
-    dk, dv, dg = (k.new_empty(x.shape) for x in (k, v, g))
+    dk, dv, dg = k.new_empty(k.shape), v.new_empty(v.shape), torch.zeros_like(g)
     dbonus, (num, den, _), states = torch.zeros_like(bonus), states[:3], states[3:]
     after, excess = torch.stack(last[:2]), last[2]
     excess = torch.where(den > 0, excess - num * after[0] - den * after[1], excess)
@@ -204,7 +203,11 @@ def _gradients(
         faded = torch.mul(slopes[:, 0], s.x[:, 0]).addcmul_(slopes[:, 1], s.x[:, 1]).mul_(s.a)
         if traced:
             excess = _to_origin(excess, s, keys, faded)
-        dk[:, piece], dg[:, piece] = keys.transpose(0, 1), faded.transpose(0, 1)
+        dk[:, piece] = keys.transpose(0, 1)
+        if g.ndim == 1:
+            dg += faded.sum((0, 1))
+        else:
+            dg[:, piece] = faded.transpose(0, 1)
         dv[:, piece] = torch.addcmul(s.s.mul_(dN), s.r, slopes[:, 0]).transpose(0, 1)
         dbonus += newest.sum((0, 1))
     dtop = torch.where(den > 0, excess + num * after[0] + den * after[1], excess)

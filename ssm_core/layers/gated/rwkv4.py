@@ -109,10 +109,10 @@ class RWKV4(InputDependent):
 
     def _signals(self, params: Parameters, u: Array, previous: Array, xp: Namespace) -> tuple[dict[str, Array], Array]:
         """Those of the recurrence by name, and the gate."""
+        d = previous - u
 
         def mixed(name: str) -> Array:
-            share = params[f"time_mix_{name}"]
-            return affine(u * share + previous * (1 - share), params[f"{name}_weight"], None)
+            return affine(previous - d * params[f"time_mix_{name}"], params[f"{name}_weight"], None)
 
         constants = {"log_decay": -xp.exp(params["time_decay"]), "bonus": params["time_first"]}
         return {"k": mixed("key"), "v": mixed("value"), **constants}, activation("sigmoid")(mixed("receptance"))

@@ -68,9 +68,10 @@ class RWKV5(TimeMix):
         )
 
     def _signals(self, params: Parameters, u: Array, beside: Array, xp: Namespace) -> tuple[dict[str, Array], Array]:
+        d = beside - u
+
         def mixed(name: str, letter: str) -> Array:
-            share = params[f"time_mix_{letter}"]
-            return affine(u * share + beside * (1 - share), params[f"{name}_weight"], None)
+            return affine(beside - d * params[f"time_mix_{letter}"], params[f"{name}_weight"], None)
 
         q, k, v = (in_heads(mixed(n, n[0]), self.heads, xp) for n in ("receptance", "key", "value"))
         return {"q": q, "k": k, "v": v, "bonus": params["time_faaaa"]}, mixed("gate", "g")

@@ -45,6 +45,7 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled() or transformed(dy):
             return _differentiable(inputs, ctx.needs_input_grad, dy)
         u, weight, bias, before = inputs
+        dy = dy.contiguous()  # of a transposed y it has time last
         n = before.shape[1]
         dx = _weighted(dy, torch.zeros_like(before), weight.mT.flip(0), None, n + u.shape[1])
         dtaps = _gradient_of_taps(u, before, dy) if ctx.needs_input_grad[1] else None

@@ -25,7 +25,8 @@ USER_CODE = "tests/typing/user_code.py"
 WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # Without most optimizations and the emitters of MLIR, XLA compiles in half the time, which is most of what the full
-# tier spends on JAX: it runs each program once. The short tier and `nox -s conformance` leave XLA as users have it.
+# tier spends on JAX: it runs each program once. The site's examples in JAX take a sixth less time with it. The short
+# tier and `nox -s conformance` leave XLA as users have it.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
 EVERYTHING = ("--doctest-modules", "--doctest-ignore-import-errors", "ssm_core", "tests", "docs", "conformance")
@@ -59,11 +60,13 @@ def sphinx(session: nox.Session, builder: str, *arguments: str) -> None:
     """Every warning is an error: a link that leads nowhere, a docstring that cannot be read.
 
     As many processes as there are cores read, write and run examples, each of them in one thread. They are forks, which
-    other systems than Linux do not allow where frameworks are loaded.
+    other systems than Linux do not allow where frameworks are loaded. An example trains for seconds, of which XLA's
+    optimizations would be a part.
     """
     jobs = "auto" if sys.platform == "linux" else "1"
     options = ("-W", "--keep-going", "-q", "-j", jobs, "-b", builder, *arguments)
-    session.run("sphinx-build", *options, "docs", f"docs/_build/{builder}", env=dict.fromkeys(ONE_THREAD, "1"))
+    env = {"XLA_FLAGS": QUICK, **dict.fromkeys(ONE_THREAD, "1")}
+    session.run("sphinx-build", *options, "docs", f"docs/_build/{builder}", env=env)
 
 
 def interpreted(session: nox.Session, *arguments: str) -> None:

@@ -3,7 +3,7 @@
     python -m benchmarks.table docs/measured.json docs/performance.md README.md
 
 rewrites what stands between `<!-- measured: GROUP -->` and `<!-- end -->`. A group is a module of jobs ("kernels"), or
-names and patterns of jobs ("s4d-torch* scan-jax").
+names and patterns of jobs ("s4d-torch* scan-jax"), whose rows stand in the order in which the group names them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def filled(text: str, measured: dict[str, Any]) -> str:
 
     def fill(found: re.Match[str]) -> str:
         group = found["group"]
-        body = _machine(measured) if group == "machine" else table([r for r in measured["rows"] if _in(r, group)])
+        body = _machine(measured) if group == "machine" else table(chosen(measured["rows"], group))
         return f"{found[1]}\n{body}\n{found[3]}"
 
     return BLOCK.sub(fill, text)
@@ -65,10 +65,20 @@ def _machine(measured: dict[str, Any]) -> str:
     )
 
 
-def _in(row: dict[str, Any], group: str) -> bool:
-    if row["job"] in JOBS and JOBS[row["job"]].make.__module__.rpartition(".")[2] == group:
-        return True
-    return any(fnmatch.fnmatch(row["job"], pattern) for pattern in group.split())
+def chosen(rows: list[dict[str, Any]], group: str) -> list[dict[str, Any]]:
+    """The rows of a module of jobs as they come, those of names and patterns in the order of these."""
+    of_module = [row for row in rows if row["job"] in JOBS and _module(row["job"]) == group]
+    if of_module:
+        return of_module
+    left, found = list(rows), []
+    for pattern in group.split():
+        found += [row for row in left if fnmatch.fnmatch(row["job"], pattern)]
+        left = [row for row in left if not fnmatch.fnmatch(row["job"], pattern)]
+    return found
+
+
+def _module(job: str) -> str:
+    return JOBS[job].make.__module__.rpartition(".")[2]
 
 
 def _cost(row: dict[str, Any]) -> str:

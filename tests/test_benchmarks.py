@@ -121,6 +121,12 @@ def test_table_of_a_run():
     )
 
 
+def test_rows_stand_as_a_group_names_them():
+    rows = [{"job": "scan-torch"}, {"job": "s4d-torch"}, {"job": "mamba-torch"}]
+    assert table.chosen(rows, "mamba* s4d-torch *torch") == [rows[2], rows[1], rows[0]]
+    assert table.chosen(rows, "scans") == rows[:1]
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/performance.md"])
 def test_documents_show_what_was_measured(document: str):
     """Their tables are those of docs/measured.json."""

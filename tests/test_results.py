@@ -15,7 +15,7 @@ import pytest
 for package in ("torch", "flax", "matplotlib", "tqdm"):
     pytest.importorskip(package, reason=f"the results need {package}, which is not installed")
 
-from benchmarks.results import NAMES, __main__, data, measured, report, tasks  # noqa: E402
+from benchmarks.results import NAMES, __main__, data, forecasting, measured, report, tasks  # noqa: E402
 from benchmarks.results.loop import Run, trained  # noqa: E402
 from benchmarks.results.recipe import NONE, Recipe, Scored, Task, drawn_from, mean_square  # noqa: E402
 from ssm_core import models  # noqa: E402
@@ -126,6 +126,16 @@ def test_training_gives_the_same_numbers_in_both_frameworks(tmp_path: Path):
     one, other = (trained(Run(tmp_path, framework), "model", recipe, task) for framework in ("torch", "flax"))
     np.testing.assert_allclose(one["losses"], other["losses"], rtol=1e-4)
     assert one["scores"]["all"] == pytest.approx(other["scores"]["all"], rel=1e-4)
+
+
+def test_forecasts_begin_at_the_last_value():
+    oil, first = DRAW.normal(size=2000).cumsum().astype(np.float32), np.asarray([720, 1000])
+    u, wanted = forecasting.windows(oil, first)
+    assert u.shape == (2, 1440, 2)
+    assert (u[:, 719, 0] == 0).all()
+    np.testing.assert_allclose(wanted[:, 9, 0], oil[first + 9] - oil[first - 1], rtol=1e-6)
+    for told, colder in zip((u, wanted), forecasting.windows(oil - 50, first), strict=True):
+        np.testing.assert_allclose(colder, told, atol=1e-4)
 
 
 def test_tasks_ask_what_they_say():

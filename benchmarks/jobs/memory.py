@@ -1,7 +1,7 @@
 """Peak memory of every layer of PyTorch, forward and backward: B = 8, H = 256, L = 16384, where a signal has 128 MiB.
 
 Beside it stands a plain FFT convolution under autograd with the same input and output, and nothing around it. Gated
-layers have a batch of 1, a signal of 16 MiB, and are measured as they are and piece by piece.
+layers have a batch of 1, a signal of 16 MiB, and are measured as they are and piece by piece. A prompt is read forward.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import ssm_core
 
-from ..harness import Case, Job
+from ..harness import Case, Job, Work
 from .common import BATCH, H, in_torch
 
 LENGTH = 16384
@@ -20,6 +20,7 @@ LAYERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SELECTIVE = ("Mamba", "Mamba2", "Mamba3")
 PIECE = 1024  # steps
+PROMPTS = (8192, 131_072)  # tokens
 GATED = (
     "LinearAttention", "RetNet", "Lightning", "GLA", "HGRN", "HGRN2", "RWKV4", "RWKV5", "RWKV6", "RWKV7", "DeltaNet",
     "GatedDeltaNet", "GatedDeltaProduct", "KDA", "GDN2", "RGLRU", "MLSTM",
@@ -72,6 +73,21 @@ def gated(kind: str) -> list[Case]:
     ]
 
 
+def prompts() -> list[Case]:
+    """What a model has read before it writes: one piece in memory, whatever the length of the whole."""
+    return [Case(f"memory of a prompt, {length} tokens", reading(length), {}, repeats=0) for length in PROMPTS]
+
+
+def reading(length: int) -> Work:
+    import torch
+
+    torch.manual_seed(0)
+    model = ssm_core.adapters.torch.Mamba2LM(vocab_size=256, d_model=64, n_layers=2)
+    prompt = torch.randint(0, 256, (1, length))
+    model.generate(prompt[:, :16], 1)  # libraries have loaded what they load at first use
+    return lambda: model.generate(prompt, 1)
+
+
 def at_most(inputs: int, outputs: int, states: int) -> str:
     """What is wanted of float32 numbers: that of inputs, outputs and states between chunks, twice."""
     return f"wanted: at most {2 * 4 * (inputs + outputs + states) / 2**20:.0f} MiB"
@@ -90,5 +106,6 @@ def plain() -> Any:
 JOBS = {
     "memory": Job(time_invariant, memory=True),
     "memory-mamba": Job(selective, memory=True),
+    "memory-prompt": Job(prompts, memory=True),
     **{f"memory-layer-{kind.lower()}": Job(lambda kind=kind: gated(kind), memory=True) for kind in GATED},
 }

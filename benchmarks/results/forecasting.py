@@ -2,6 +2,8 @@
 
 Published, of one variable: S4 0.116, Informer 0.269 mean square (Gu, Goel and Ré, 2021). The months are split
 12 / 4 / 4. The input is the past and then as many zeros, with a mark of which is which; asked are the last 720 outputs.
+Both are told less the last value of the past, as by Zeng, Chen, Zhang and Xu (Are Transformers effective for time
+series forecasting?, 2022): the months of the test are 1.3 deviations colder than those of the training.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ HOURS, YEAR, SPLIT = 720, 8640, (11520, 14400)
 
 
 def windows(oil: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (B, 1440, 2) and targets (B, 720, 1)."""
-    past = oil[first[:, None] + np.arange(-HOURS, 0)]
+    """Inputs (B, 1440, 2) and targets (B, 720, 1), less the last value of the past."""
+    past, wanted = (oil[first[:, None] + np.arange(begin, begin + HOURS)] for begin in (-HOURS, 0))
+    last = past[:, -1:]
     u = np.zeros((len(first), 2 * HOURS, 2), np.float32)
-    u[:, :HOURS, 0], u[:, HOURS:, 1] = past, 1
-    return u, oil[first[:, None] + np.arange(HOURS)][..., None]
+    u[:, :HOURS, 0], u[:, HOURS:, 1] = past - last, 1
+    return u, (wanted - last)[..., None]
 
 
 def run(run: Run) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def test_few_columns_split_time(dtype: torch.dtype, constant: bool, reverse: boo
     monkeypatch.setattr(triton_scans, "PROGRAMS", 12)
     monkeypatch.setattr(triton_scans, "FEWEST", 3)
     rows = triton_scans.TILE // dtype.itemsize // 8
-    length, found = 4 * rows + 3, []
-    monkeypatch.setattr(triton_scans, "_segments", lambda *n, f=triton_scans._segments: found.append(f(*n)) or found[-1])
+    length, found, segments = 4 * rows + 3, [], triton_scans._segments
+    monkeypatch.setattr(triton_scans, "_segments", lambda *n: found.append(segments(*n)) or found[-1])
     a, b, g = (draw(length, 3, 3, dtype=dtype, seed=seed) for seed in range(3))
     a, first = 0.3 * a[: 1 if constant else length], draw(3, 3, dtype=dtype, seed=3)
     close(a, b, first, reverse, False)

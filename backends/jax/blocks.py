@@ -22,9 +22,12 @@ STEPS = 16  # of a block: with more the loops are longer, with fewer there is mo
 SHORTEST = 64  # steps that are split into blocks
 
 
-def in_blocks(a: Any, b: Any, first: Any, *, axis: int, reverse: bool, late: bool = False, products: bool = False) -> Any:
-    """x_k = a_k x_{k-1} + b_k; late, the state meets the gate of its own step after it is read: x_k = b_k + a_{k-1}
-    x_{k-1}, and first stands for the first product. Gates that are products may have overflowed.
+def in_blocks(
+    a: Any, b: Any, first: Any, *, axis: int, reverse: bool, late: bool = False, products: bool = False
+) -> Any:
+    """x_k = a_k x_{k-1} + b_k; late, x_k = c_k + b_k, where c_{k+1} = a_k x_k is handed on, and first is c_0.
+
+    Gates that are products may have overflowed.
     """
     length, times = b.shape[axis], _handed_on if products else jnp.multiply
     if length < SHORTEST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 import jax.numpy as jnp  # noqa: E402
 
 from ssm_core import linear_scan  # noqa: E402
+from ssm_core.backends.jax import blocks  # noqa: E402
 from ssm_core.backends.jax import scans as backend  # noqa: E402
 
 
@@ -25,14 +27,17 @@ def double() -> Iterator[None]:
 
 @contextmanager
 def forced(form: str) -> Iterator[None]:
-    """Blocks alone; or both forms traced, of which the CPU then runs its own."""
+    """Both forms traced, of which the CPU runs its own; or the blocks, which it would not run."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend.jax, "default_backend", lambda: "gpu")
+        patch.setattr(backend, "SHORTEST", 1)
         if form == "blocks":
-            patch.setattr(backend, "_states", backend._in_blocks)
-        else:
-            patch.setattr(backend.jax, "default_backend", lambda: "gpu")
-            patch.setattr(backend, "SHORTEST", 1)
+            patch.setattr(blocks, "SHORTEST", 5)
+            patch.setattr(blocks, "STEPS", 2)
+            patch.setattr(backend.lax, "platform_dependent", lambda *given, cpu, default: default(*given))
+        backend._solution.clear_cache()
         yield
+    backend._solution.clear_cache()
 
 
 FORMS = ("blocks", "chosen when lowered")
@@ -63,10 +68,15 @@ KINDS = pytest.mark.parametrize(
 
 
 @KINDS
-@pytest.mark.parametrize("length", [1, 2, 3, 7, 64, 101])
-def test_values(length: int, dtype: str, constant: bool, reverse: bool):
-    a, b, first = arrays(length, constant, dtype)
-    close(backend._in_blocks(a, b, first, reverse), backend._loop(a, b, first, reverse))
+@pytest.mark.parametrize("late", [False, True])
+def test_values(late: bool, dtype: str, constant: bool, reverse: bool):
+    """Blocks of blocks, whole or filled up, with time in front and in the middle."""
+    for length in (1, 101, 1040):
+        a, b, first = arrays(length, constant, dtype)
+        wanted = backend._loop(a, b, first, reverse, late)
+        close(blocks.in_blocks(a, b, first, axis=0, reverse=reverse, late=late), wanted)
+        middle = (x[None] for x in (a, b, first))
+        close(blocks.in_blocks(*middle, axis=1, reverse=reverse, late=late)[0], wanted)
 
 
 def derivatives(inputs: tuple[Any, ...], reverse: bool) -> dict[str, Any]:
@@ -98,6 +108,22 @@ def test_derivatives(dtype: str, constant: bool, reverse: bool):
     for form in FORMS:
         with forced(form):
             close(derivatives(inputs, reverse), wanted)
+
+
+def test_other_axes():
+    """With the state before the first step of a shape of its own, and gates that broadcast."""
+    b, a, first = draw(2, 11, 3), draw(2, 1, 3, seed=1), draw(3, seed=2)
+    for axis, initial in ((0, first), (1, first), (2, first[0])):
+        for gates in (a, draw(1, 11, 1, seed=3), draw(2, 11, 3, seed=4)):
+
+            def values(b: Any, axis: int = axis, initial: Any = initial, gates: Any = gates) -> Any:
+                f = partial(linear_scan, axis=axis)
+                x, back = jax.vjp(lambda a, b, first: f(a, b, initial=first), gates, b, initial)
+                return x, back(b)
+
+            wanted = jax.jit(values)(b)
+            with forced("blocks"):
+                close(jax.jit(values)(b), wanted)
 
 
 @KINDS

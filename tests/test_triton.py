@@ -70,6 +70,31 @@ def test_adjoint(dtype: torch.dtype, constant: bool, reverse: bool):
         close_adjoint(a, x, g, draw(3, 3, dtype=dtype, seed=3), reverse)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128], ids=str)
+def test_few_columns_split_time(dtype: torch.dtype, constant: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch):
+    """Into as many segments as there are programs for, of which the last may have fewer tiles, or part of one."""
+    monkeypatch.setattr(triton_scans, "PROGRAMS", 12)
+    monkeypatch.setattr(triton_scans, "FEWEST", 3)
+    rows = triton_scans.TILE // dtype.itemsize // 8
+    length, found, segments = 4 * rows + 3, [], triton_scans._segments
+    monkeypatch.setattr(triton_scans, "_segments", lambda *n: found.append(segments(*n)) or found[-1])
+    a, b, g = (draw(length, 3, 3, dtype=dtype, seed=seed) for seed in range(3))
+    a, first = 0.3 * a[: 1 if constant else length], draw(3, 3, dtype=dtype, seed=3)
+    close(a, b, first, reverse, False)
+    close_adjoint(a, b, g, first, reverse)
+    assert [n for _, n in found] == ([5, 5] if rows > 4 else [3, 3])
+
+
+def test_segments():
+    """None where the columns are enough for the GPU, or the tiles too few for two passes."""
+    fewest = triton_scans.FEWEST
+    assert triton_scans._segments(1000, fewest - 1) == (1000, 1)
+    assert triton_scans._segments(fewest - 1, 512) == (fewest - 1, 1)
+    assert triton_scans._segments(16 * fewest + 1, fewest) == (17, fewest)
+
+
 LAYOUTS = {  # of (time, 2, 3, 2), of which four axes in two orders are more than a kernel takes
     "batch first": (1, 0, 2, 3),
     "time last": (3, 0, 1, 2),

@@ -1,4 +1,9 @@
-"""Linear recurrences for JAX, whose tangents are scans with the same gates."""
+"""Linear recurrences for JAX, whose tangents are scans with the same gates.
+
+x_k = a_k x_{k-1} + b_k is a system of equations, M x = b, of triangular form. Where the device is no CPU, JAX is told
+so: a product with M, the scan, which solves it, and the scan that solves the transpose of M are all that it needs to
+differentiate in every way and to any order, and none of the loops is differentiated.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .blocks import SHORTEST, before, in_blocks, row
 from .shards import varying
-
-UNROLL = 4  # steps a turn of the loop over blocks. On a CPU none: fused, every one is computed from the first again
-SHORTEST = 64  # steps that are split into blocks
 
 
 def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> Any:
@@ -20,97 +23,70 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
     if b.shape[axis] == 0:
         return b
     shape = b.shape[:axis] + b.shape[axis + 1 :]
-    first = jnp.zeros(shape, b.dtype) if initial is None else jnp.broadcast_to(initial, shape)
+    first = None if initial is None else jnp.broadcast_to(initial, shape)
     a, b, first = varying((a, b, first), (a, b, first))
+    cpu = jax.default_backend() == "cpu"
+    if not cpu and isinstance(b.shape[axis], int) and b.shape[axis] >= SHORTEST:  # no symbol
+        return _solution(a, b, first, axis, reverse)
+    first = varying(jnp.zeros(shape, b.dtype), b) if first is None else first
     if axis == 0:
         return _scan(a, b, first, reverse)
-    if axis < b.ndim - 1 and jax.default_backend() == "cpu":
+    if axis < b.ndim - 1 and cpu:
         return _scan_in_place(a, b, first, axis, reverse)
     return jnp.moveaxis(_scan(jnp.moveaxis(a, axis, 0), jnp.moveaxis(b, axis, 0), first, reverse), 0, axis)
 
 
-def _states(a: Any, b: Any, first: Any, reverse: bool) -> Any:
-    """The recurrence, linear in b and first, as the device that it is lowered for wants it.
+@partial(jax.jit, static_argnames=("axis", "reverse"))
+def _solution(a: Any, b: Any, first: Any, axis: int, reverse: bool) -> Any:
+    """x of M x = b, where b has what the state before the first step adds to it.
 
-    Where there is none but the CPU, the blocks are not even traced; nor are those of a length that is a symbol.
+    The transpose is l_k = g_k + a_{k+1} l_{k+1}. It hands on a_k l_k, so that gates are read at their own step.
     """
-    if not isinstance(b.shape[0], int) or b.shape[0] < SHORTEST or jax.default_backend() == "cpu":
-        return _loop(a, b, first, reverse)
-    loop, blocks = partial(_loop, reverse=reverse), partial(_in_blocks, reverse=reverse)
-    return lax.platform_dependent(a, b, first, cpu=loop, default=blocks)
+    if first is not None:
+        start = b.shape[axis] - 1 if reverse else 0
+        b = lax.dynamic_update_index_in_dim(b, row(b, start, axis) + row(a, start, axis) * first, start, axis)
+    zero = jnp.zeros_like(row(b, 0, axis))
+
+    def product(x: Any) -> Any:
+        return x - a * before(zero, x, axis, reverse)
+
+    def solved(_: Any, b: Any) -> Any:
+        return _on_device(a, b, zero, axis=axis, reverse=reverse, late=False)
+
+    def transposed(_: Any, g: Any) -> Any:
+        return _on_device(a, g, zero, axis=axis, reverse=not reverse, late=True)
+
+    return lax.custom_linear_solve(product, b, solved, transposed)
 
 
-def _loop(a: Any, b: Any, first: Any, reverse: bool, unroll: int = 1) -> Any:
-    """One step after another; JAX transposes it by itself."""
-    if a.shape[0] == 1:
+def _on_device(a: Any, b: Any, first: Any, *, axis: int, reverse: bool, late: bool) -> Any:
+    """The recurrence as the device that it is lowered for wants it: a loop with time first, or blocks, with time where
+    it is, but for the last axis, along which the numbers of a step are far apart in memory."""
 
-        def step(x: Any, drive: Any) -> Any:
-            x = a[0] * x + drive
-            return x, x
+    def time_first(run: Any, a: Any, b: Any, first: Any) -> Any:
+        return jnp.moveaxis(run(jnp.moveaxis(a, axis, 0), jnp.moveaxis(b, axis, 0), first), 0, axis)
 
-        return lax.scan(step, first, b, reverse=reverse, unroll=unroll)[1]
-
-    def gated(x: Any, gate_drive: Any) -> Any:
-        x = gate_drive[0] * x + gate_drive[1]
-        return x, x
-
-    return lax.scan(gated, first, (a, b), reverse=reverse, unroll=unroll)[1]
+    loop = partial(time_first, partial(_loop, reverse=reverse, late=late))
+    last = axis == b.ndim - 1
+    blocks: Any = partial(in_blocks, axis=0 if last else axis, reverse=reverse, late=late)
+    return lax.platform_dependent(a, b, first, cpu=loop, default=partial(time_first, blocks) if last else blocks)
 
 
-@partial(jax.jit, static_argnames="reverse")
-def _in_blocks(a: Any, b: Any, first: Any, reverse: bool) -> Any:
-    """A blocks of T steps side by side, where launching a step costs more than its arithmetic: 2 T + A steps, not A T.
-
-    The product of the gates of every block and its last state from zero give the states before the blocks, which are
-    a recurrence over blocks; and each block runs from the state before it.
-    """
-    length = b.shape[0]
-    T = max(1, round((length / 2) ** 0.5))
-    A = -(-length // T)
-    missing = A * T - length
-
-    def split(x: Any) -> Any:
-        x = jnp.pad(x, [(missing, 0) if reverse else (0, missing), *[(0, 0)] * (x.ndim - 1)])
-        return jnp.moveaxis(x.reshape(A, T, *x.shape[1:]), 1, 0)
-
+def _loop(a: Any, b: Any, first: Any, reverse: bool, late: bool = False) -> Any:
+    """One step after another; JAX transposes it by itself. Late, as `in_blocks`."""
     constant = a.shape[0] == 1
-    gates, drives = a if constant else split(a), split(b)
-    through = jnp.broadcast_to(lax.integer_pow(a, T), (A, *a.shape[1:])) if constant else jnp.prod(gates, axis=0)
 
-    def block(x: Any, summary: Any) -> Any:
-        x = _handed_on(summary[0], x) + summary[1]
-        return x, x
+    def step(x: Any, given: Any) -> Any:
+        gate, drive = (a[0], given) if constant else given
+        x = (x if late else gate * x) + drive
+        return gate * x if late else x, x
 
-    after = lax.scan(block, first, (through, _last(gates, drives, reverse)), reverse=reverse)[1]
-    states = _loop(gates, drives, _before(first, after, reverse), reverse, UNROLL)
-    states = jnp.moveaxis(states, 0, 1).reshape(A * T, *b.shape[1:])
-    return states[missing:] if reverse else states[:length]
-
-
-def _last(a: Any, b: Any, reverse: bool) -> Any:
-    """The last state from zero."""
-
-    def step(x: Any, gate_drive: Any) -> Any:
-        return (a[0] if a.shape[0] == 1 else gate_drive[0]) * x + gate_drive[1], None
-
-    zero = varying(jnp.zeros_like(b[0]), b)
-    return lax.scan(step, zero, (None if a.shape[0] == 1 else a, b), reverse=reverse, unroll=UNROLL)[0]
-
-
-def _handed_on(P: Any, x: Any) -> Any:
-    """P x, linear in x; a product that overflowed leaves zeros as they are, and takes all else to infinity."""
-    finite, largest = jnp.isfinite(P), jnp.finfo(P.dtype).max
-    return jnp.where(finite, 1, largest) * (jnp.where(finite, P, largest) * x)
-
-
-def _before(first: Any, x: Any, reverse: bool) -> Any:
-    """The state before every step."""
-    return jnp.concatenate([x[1:], first[None]]) if reverse else jnp.concatenate([first[None], x[:-1]])
+    return lax.scan(step, first, b if constant else (a, b), reverse=reverse)[1]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _scan(a: Any, b: Any, first: Any, reverse: bool) -> Any:
-    return _states(a, b, first, reverse)
+    return _loop(a, b, first, reverse)
 
 
 @_scan.defjvp
@@ -122,7 +98,7 @@ def _scan_jvp(reverse: bool, primals: Any, tangents: Any) -> Any:
 
 def _tangent(a: Any, da: Any, db: Any, dfirst: Any, first: Any, x: Any, reverse: bool) -> Any:
     """dx_k = a_k dx_{k-1} + (da_k x_{k-1} + db_k)."""
-    return _scan(a, da * _before(first, x, reverse) + db, dfirst, reverse)
+    return _scan(a, da * before(first, x, 0, reverse) + db, dfirst, reverse)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))

@@ -39,6 +39,10 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "one warp": {"WARPS": 1},  # which has all steps: nothing goes through shared memory
         "one warp, five tiles in flight": {"WARPS": 1, "STAGES": 5},
     }),
+    "linear_scan, narrow": ("scans", {
+        "time in one piece": {"FEWEST": 2**31},  # 32 programs, each with 16 tiles one after another
+        "half of the segments": {"PROGRAMS": 256},  # of two tiles each
+    }),
 }  # fmt: skip
 
 

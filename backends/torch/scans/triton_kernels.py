@@ -10,6 +10,15 @@ gradient of the gate takes no pass of its own:
 
     l_k = g_k + conj(a_{k+1}) l_{k+1},    grad b = l,    grad a_k = l_k conj(x_{k-1})
 
+Where columns are so few that programs of them alone would leave the GPU idle, time is split into segments, in two
+passes. The first gives of every segment the product P of its gates and its last state s from zero, each run by a
+program of its own. In the second every program puts the segments before its own together,
+
+    x = P_{i-1} x + s_{i-1} = ... ,
+
+in the same way as the steps of a tile, and runs its segment from there. Of the adjoint P and s are those of the delayed
+gates, and the rest is the same.
+
 Time and the columns, which are up to three axes, have any strides: wherever time is, nothing is copied. The order of
 all sums is fixed, so results are the same on every run. A complex64 is loaded and stored as one word of 64 bits, a
 complex128 as a pair of reals.
@@ -32,7 +41,8 @@ from .body import adjoint_steps, like, steps
 
 # Bytes of a tile: 16 registers a thread, of which at most 8 tiles live at once. The interpreter goes number by number.
 # Programs that are on a GPU at once: four on each of 132 multiprocessors, each with two tiles under way.
-TILE, PROGRAMS = (512, 2) if os.environ.get("TRITON_INTERPRET") == "1" else (8192, 512)
+# Segments from which time is split: two passes over 1/n of the time each, which read twice, are then well below one.
+TILE, PROGRAMS, FEWEST = (512, 2, 2) if os.environ.get("TRITON_INTERPRET") == "1" else (8192, 512, 8)
 STAGES, WARPS = 3, 4
 
 
@@ -81,15 +91,47 @@ def _store(memory, at, re, im, mask, form: tl.constexpr):
 
 
 @triton.jit
+def _row(x, chosen):
+    return tl.sum(tl.where(chosen, x, 0.0), axis=0)
+
+
+@triton.jit
+def _entering(products, lasts, segment, column, width, state, state_im, segments: tl.constexpr, form: tl.constexpr):
+    """The state before a segment: of the rows (1, state), (P_0, s_0), (P_1, s_1), ..., and (1, 0) from its own on."""
+    i = tl.arange(0, segments)[:, None]
+    known = (i > 0) & (i <= segment) & (column < width)[None, :]
+    gate, gate_im = _load(products, (i - 1) * width + column[None, :], known, form)
+    drive, drive_im = _load(lasts, (i - 1) * width + column[None, :], known, form)
+    gate, drive = tl.where(known, gate, 1.0), tl.where(i == 0, state[None, :], drive)
+    if form == "real":
+        _, drive = tl.associative_scan((gate, drive), 0, _then)
+    else:
+        drive_im = tl.where(i == 0, state_im[None, :], drive_im)
+        _, _, drive, drive_im = tl.associative_scan((gate, gate_im, drive, drive_im), 0, _then_complex)
+    return _row(drive, i == segments - 1), _row(drive_im, i == segments - 1)
+
+
+@triton.jit
 def _scan_kernel(
-    a, b, x, out, grad_a, first, length, width, middle, inner,
+    a, b, x, out, grad_a, first, products, lasts, length, tiles_each, width, middle, inner,
     a_time, a_outer, a_middle, a_inner, b_time, b_outer, b_middle, b_inner,
     x_time, x_outer, x_middle, x_inner, out_time, out_outer, out_middle, out_inner,
     constant: tl.constexpr, reverse: tl.constexpr, delayed: tl.constexpr, adjoint: tl.constexpr,
     form: tl.constexpr, stages: tl.constexpr, steps: tl.constexpr, columns: tl.constexpr,
+    segments: tl.constexpr, summary: tl.constexpr,
 ):  # fmt: skip
-    """x_k = a_k x_{k-1} + b_k. For the adjoint b is g, x the states, first what was before them, and all is delayed."""
-    column = tl.program_id(0) * columns + tl.arange(0, columns)
+    """x_k = a_k x_{k-1} + b_k. For the adjoint b is g, x the states, first what was before them, and all is delayed.
+
+    With a summary, of every segment of time P into `products` and s into `lasts`, which are read without. `segments`
+    is a power of two, and those that run after the last step have no programs.
+    """
+    program, segment, begin_tile, tiles = tl.program_id(0), 0, 0, tl.cdiv(length, steps)
+    end_tile = tiles
+    if summary or segments > 1:
+        across = tl.cdiv(width, columns)
+        program, segment = program % across, program // across
+        begin_tile, end_tile = segment * tiles_each, tl.minimum((segment + 1) * tiles_each, tiles)
+    column = program * columns + tl.arange(0, columns)
     inside = column < width
     i = (column % inner).to(tl.int64)[None, :]
     m = (column // inner % middle).to(tl.int64)[None, :]
@@ -106,10 +148,14 @@ def _scan_kernel(
     state, state_im = begin, begin_im
     if adjoint:
         state, state_im = tl.zeros_like(begin), tl.zeros_like(begin)
+    through, through_im = tl.full([columns], 1.0, begin.dtype), tl.zeros([columns], begin.dtype)
+    if summary:
+        state, state_im = tl.zeros_like(begin), tl.zeros_like(begin)
+    elif segments > 1:
+        state, state_im = _entering(products, lasts, segment, column, width, state, state_im, segments, form)
     fixed, fixed_im = _load(a, in_a, inside[None, :], form)
     total, total_im = tl.zeros([steps, columns], fixed.dtype), tl.zeros([steps, columns], fixed.dtype)
-    tiles = tl.cdiv(length, steps)
-    for tile in tl.range(0, tiles, num_stages=stages):
+    for tile in tl.range(begin_tile, end_tile, num_stages=stages):
         k = (tiles - 1 - tile if reverse else tile) * steps + rows
         here = (k < length)[:, None] & inside[None, :]
         j = k + back if delayed else k
@@ -132,25 +178,37 @@ def _scan_kernel(
             gate, gate_im, drive, drive_im = tl.associative_scan(
                 (gate, gate_im, drive, drive_im), 0, _then_complex, reverse=reverse
             )
-            state_im = tl.sum(tl.where(last, drive_im, 0.0), axis=0)
-        state = tl.sum(tl.where(last, drive, 0.0), axis=0)
-        at = k[:, None].to(tl.int64) * out_time + in_out
-        _store(out, at, drive, drive_im, here, form)
-        if adjoint:
-            j = k - back
-            seen = ((j >= 0) & (j < length))[:, None]
-            before, before_im = _load(x, j[:, None].to(tl.int64) * x_time + in_x, seen & here, form)
-            before = tl.where(seen, before, begin[None, :])
-            product, product_im = drive * before, drive
-            if form != "real":
-                before_im = tl.where(seen, before_im, begin_im[None, :])
-                product, product_im = product + drive_im * before_im, drive_im * before - drive * before_im
-            if constant:
-                total, total_im = total + tl.where(here, product, 0.0), total_im + tl.where(here, product_im, 0.0)
+            state_im = _row(drive_im, last)
+        state = _row(drive, last)
+        if summary:
+            p = _row(gate, last)
+            if form == "real":
+                through = through * p
             else:
-                _store(grad_a, at, product, product_im, here, form)
-    if adjoint and constant:
-        _store(grad_a, column, tl.sum(total, axis=0), tl.sum(total_im, axis=0), inside, form)
+                p_im = _row(gate_im, last)
+                through, through_im = through * p - through_im * p_im, through * p_im + through_im * p
+        else:
+            at = k[:, None].to(tl.int64) * out_time + in_out
+            _store(out, at, drive, drive_im, here, form)
+            if adjoint:
+                j = k - back
+                seen = ((j >= 0) & (j < length))[:, None]
+                before, before_im = _load(x, j[:, None].to(tl.int64) * x_time + in_x, seen & here, form)
+                before = tl.where(seen, before, begin[None, :])
+                product, product_im = drive * before, drive
+                if form != "real":
+                    before_im = tl.where(seen, before_im, begin_im[None, :])
+                    product, product_im = product + drive_im * before_im, drive_im * before - drive * before_im
+                if constant:
+                    total, total_im = total + tl.where(here, product, 0.0), total_im + tl.where(here, product_im, 0.0)
+                else:
+                    _store(grad_a, at, product, product_im, here, form)
+    row = segment * width + column
+    if summary:
+        _store(products, row, through, through_im, inside, form)
+        _store(lasts, row, state, state_im, inside, form)
+    elif adjoint and constant:
+        _store(grad_a, row, tl.sum(total, axis=0), tl.sum(total_im, axis=0), inside, form)
 
 
 def scan(a: Tensor, b: Tensor, first: Tensor, reverse: bool, delayed: bool) -> Tensor:
@@ -186,15 +244,39 @@ def _launch(
     strides = [(t.stride(0), *(stride[i] for _, stride in axes)) for i, t in enumerate(arrays)]
     least = 1 if out.stride(0) == 1 else 8  # a sector of memory is full with these
     columns = min(32, max(least, triton.next_power_of_2(width // PROGRAMS)))
-    with torch.cuda.device_of(out):
-        _scan_kernel[(triton.cdiv(width, columns),)](
-            *(_words(t) for t in (*arrays, grad_a, first.resolve_conj().resolve_neg().contiguous())),
-            length, width, axes[1][0], axes[2][0], *(n for of_one in strides for n in of_one),
-            constant=a.shape[0] == 1, reverse=reverse, delayed=delayed, adjoint=adjoint,
+    across, steps = triton.cdiv(width, columns), TILE // out.element_size() // columns
+    tiles_each, segments = _segments(triton.cdiv(length, steps), min(steps, PROGRAMS // across))
+    summaries = out.new_empty((2, segments, width)) if segments > 1 else (out, out)
+    sums = grad_a if segments == 1 or not (adjoint and len(a) == 1) else grad_a.new_empty((segments, width))
+
+    first = first.resolve_conj().resolve_neg().contiguous()
+
+    def walk(segments: int, read: int, *, summary: bool) -> None:
+        _scan_kernel[(across * segments,)](
+            *(_words(t) for t in (*arrays, sums, first, *summaries)),
+            length, tiles_each, width, axes[1][0], axes[2][0], *(n for of_one in strides for n in of_one),
+            constant=len(a) == 1, reverse=reverse, delayed=delayed, adjoint=adjoint,
             form="word" if out.dtype == torch.complex64 else "pair" if out.is_complex() else "real",
-            stages=STAGES, steps=TILE // out.element_size() // columns, columns=columns, num_warps=WARPS,
+            stages=STAGES, steps=steps, columns=columns, segments=read, summary=summary, num_warps=WARPS,
             enable_fp_fusion=True,
         )  # fmt: skip
+
+    with torch.cuda.device_of(out):
+        if segments > 1:
+            walk(segments - 1, 1, summary=True)
+        walk(segments, triton.next_power_of_2(segments), summary=False)
+        if sums is not grad_a:
+            torch.sum(sums, 0, out=grad_a.view(-1))
+
+
+def _segments(tiles: int, most: int) -> tuple[int, int]:
+    """Tiles of a segment of time, and segments: one, but where there may be enough of them to be worth two passes.
+
+    There may be as many as programs of them fill the GPU with, and as tiles, and as rows of a tile, which then has room
+    for what is known of all of them.
+    """
+    each = triton.cdiv(tiles, min(tiles, most)) if min(tiles, most) >= FEWEST else tiles
+    return each, triton.cdiv(tiles, each)
 
 
 def _words(x: Tensor) -> Tensor:
@@ -210,7 +292,9 @@ def probe(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[
         return torch.randn(*shape, dtype=wide, generator=generator, device="cpu")
 
     odd, full, turned = (TILE // 32 + 6, 9), (TILE // 64, 32 * PROGRAMS), (2, TILE // 4)
-    for shape, reverse, constant in ((full, False, False), (odd, True, True), (turned, True, False)):
+    narrow = (TILE // 4 + 5, 3)
+    cases = (full, False, False), (narrow, True, False), (narrow, False, True), (odd, True, True), (turned, True, False)
+    for shape, reverse, constant in cases:
         a, b, g = (x.mT if shape is turned else x for x in (draw(*shape) for _ in range(3)))
         a, first = (a / (1 + a.abs()))[: 1 if constant else len(a)], b[0] + 1
         x = steps(a, b, first, reverse, reverse)

@@ -42,11 +42,11 @@ def plans(backend: Backend, modes: tuple[str, ...] = MODES) -> st.SearchStrategy
 
 
 def compiled_plans(backend: Backend, modes: tuple[str, ...]) -> list[Plan]:
-    """Every mode once, two of them a sequence: to compile takes a second and more for each."""
+    """Every mode once, since each takes a second and more to compile; of four modes two without a first state."""
     lengths = {mode: COMPILED[mode] for mode in modes if mode in COMPILED} or dict.fromkeys(modes, 33)
-    pieces = [(max(k for k in LENGTHS if k <= n and backend.can_loop(k)), mode) for mode, n in lengths.items()]
-    cuts = [tuple(pieces[k : k + 2]) for k in range(0, len(pieces), 2)]
-    return [Plan(cut if len(cut) == 2 else cut * 2, seed, seed == 0) for seed, cut in enumerate(cuts)]
+    pieces = tuple((max(k for k in LENGTHS if k <= n and backend.can_loop(k)), mode) for mode, n in lengths.items())
+    cuts = [pieces[:2], pieces[2:]] if len(pieces) > 3 else [pieces if len(pieces) > 1 else 2 * pieces]
+    return [Plan(cut, seed, initial=seed == 0) for seed, cut in enumerate(cuts)]
 
 
 def explore(backend: Backend, examples: int, body: Callable[[Plan], Any], modes: tuple[str, ...] = MODES) -> None:

@@ -24,10 +24,12 @@ FRAMEWORKS = "torch,flax,equinox"
 USER_CODE = "tests/typing/user_code.py"
 WORKERS = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-# Without most optimizations and the emitters of MLIR, XLA compiles in half the time, which is most of what the full
-# tier spends on JAX: it runs each program once. The site's examples in JAX take a sixth less time with it. The short
-# tier and `nox -s conformance` leave XLA as users have it.
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# Without most optimizations, those of LLVM too, and the emitters of MLIR, XLA compiles in half the time, which is most
+# of what the full tier spends on JAX: it runs each program once. The site's examples in JAX take a sixth less time with
+# it. The short tier and `nox -s conformance` leave XLA as users have it.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 # A backend whose framework is absent cannot be imported for its doctests: skipped, and reported so.
 EVERYTHING = ("--doctest-modules", "--doctest-ignore-import-errors", "ssm_core", "tests", "docs", "conformance")
 

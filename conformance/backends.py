@@ -34,6 +34,7 @@ class Backend:
     halves: tuple[str, ...] = ()
     generic = False  # whether the run leaves fast paths out
     compiles = False  # a program for every case and dtype: takes seconds where others take milliseconds
+    one_precision = False  # whether cases take turns in those of their dtypes that differ in precision alone
 
     def __init__(self, name: str, xp: Any, module: Any, device: Any = None) -> None:
         self.name, self.xp, self.module, self.device = name, xp, module, device
@@ -113,6 +114,7 @@ class NumPy(Backend):
 
 class Strict(Backend):
     family = "array_api_strict"
+    one_precision = True  # its numbers are NumPy's, which are checked in both
 
     def __init__(self, name: str, xp: Any, module: Any, device: Any = None, **flags: bool) -> None:
         super().__init__(name, xp, module, device)
@@ -142,7 +144,7 @@ class Torch(Backend):
 class Jax(Backend):
     family = "jax"
     halves = HALF
-    compiles = True
+    compiles = one_precision = True
 
     def activated(self, dtype: str) -> AbstractContextManager[Any]:
         """On its device, and in 64 bits only where the dtype asks for them: users mostly run without."""

@@ -110,7 +110,7 @@ def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafu
         asked = [d for d in backend.dtypes if case is None or d in case.dtypes]
         mark = metafunc.definition.get_closest_marker("dtypes")
         asked = [d for d in asked if mark is None or d in mark.args]
-        dtypes = [*(_in_one_precision(asked, metafunc.definition.name, case) if backend.compiles else asked)]
+        dtypes = [*(_taking_turns(asked, metafunc.definition.name, case) if backend.one_precision else asked)]
     row = None if case is None else BY_NAME[case.function]
     reason = None if row is None else row.refused.get(backend.family) or row.missing(backend.xp)
     marks = [pytest.mark.skip(reason=f"{case.function} on {backend.name}: {reason}")] if reason else []
@@ -120,15 +120,15 @@ def _rows(names: list[str], case: Any, backend: Backend, metafunc: pytest.Metafu
         yield [values[n] for n in names], [str(ids[n]) for n in names], marks
 
 
-def _in_one_precision(dtypes: list[str], test: str, case: Any) -> list[str]:
-    """Of single and double precision one: to compile a program takes seconds, and once more for the other.
+def _taking_turns(dtypes: list[str], test: str, case: Any) -> list[str]:
+    """Of single and double precision one, and of the halves: to compile a program takes seconds, and again for others.
 
     The cases of a table take turns, so that every test sees both; what has no table, as golden numbers, is in double.
     """
-    for single, double in (("float32", "float64"), ("complex64", "complex128")):
-        if {single, double} <= {*dtypes}:
-            turn = case is None or zlib.crc32(f"{test} {case.label}".encode()) % 2
-            dtypes = [d for d in dtypes if d != (single if turn else double)]
+    turn = case is None or zlib.crc32(f"{test} {case.label}".encode()) % 2
+    for first, second in (("float32", "float64"), ("complex64", "complex128"), ("bfloat16", "float16")):
+        if {first, second} <= {*dtypes} and (case is not None or second != "float16"):
+            dtypes = [d for d in dtypes if d != (first if turn else second)]
     return dtypes
 
 

@@ -1,4 +1,4 @@
-"""Random ways to cut a sequence into pieces, each run in a mode of its own, drawn by hypothesis."""
+"""Ways to cut a sequence into pieces, each run in a mode of its own: drawn by hypothesis, or every mode once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ RESTARTING = ("chunk", "scan", "auto")  # modes that take resets
 # Around the chunk of 64 steps, and that of 32 with resets.
 LENGTHS = (1, 2, 5, 16, 31, 33, 40, 65, 130)
 STEPPED = 7  # the longest piece that is run step by step
+COMPILED = {"conv": 31, "chunk": 65, "scan": 33, "step": 2}  # of every mode but `auto`, which is one of the others
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,23 @@ def plans(backend: Backend, modes: tuple[str, ...] = MODES) -> st.SearchStrategy
     return st.builds(Plan, pieces, st.integers(0, 2**16), st.booleans())
 
 
+def compiled_plans(backend: Backend, modes: tuple[str, ...]) -> list[Plan]:
+    """Every mode once, since each takes a second and more to compile; of four modes two without a first state."""
+    lengths = {mode: COMPILED[mode] for mode in modes if mode in COMPILED} or dict.fromkeys(modes, 33)
+    pieces = tuple((max(k for k in LENGTHS if k <= n and backend.can_loop(k)), mode) for mode, n in lengths.items())
+    cuts = [pieces[:2], pieces[2:]] if len(pieces) > 3 else [pieces if len(pieces) > 1 else 2 * pieces]
+    return [Plan(cut, seed, initial=seed == 0) for seed, cut in enumerate(cuts)]
+
+
 def explore(backend: Backend, examples: int, body: Callable[[Plan], Any], modes: tuple[str, ...] = MODES) -> None:
-    """body for some plans, the same ones in every run; fewer where each is compiled, and those are not shrunk."""
-    compiled = backend.family == "jax"
+    """body for some plans, the same ones in every run; for few where each is compiled."""
+    if backend.compiles:
+        for plan in compiled_plans(backend, modes):
+            body(plan)
+        return
     configured = settings(
-        max_examples=max(2, examples // 4) if compiled else examples,
-        phases=(Phase.generate,) if compiled else (Phase.generate, Phase.shrink),
+        max_examples=examples,
+        phases=(Phase.generate, Phase.shrink),
         derandomize=True,
         database=None,
         deadline=None,

@@ -17,9 +17,9 @@ import torch.distributed as dist
 from ssm_core import distributed, layers, models
 from tests.small import NAMES, small
 
-CUTS = {2: (9, 14), 3: (8, 2, 13)}  # steps of every process; 2 are fewer than a short convolution sees
-NONE = (11, 0, 12)
-WITHOUT_STEPS = ("S4D", "S4", "Mamba", "GatedDeltaNet", "RetNet", "RWKV7", "LocalAttention", "S4D both ways", "MambaLM")
+CUT = (8, 2, 13)  # steps of every process; 2 are fewer than a short convolution sees
+NONE, TWO = (11, 0, 12), (9, 14)
+SOME = ("S4D", "S4", "Mamba", "GatedDeltaNet", "RetNet", "RWKV7", "LocalAttention", "S4D both ways", "MambaLM")
 LENGTH, BATCH, WIDTH = 23, 2, 4
 TWO_WAYS = ("S4D", "S4", "DSS", "RTF", "SSM", "S5", "LRU", "LinOSS")
 
@@ -134,18 +134,19 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max()) / scale if b.numel() else 0.0
 
 
-def compare(rank: int, cut: tuple[int, ...], some: Any) -> dict[str, float]:
+def compare(rank: int, cut: tuple[int, ...], some: Any, group: Any) -> dict[str, float]:
     """The worst difference of every case, relative to the largest number."""
     ends, size = np.cumsum((0, *cut)), len(cut)
     steps, worst = slice(int(ends[rank]), int(ends[rank + 1])), {}
     for name, layer, mask in some:
         whole = run(layer, mask, slice(0, LENGTH), 1)
-        with distributed.sequence(dist.group.WORLD):
+        with distributed.sequence(group):
             part = run(layer, mask, steps, size)
         for x in part["everywhere"]:
-            dist.all_reduce(x)
+            dist.all_reduce(x, group=group)
         alike = part["last"] if whole["y"].ndim == 3 else [part["y"], *part["last"]]
-        assert all(map(same_everywhere, alike)), f"{name}: processes differ in what is of the whole sequence"
+        agreed = all(same_everywhere(x, group) for x in alike)
+        assert agreed, f"{name}: processes differ in what is of the whole sequence"
         y = whole["y"][:, steps] if whole["y"].ndim == 3 else whole["y"]
         pairs = [(part["y"], y), (part["u"], whole["u"][:, steps])]
         pairs += list(zip(part["last"] + part["everywhere"], whole["last"] + whole["everywhere"], strict=True))
@@ -153,18 +154,21 @@ def compare(rank: int, cut: tuple[int, ...], some: Any) -> dict[str, float]:
     return worst
 
 
-def same_everywhere(x: torch.Tensor) -> bool:
+def same_everywhere(x: torch.Tensor, group: Any) -> bool:
     """Whether all processes have it bit for bit, and in the same order in memory, which is what a message copies."""
     first = x.clone()
-    dist.broadcast(torch.view_as_real(first) if first.is_complex() else first, 0)
+    dist.broadcast(torch.view_as_real(first) if first.is_complex() else first, 0, group=group)
     return torch.equal(first, x)
 
 
 def check(rank: int, size: int) -> None:
-    worst = compare(rank, CUTS[size], cases())
-    if size == len(NONE):
-        some = (case for case in cases() if case[0].partition(",")[0] in WITHOUT_STEPS)
-        worst |= {f"{name}, none": found for name, found in compare(rank, NONE, some).items()}
+    """All cases over three processes; some of every kind where one has no steps, and over two."""
+    everyone, two = dist.group.WORLD, dist.new_group([0, 1])
+    some = [case for case in cases() if case[0].partition(",")[0] in SOME]
+    worst = compare(rank, CUT, cases(), everyone)
+    worst |= {f"{name}, none": found for name, found in compare(rank, NONE, some, everyone).items()}
+    if rank < len(TWO):
+        worst |= {f"{name}, two": found for name, found in compare(rank, TWO, some, two).items()}
     assert {name: found for name, found in worst.items() if not found < 1e-12} == {}
 
 

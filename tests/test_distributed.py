@@ -32,28 +32,26 @@ def free_port() -> str:
         return str(s.getsockname()[1])
 
 
-def of_some(rank: int, size: int, port: str, task: str) -> None:
+def of_some(rank: int, size: int, port: str, tasks: tuple[str, ...]) -> None:
     from tests import sharded
 
     sharded.joined(port, rank, size)
-    getattr(sharded, task)(rank, size)
+    for task in tasks:
+        getattr(sharded, task)(rank, size)
     sharded.dist.destroy_process_group()
 
 
-def spawned(size: int, task: str) -> None:
+def spawned(size: int, *tasks: str) -> None:
     torch = pytest.importorskip("torch")
-    torch.multiprocessing.spawn(of_some, args=(size, free_port(), task), nprocs=size)
+    torch.multiprocessing.spawn(of_some, args=(size, free_port(), tasks), nprocs=size)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_processes_of_torch_give_what_one_does(size: int):
-    """Outputs, last states and gradients of all layers and models, with resets, lengths and packing across cuts."""
-    spawned(size, "check")
+def test_processes_of_torch_give_what_one_does():
+    """Outputs, last states and gradients of all layers and models, with resets, lengths and packing across cuts.
 
-
-def test_a_layer_exchanges_two_messages_each_way():
-    """The inputs that a convolution sees and the summaries, and back their gradients."""
-    spawned(2, "count")
+    By two messages each way: the inputs that a convolution sees and the summaries, and back their gradients.
+    """
+    spawned(3, "check", "count")
 
 
 def test_a_process_that_raises_ends_the_others():
@@ -131,11 +129,10 @@ def test_without_steps_the_messages_are_the_same(mask: str | None):
         assert seen[0] == seen[1], layer
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-def test_devices_of_jax_give_what_one_does(devices: int):
+def test_devices_of_jax_give_what_one_does():
     pytest.importorskip("jax")
     found = subprocess.run(
-        [sys.executable, "-m", "tests.sharded_jax"], env=processes.of_jax(devices), cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "tests.sharded_jax"], env=processes.of_jax(4), cwd=Path(__file__).parents[1],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-2000:]

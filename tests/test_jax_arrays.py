@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 from small import options_of, small
 
 from ssm_core import MixedArraysError, adapters, layers, models
+from tests import processes
 
 jnp = pytest.importorskip("jax.numpy")
 nnx = pytest.importorskip("flax.nnx")
@@ -81,7 +81,7 @@ def test_batches_of_numpy_stay_an_error_in_torch_and_functions():
 
 def test_channels_that_two_devices_share():
     """XLA's FFT on a CPU fails on spectra that it has laid out for several devices, unless they are rows."""
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    env = processes.of_jax(2)
     done = subprocess.run([sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-800:]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,19 @@ pytestmark = [
 ]
 
 
+RECORDED = ("S4D", "Mamba2", "Mamba", "hgrn2")  # forms of chunks, and a loop: with what their gradients need
+
+
 @pytest.fixture
 def torch() -> Any:
     return pytest.importorskip("torch", reason="torch is not installed")
+
+
+@pytest.fixture
+def unrecorded(request: pytest.FixtureRequest, torch: Any) -> Iterator[None]:
+    """Without gradients, but for RECORDED: PyTorch derives a loop while it traces it, which takes twice as long."""
+    with torch.set_grad_enabled(request.node.callspec.params.get("name") in RECORDED):
+        yield
 
 
 def layer(name: str) -> Any:
@@ -55,17 +66,24 @@ def export(torch: Any, module: Any, example: Any) -> Any:
     return torch.export.export(module, (example,), dynamic_shapes=(sizes,))
 
 
-@pytest.mark.parametrize("name", RECURRENCES)
-def test_one_program_for_many_lengths(name: str, torch: Any):
-    """Compiled once for lengths that are not known, in whole chunks and in parts of one."""
-    module, programs = layer(name), []
+def counted(torch: Any, module: Any, dynamic: bool | None = None) -> tuple[Callable[..., Any], list[Any]]:
+    """The module compiled in one graph, which PyTorch runs as it is, and a list of the programs that come of it."""
+    programs: list[Any] = []
 
-    def counted(graph: Any, _: Any) -> Any:
+    def keep(graph: Any, _: Any) -> Any:
         programs.append(graph)
         return graph.forward
 
     torch._dynamo.reset()
-    run = torch.compile(module, backend=counted, fullgraph=True, dynamic=True)
+    return torch.compile(module, backend=keep, fullgraph=True, dynamic=dynamic), programs
+
+
+@pytest.mark.usefixtures("unrecorded")
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_one_program_for_many_lengths(name: str, torch: Any):
+    """Compiled once for lengths that are not known, in whole chunks and in parts of one."""
+    module = layer(name)
+    run, programs = counted(torch, module, dynamic=True)
     for length in (30, 31, 133):
         u = torch.randn(2, length, WIDTH)
         found, right = (f(u, return_state=True) for f in (run, module))  # the state is that of the last step
@@ -76,6 +94,7 @@ def test_one_program_for_many_lengths(name: str, torch: Any):
 LANGUAGE_MODELS = ("hgrn2", "rwkv7 bare", "rwkv", "xlstm biases", "recurrent_gemma")
 
 
+@pytest.mark.usefixtures("unrecorded")
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_one_program_for_prompts_of_many_lengths(name: str, torch: Any):
     """Blocks, and what they share, are made before a program is traced, however its numbers are taken."""
@@ -105,14 +124,8 @@ def test_loops_of_an_unknown_length_are_compiled_to_code(torch: Any):
 @pytest.mark.parametrize("name", ["S4D", "Mamba2"])
 def test_few_programs_for_lengths_and_rates(name: str, torch: Any):
     """Compiled as it comes: the second length or rate makes the program for all others."""
-    module, programs = layer(name), []
-
-    def counted(graph: Any, _: Any) -> Any:
-        programs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    run = torch.compile(module, backend=counted, fullgraph=True)
+    module = layer(name)
+    run, programs = counted(torch, module)
     for length in range(40, 100, 2):
         run(torch.randn(2, length, WIDTH))
     for rate in (2.0, 0.5, 0.25):
@@ -161,14 +174,8 @@ def test_exported_models(name: str, torch: Any):
 
 
 def test_one_program_for_pools_of_any_length(torch: Any):
-    module, programs = adapters.torch.SaShiMi(16, 4, 1, layer_options={"d_state": 4}, pool=(2, 3)), []
-
-    def counted(graph: Any, _: Any) -> Any:
-        programs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    run = torch.compile(module, backend=counted, fullgraph=True, dynamic=True)
+    module = adapters.torch.SaShiMi(16, 4, 1, layer_options={"d_state": 4}, pool=(2, 3)).requires_grad_(False)
+    run, programs = counted(torch, module, dynamic=True)
     for length in (7, 12, 133):
         ids = torch.randint(0, 16, (2, length))
         for ends in ([length, length], [5, length]):
@@ -193,17 +200,21 @@ ALONE = """
 import sys
 sys.modules["ssm_core"] = None
 import torch
-run, (u, y) = torch.export.load("program.pt2").module(), torch.load("example.pt")
-torch.testing.assert_close(run(u), y, rtol=1e-4, atol=1e-5)
+for name in sys.argv[1:]:
+    run, (u, y) = torch.export.load(f"{name}.pt2").module(), torch.load(f"{name}.pt")
+    torch.testing.assert_close(run(u), y, rtol=1e-4, atol=1e-5)
 """
 
 
-@pytest.mark.parametrize("name", ["S4D", "Mamba"])
-def test_exported_files_run_without_this_package(name: str, torch: Any, tmp_path: Path):
-    module, u = layer(name), torch.randn(3, 133, 4)
-    torch.export.save(export(torch, module, torch.randn(2, 70, WIDTH)), tmp_path / "program.pt2")
-    torch.save((u, module(u).detach()), tmp_path / "example.pt")
-    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_exported_files_run_without_this_package(torch: Any, tmp_path: Path):
+    """All in one process, whose import of PyTorch takes longest."""
+    names = ("S4D", "Mamba")
+    for name in names:
+        module, u = layer(name), torch.randn(3, 133, 4)
+        torch.export.save(export(torch, module, torch.randn(2, 70, WIDTH)), tmp_path / f"{name}.pt2")
+        torch.save((u, module(u).detach()), tmp_path / f"{name}.pt")
+    command = [sys.executable, "-c", ALONE, *names]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -76,6 +76,10 @@ def test_training_on_data(name: str, tmp_path: Path):
         assert found["projection"]["16"] < found["bound of theory"]["16"]
     else:
         assert np.isfinite(found["S4D"]["losses"]).all()
+    if name == "cifar":
+        ours, theirs = found["S4D"], found["the original"]
+        assert (ours["parameters"], ours["of"]) == (theirs["parameters"], theirs["updates"])
+        assert ours["scores"].keys() == theirs["scores"].keys()
     assert (tmp_path / f"{name}-small" / "picture.png").exists()
 
 
@@ -265,6 +269,7 @@ def test_table_of_a_result():
     numbers = {
         "S4D": {"updates": 30, "of": 40, **spent, "losses": [1.0], "scores": {"16": 0.25, "32": 1.0}},
         "guess": {"scores": {"32": 0.5}},
+        "the original": {"from": "there", "updates": 40, "of": 40, **spent, "scores": {"16": 0.5}},
     }
     about = {
         "small": True,
@@ -280,6 +285,7 @@ def test_table_of_a_result():
         "7 s of one CPU, P, JAX 4\n\n"
         "|  | parameters | updates | 16 | 32 | CPU time |\n| --- | --- | --- | --- | --- | --- |\n"
         "| S4D | 1,234 | 30 of 40 | 0.250 | 1.000 | 7 s |\n| guess |  |  |  | 0.500 |  |\n"
+        "| the original | 1,234 | 40 | 0.500 |  | 7 s |\n"
         "\n<!-- end -->\nb\n"
     )
 

@@ -30,7 +30,7 @@ def told(result: Mapping[str, Any]) -> str:
     """The command, what it ran on and for how long, and a line for every model that it trained."""
     m, numbers = result["machine"], result["numbers"]
     trained = all("scores" in one for one in numbers.values())
-    spent = sum(one.get("cpu_seconds", 0) for one in numbers.values()) if trained else result["cpu_seconds"]
+    spent = sum(one["cpu_seconds"] for one in trainings(numbers).values()) if trained else result["cpu_seconds"]
     version = f"JAX {m['jax']}" if result["framework"] == "flax" else f"PyTorch {m['torch']}"
     head = f"`{command(result)}`: {seconds(spent)} of one CPU, {m['processor']}, {version}\n\n"
     return head + (table_of_trainings(numbers) if trained else table_of_numbers(numbers))
@@ -38,16 +38,20 @@ def told(result: Mapping[str, Any]) -> str:
 
 def command(result: Mapping[str, Any]) -> str:
     """What measures it anew."""
-    name, numbers = result["name"], result["numbers"].values()
-    trained = [label for label, one in result["numbers"].items() if "updates" in one]
+    name, trained = result["name"], trainings(result["numbers"])
     only = result["only"] if all(any(fnmatch.fnmatch(label, p) for p in result["only"]) for label in trained) else []
     words = ["nox -s results --", name, *(["--small"] if result["small"] else [])]
     words += ["--framework flax"] if result["framework"] == "flax" else []
     words += ["--data FOLDER"] if name in DATA else []
     words += ["--only", *(f"'{p}'" if set(p) & set("*?[ ") else p for p in only)] if only else []
-    stopped = {one["updates"] for one in numbers if "updates" in one and one["updates"] < one["of"]}
+    stopped = {one["updates"] for one in trained.values() if one["updates"] < one["of"]}
     words += [f"--steps {stopped.pop()}"] if len(stopped) == 1 else []
     return " ".join(words)
+
+
+def trainings(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """What the command itself trains: what was made from other code says where that is from."""
+    return {name: one for name, one in numbers.items() if "updates" in one and "from" not in one}
 
 
 def table_of_trainings(numbers: Mapping[str, Any]) -> str:

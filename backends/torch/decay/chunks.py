@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .sums import ChannelDecays, across, add_decayed, decayed, decays, rows_after, rows_before
+from .sums import ChannelProducts, across, add_decayed, decayed, decays, rows_after, rows_before
 
 PIECE = 512  # steps
 
@@ -44,7 +44,7 @@ class Piece:
     def levels(self) -> Iterator[Levels]:
         """From single steps to halves of the chunk. Afterwards there are `reading`, `writing` and `through`."""
         *lead, T, K = self.q.shape
-        decay = ChannelDecays(self.g, decays(self.g), self.exclusive)
+        decay = ChannelProducts(self.g, decays(self.g), self.exclusive)
         for h, after, before in decay.halves():
             halves = (*lead, T // (2 * h), 2, h, K)
             late = decayed(self.q.view(halves)[..., 1, :, :], after)

@@ -28,7 +28,7 @@ def decays(sums: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.nn.functional.threshold_(torch.clamp(sums, min=math.log(low) - 1, out=out).exp_(), low, 0.0)
 
 
-class ChannelDecays:
+class ChannelProducts:
     """Decays e^g of log decays g (..., T, K) with one a channel, multiplied from single steps to the chunk.
 
     After all `halves`: those up to a step, or before it if exclusive, `since_start`, and those after it, `to_end`.

@@ -96,15 +96,16 @@ class Layout(NamedTuple):
 
 
 class Piece:
-    """Chunks of a piece without their states, of N heads of all sequences."""
+    """Chunks of a piece without their states, of N heads of all sequences; the levels of decays are for the adjoint."""
 
-    def __init__(self, given: Given, scale: float, keep: bool = False) -> None:
-        """Keep what the adjoint needs."""
+    def __init__(self, given: Given, scale: float, levels: bool = False) -> None:
         self.rule = rule = Rule(given, scale)
         self.sizes = tuple(given.q.shape[1:3])
-        parts = rule.readers, rule.keys, rule.values, rule.g, rule.decay
-        readers, keys, self.values, g, decay = (x.flatten(1, 2) for x in parts)
-        self.decays = (HeadDecays if g.shape[-1] == 1 else ChannelDecays)(readers, keys, g, decay, keep)
+        readers, keys, self.values, g = (x.flatten(1, 2) for x in (rule.readers, rule.keys, rule.values, rule.g))
+        if g.shape[-1] == 1:
+            self.decays: HeadDecays | ChannelDecays = HeadDecays(readers, keys, g)
+        else:
+            self.decays = ChannelDecays(readers, keys, g, rule.decay.flatten(1, 2), levels)
         self.scores, self.through = self.decays.scores, self.decays.through
         self.scores[..., 1, :, :].diagonal(dim1=2, dim2=3).copy_(rule.own().flatten(1, 2).mT)
         self.P = self.scores[..., 1, :, :].flatten(-2)
@@ -179,7 +180,7 @@ def backward(
     grads = [None if x is None else x.new_empty(x.shape) for x in signals[:-1]]
     dstate = dlast.flatten(0, 1)
     for steps, chunks in reversed(layout.pieces()):
-        piece, here = Piece(layout.given(signals, steps), scale, keep=True), states[chunks.start : chunks.stop + 1]
+        piece, here = Piece(layout.given(signals, steps), scale, levels=True), states[chunks.start : chunks.stop + 1]
         found, dstate = piece.adjoint(layout.taken("q", dy, steps), here, dstate)
         for name, x, grad in zip(Given._fields, found, grads, strict=False):
             if grad is not None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..decay import sums
 from ..decay.sums import (
+    ChannelProducts,
     across,
     add_decayed,
     decayed,
@@ -26,9 +26,9 @@ Gradients = tuple[Tensor, Tensor, Tensor]
 
 
 class HeadDecays:
-    """Of log decays g (chunks, N, T, 1), which are all it needs."""
+    """Of log decays g (chunks, N, T, 1)."""
 
-    def __init__(self, readers: Tensor, keys: Tensor, g: Tensor, decay: Tensor, keep: bool) -> None:
+    def __init__(self, readers: Tensor, keys: Tensor, g: Tensor) -> None:
         self.readers, self.keys = readers, keys
         between, from_start, to_end, total = head_sums(g[..., 0], exclusive=True)
         self.between = decays(between, out=between)[:, :, :, None, :, None]
@@ -53,23 +53,23 @@ class HeadDecays:
 
 
 class ChannelDecays:
-    """Of log decays g (chunks, N, T, K) and decays e^g; `kept` are the levels, for the adjoint."""
+    """Of log decays g (chunks, N, T, K) and decays e^g; the adjoint needs the levels."""
 
-    def __init__(self, readers: Tensor, keys: Tensor, g: Tensor, decay: Tensor, keep: bool) -> None:
+    def __init__(self, readers: Tensor, keys: Tensor, g: Tensor, decay: Tensor, levels: bool) -> None:
         self.readers, self.keys = readers, keys
         *lead, T, _, _ = readers.shape
         m = keys.shape[3]
-        self.scores, self.kept = readers.new_zeros((*lead, T, 2, T, m)), []
+        self.scores, self.levels = readers.new_zeros((*lead, T, 2, T, m)), []
         flat = self.scores.flatten(4, 5).flatten(2, 3)
-        products = sums.ChannelDecays(g, decay, exclusive=True)
+        products = ChannelProducts(g, decay, exclusive=True)
         for h, after, before in products.halves():
             after, before = (None if x is None else x[..., None, :] for x in (after, before))
             late, early = decayed(_half(readers, h, 1), after), decayed(_half(keys, h, 0), before)
             found = late.flatten(-3, -2) @ early.flatten(-3, -2).mT
             across(flat, 2 * h, m * h).copy_(found.movedim(-3, -1))
-            if keep:
+            if levels:
                 after, before = (None if x is None else x.clone() for x in (after, before))
-                self.kept.append((h, late, early, after, before))
+                self.levels.append((h, late, early, after, before))
         self.since_start, self.to_end = products.since_start[..., None, :], products.to_end[..., None, :]
         self.through = products.through.mT
 
@@ -80,7 +80,7 @@ class ChannelDecays:
         dg = rows_after((dreaders * self.readers).sum(-2), strictly=True)
         dg += rows_before(over_entries(dkeys * self.keys))
         dg += dthrough[:, :, None, :]
-        for h, late, early, after, before in self.kept:
+        for h, late, early, after, before in self.levels:
             slopes = across(flat, 2 * h, self.keys.shape[3] * h).movedim(-1, -3)
             late_rows, early_rows = late.flatten(-3, -2), early.flatten(-3, -2)
             if early_rows.shape[-2] == 1:  # too small for products of matrices

@@ -83,10 +83,11 @@ def main() -> None:
     for name in NAMES:
         assert compare(small(name, WIDTH), u) < 1e-11, name
         assert compare_types(small(name, WIDTH), u) < 1e-5, name
-    assert compare(small("HGRN", WIDTH), u, devices=2) < 1e-11
-    assert compare(small("HGRN", WIDTH), u, lengths=jnp.asarray([LENGTH, 7])) < 1e-11
-    packed = jnp.asarray([0, 5, 5, 17, LENGTH])
-    assert compare(small("HGRN", WIDTH), u[:1], cu_seqlens=packed) < 1e-11
+    assert compare(small("S4D", WIDTH), u, devices=2) < 1e-11
+    lengths, packed = jnp.asarray([LENGTH, 7]), jnp.asarray([0, 5, 5, 17, LENGTH])
+    for devices in (2, 4):
+        assert compare(small("HGRN", WIDTH), u, devices, lengths=lengths) < 1e-11
+        assert compare(small("HGRN", WIDTH), u[:1], devices, cu_seqlens=packed) < 1e-11
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "gelu",
         "fft_pair",
         "ratio",
+        "repeated",
         "weighted_means",
     ),
     "cupy": ("linear_scan", "selective_scan", "erf"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ssm_core._arrays.idioms import repeated
 from ssm_core.gated.decay_chunk import turned_chunk
 from ssm_core.gated.delta_run import power
 from ssm_core.gated.halves import LOWEST, head_sums
@@ -58,6 +59,7 @@ def _dual_chunk(x: Any, g: Any, B: Any, C: Any, state: Any) -> tuple[Any, Any]:
     x, g, S = x.reshape(*lead, T, P), g.reshape(*lead, T, 1), state.reshape(*lead, P, N)
     decay, from_start, to_end, total = head_sums(g, exclusive=False, xp=jnp)
     B, C = B[:, :, None], C[:, :, None]
-    y = _matmul(_matmul(C, B.mT) * decay, x) + jnp.exp(from_start) * _matmul(C, S.mT)
+    met = repeated(_matmul(C, B.mT).reshape(batch, G, 1, T * T), H // G).reshape(decay.shape)
+    y = _matmul(met * decay, x) + jnp.exp(from_start) * _matmul(C, S.mT)
     S = jnp.exp(total) * S + _matmul((jnp.exp(to_end) * x).mT, B)
     return S.reshape(state.shape), y.reshape(batch, H, T, P)

@@ -27,6 +27,12 @@ def taken_along(x: Array, index: Array, axis: int) -> Array:
     return namespace("taken_along", x=x).take_along_axis(x, index, axis=axis)
 
 
+@dispatched
+def repeated(x: Array, n: int) -> Array:
+    """A row (..., 1, m) as n of itself (..., n, m)."""
+    return namespace("repeated", x=x).broadcast_to(x, (*x.shape[:-2], n, x.shape[-1]))
+
+
 def conjugated(x: Array, xp: Namespace) -> Array:
     """The complex conjugate; what is real is passed on."""
     return xp.conj(x) if is_complex(x) else x

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._arrays.idioms import clip, matmul
+from .._arrays.idioms import clip, matmul, repeated
 from .._arrays.library import Array, Namespace, device
 
 TINY = 4  # rows of blocks whose products are sums, cheaper than calls of a library for products of matrices
@@ -105,7 +105,7 @@ def head_sums(g: Array, *, exclusive: bool, xp: Namespace) -> tuple[Array, Array
     later, row = xp.astype(k[:, None] > k, g.dtype), xp.matrix_transpose(clip(g, LOWEST))
     reached = k[:, None] > k if exclusive else k[:, None] >= k
     up_to = xp.astype(reached, g.dtype)
-    between = xp.exp(matmul(up_to * row, later, xp))  # of the sum over j < t < i, or j < t <= i
+    between = xp.exp(matmul(up_to * repeated(row, g.shape[-2]), later, xp))  # of the sum over j < t < i, or j < t <= i
     from_start, to_end = (xp.matrix_transpose(matmul(row, m, xp)) for m in (xp.matrix_transpose(up_to), later))
     decay = xp.where(reached, between, xp.zeros_like(between))
     return decay, from_start, to_end, xp.sum(row, axis=-1, keepdims=True)

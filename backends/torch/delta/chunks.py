@@ -24,7 +24,7 @@ from .decays import ChannelDecays, HeadDecays
 from .inverse import unit_inverse
 from .rule import Given, Rule
 
-SIZE = 2**17  # numbers of a signal of a piece: few enough for caches, and many enough for every call of a library
+SIZE = 2**18  # numbers of a signal of a piece: few enough for caches, and many enough for every call of a library
 FIRST, LAST = ("g", "reset"), ("q",)  # signals of the first and of the last substep alone
 
 Signals = Sequence[Tensor | None]

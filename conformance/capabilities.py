@@ -51,6 +51,7 @@ TWINS: dict[str, tuple[str, ...]] = {
         "affine",
         "glu",
         "parted",
+        "plus_product",
         "ratio",
         "relu",
         "rms_norm",

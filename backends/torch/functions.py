@@ -170,6 +170,10 @@ def taken_along(x: Tensor, index: Tensor, axis: int) -> Tensor:
     return torch.gather(x, axis, index)
 
 
+def plus_product(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    return torch.addcmul(x, y, z)
+
+
 def erf(x: Tensor) -> Tensor:
     return torch.special.erf(x)
 

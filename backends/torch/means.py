@@ -28,7 +28,8 @@ from ssm_core.gated.rwkv4 import LOWEST, _weighted_means
 from .scans.body import add_products
 from .transforms import forward_mode, in_full_precision, transformed
 
-PIECE = 2**16  # numbers
+PIECE = 2**17  # numbers
+BLOCK = 8  # steps of a block, of the many that are too small to be run one by one
 NEAR = 30.0  # between the exponents of a piece: no sum of weights falls below 1e-13 of the largest one
 State = tuple[Tensor, Tensor, Tensor]
 
@@ -56,22 +57,22 @@ class _Means(torch.autograd.Function):
         y, states = torch.empty_like(v), []
         for piece in _pieces(k):
             states += state
-            k_t, v_t, valid_t = _time_first(piece, k, v, valid)
+            k_t, v_t, valid_t, y_t = _time_first(piece, k, v, valid, y)
             s = _through(k_t, v_t, _decays(piece, g), bonus, state, valid_t)
-            y[:, piece] = (s.N / s.D).transpose(0, 1)
+            torch.div(torch.addcmul(s.s * v_t, s.p, s.x[:, 0]), s.D, out=y_t)
             state = [*s.last, s.top]
-        ctx.save_for_backward(k, v, g, bonus, valid, *state, *states)
+        ctx.save_for_backward(k, v, g, bonus, valid, y, *state, *states)
         return y, *state
 
     @staticmethod
     @in_full_precision
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        k, v, g, bonus, valid, *states = ctx.saved_tensors
+        k, v, g, bonus, valid, y, *states = ctx.saved_tensors
         needed = ctx.needs_input_grad[:7]
         if torch.is_grad_enabled() or transformed(*grads):
             found = _differentiable((k, v, g, bonus, *states[3:6]), valid, needed, grads)
         else:
-            found = _gradients(k, v, g, bonus, valid, states, *grads)
+            found = _gradients(k, v, g, bonus, valid, y, states, *grads)
         return *(x if n else None for x, n in zip(found, needed, strict=True)), None
 
 
@@ -87,7 +88,6 @@ class _Steps(NamedTuple):
     p: Tensor
     s: Tensor
     x: Tensor
-    N: Tensor
     D: Tensor
     last: Tensor
     top: Tensor
@@ -102,7 +102,7 @@ def _pieces(k: Tensor) -> list[slice]:
 
 
 def _time_first(piece: slice, *signals: Tensor | None) -> list[Any]:
-    return [None if x is None else x[:, piece].transpose(0, 1).contiguous() for x in signals]
+    return [None if x is None else x[:, piece].transpose(0, 1) for x in signals]
 
 
 def _decays(piece: slice, g: Tensor) -> Tensor:
@@ -130,7 +130,6 @@ def _over_one(k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, larges
     entering = first.sub(largest).exp_()
     x = _sums(num * entering, den * entering, a, r, v)
     s = r * bonus.exp()
-    N, D = torch.addcmul(s * v, p, x[:-1, 0]), torch.addcmul(s, p, x[:-1, 1])
     if len(g) == 1:
         steps = torch.arange(len(k), -1, -1, dtype=k.dtype, device=k.device)
         since = steps[:, None, None] * g.clamp(min=LOWEST)  # no steps of -inf are 0
@@ -138,7 +137,8 @@ def _over_one(k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, larges
         since = torch.cat([g.flip(0).cumsum(0).flip(0), torch.zeros_like(g[:1])])
     top = torch.maximum(first + since[0], (k + since[1:]).amax(0))
     leaving = largest.sub_(top).exp_()
-    return _Steps(a, r, p, s, x[:-1], N, D, x[-1] * leaving, top, entering, leaving)
+    D = torch.addcmul(s, p, x[:-1, 1])
+    return _Steps(a, r, p, s, x[:-1], D, x[-1] * leaving, top, entering, leaving)
 
 
 def _over_maxima(k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, valid: Tensor | None) -> _Steps:
@@ -157,9 +157,8 @@ def _over_maxima(k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, state: Any, val
     raised = k + bonus
     M = torch.maximum(before, raised)
     p, s = before.sub_(M).exp_(), raised.sub_(M).exp_()
-    N, D = torch.addcmul(s * v, p, x[:-1, 0]), torch.addcmul(s, p, x[:-1, 1])
-    top = torch.where(x[-1, 1] > 0, m[-1], top)
-    return _Steps(a, r, p, s, x[:-1], N, D, x[-1].clone(), top, from_key=k > carried)
+    D, top = torch.addcmul(s, p, x[:-1, 1]), torch.where(x[-1, 1] > 0, m[-1], top)
+    return _Steps(a, r, p, s, x[:-1], D, x[-1].clone(), top, from_key=k > carried)
 
 
 def _sums(num: Tensor, den: Tensor, a: Tensor, r: Tensor, v: Tensor) -> Tensor:
@@ -167,18 +166,54 @@ def _sums(num: Tensor, den: Tensor, a: Tensor, r: Tensor, v: Tensor) -> Tensor:
     x = r.new_empty((len(r) + 1, 2, *r.shape[1:]))
     x[0, 0], x[0, 1], x[1:, 1] = num, den, r
     torch.mul(r, v, out=x[1:, 0])
-    rows = x.unbind()
-    add_products(rows[1:], _rows(a, len(r)), rows[:-1])
+    _run(x, a)
     return x
 
 
-def _rows(a: Tensor, steps: int) -> list[Tensor]:
-    """a_t with an axis for num and den."""
-    return [a] * steps if len(a) == 1 else list(a[:, None].unbind())
+def _run(x: Tensor, a: Tensor, *, reverse: bool = False) -> None:
+    """x_t += a_t x_{t-1}, one after another, from the first x; in reverse x_t += a_t x_{t+1}, from the last."""
+    n, gates = len(x) - 1, list(a[:, None].unbind())
+    if len(a) == 1:
+        done = _run_in_blocks(x, a, reverse)
+        gates *= n - done
+        x = x[: n - done + 1] if reverse else x[done:]
+    order = slice(None, None, -1 if reverse else 1)
+    rows = x.unbind()[order]
+    add_products(rows[1:], gates[order], rows[:-1])
+
+
+def _run_in_blocks(x: Tensor, a: Tensor, reverse: bool) -> int:
+    """Blocks of steps with one a side by side, then their last steps in turn, which the others are told; how many."""
+    n = len(x) - 1
+    blocks = n // BLOCK
+    if blocks < 2:
+        return 0
+
+    def of_all(j: int) -> Tensor:
+        """Step j of every block, in the order of memory; 0 is the one before."""
+        last = (blocks - 1) * BLOCK
+        first = n - last - j if reverse else j
+        return x[first : first + last + 1 : BLOCK]
+
+    before, *steps = (of_all(j) for j in range(BLOCK + 1))
+    powers = a.expand(BLOCK, *a.shape[1:]).cumprod(0).unbind()
+    order = slice(None, None, -1 if reverse else 1)
+    add_products(steps[1:], [a] * (BLOCK - 1), steps[:-1])
+    add_products(steps[-1].unbind()[order], [powers[-1]] * blocks, before.unbind()[order])
+    add_products(steps[:-1], powers[:-1], [before] * (BLOCK - 1))
+    return blocks * BLOCK
 
 
 def _gradients(
-    k: Tensor, v: Tensor, g: Tensor, bonus: Tensor, valid: Tensor | None, states: Any, dy: Tensor, *last: Tensor
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    bonus: Tensor,
+    valid: Tensor | None,
+    y: Tensor,
+    states: Any,
+    dy: Tensor,
+    *last: Tensor,
 ) -> tuple[Tensor, ...]:
     dk, dv, dg = k.new_empty(k.shape), v.new_empty(v.shape), torch.zeros_like(g)
     dbonus, (num, den, _), states = torch.zeros_like(bonus), states[:3], states[3:]
@@ -186,29 +221,27 @@ def _gradients(
     excess = torch.where(den > 0, excess - num * after[0] - den * after[1], excess)
     for piece in reversed(_pieces(k)):
         *states, num, den, top = states
-        k_t, v_t, valid_t, dy_t = _time_first(piece, k, v, valid, dy)
+        k_t, v_t, valid_t, y_t, dy_t, keys, values = _time_first(piece, k, v, valid, y, dy, dk, dv)
         traced = bool(excess.any())
         s = _through(k_t, v_t, _decays(piece, g), bonus, (num, den, top), valid_t, by_maxima=traced)
         dN = dy_t / s.D
-        dD = (s.N / s.D).mul_(dN).neg_()
+        dD = (y_t * dN).neg_()
         slopes = k.new_empty((len(k_t) + 1, 2, *k_t.shape[1:]))  # of the sums before all steps, and after each
         torch.mul(s.p, dN, out=slopes[:-1, 0])
         torch.mul(s.p, dD, out=slopes[:-1, 1])
         slopes[-1] = after if s.leaving is None else after * s.leaving
-        rows = slopes.unbind()
-        add_products(rows[-2::-1], _rows(s.a, len(k_t))[::-1], rows[:0:-1])
+        _run(slopes, s.a, reverse=True)
         after, slopes = slopes[0] if s.entering is None else slopes[0] * s.entering, slopes[1:]
         newest = torch.addcmul(dD, v_t, dN).mul_(s.s)
-        keys = torch.addcmul(slopes[:, 1], v_t, slopes[:, 0]).mul_(s.r).add_(newest)
+        torch.addcmul(slopes[:, 1], v_t, slopes[:, 0], out=keys).mul_(s.r).add_(newest)
         faded = torch.mul(slopes[:, 0], s.x[:, 0]).addcmul_(slopes[:, 1], s.x[:, 1]).mul_(s.a)
         if traced:
             excess = _to_origin(excess, s, keys, faded)
-        dk[:, piece] = keys.transpose(0, 1)
         if g.ndim == 1:
             dg += faded.sum((0, 1))
         else:
             dg[:, piece] = faded.transpose(0, 1)
-        dv[:, piece] = torch.addcmul(s.s.mul_(dN), s.r, slopes[:, 0]).transpose(0, 1)
+        torch.addcmul(s.s.mul_(dN), s.r, slopes[:, 0], out=values)
         dbonus += newest.sum((0, 1))
     dtop = torch.where(den > 0, excess + num * after[0] + den * after[1], excess)
     return dk, dv, dg, dbonus, *after, dtop

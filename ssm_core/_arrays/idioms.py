@@ -28,6 +28,12 @@ def taken_along(x: Array, index: Array, axis: int) -> Array:
 
 
 @dispatched
+def plus_product(x: Array, y: Array, z: Array) -> Array:
+    """x + y z, in one pass where a library has that."""
+    return x + y * z
+
+
+@dispatched
 def repeated(x: Array, n: int) -> Array:
     """A row (..., 1, m) as n of itself (..., n, m)."""
     return namespace("repeated", x=x).broadcast_to(x, (*x.shape[:-2], n, x.shape[-1]))

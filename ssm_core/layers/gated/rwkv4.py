@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays.errors import OptionError
+from ..._arrays.idioms import plus_product
 from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.special import activation
@@ -109,10 +110,10 @@ class RWKV4(InputDependent):
 
     def _signals(self, params: Parameters, u: Array, previous: Array, xp: Namespace) -> tuple[dict[str, Array], Array]:
         """Those of the recurrence by name, and the gate."""
-        d = previous - u
+        d = u - previous
 
         def mixed(name: str) -> Array:
-            return affine(previous - d * params[f"time_mix_{name}"], params[f"{name}_weight"], None)
+            return affine(plus_product(previous, d, params[f"time_mix_{name}"]), params[f"{name}_weight"], None)
 
         constants = {"log_decay": -xp.exp(params["time_decay"]), "bonus": params["time_first"]}
         return {"k": mixed("key"), "v": mixed("value"), **constants}, activation("sigmoid")(mixed("receptance"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..._arrays.idioms import plus_product
 from ..._arrays.library import Array, Namespace
 from ...functions.affine import affine
 from ...gated.decay_run import CHUNK
@@ -68,10 +69,10 @@ class RWKV5(TimeMix):
         )
 
     def _signals(self, params: Parameters, u: Array, beside: Array, xp: Namespace) -> tuple[dict[str, Array], Array]:
-        d = beside - u
+        d = u - beside
 
         def mixed(name: str, letter: str) -> Array:
-            return affine(beside - d * params[f"time_mix_{letter}"], params[f"{name}_weight"], None)
+            return affine(plus_product(beside, d, params[f"time_mix_{letter}"]), params[f"{name}_weight"], None)
 
         q, k, v = (in_heads(mixed(n, n[0]), self.heads, xp) for n in ("receptance", "key", "value"))
         return {"q": q, "k": k, "v": v, "bonus": params["time_faaaa"]}, mixed("gate", "g")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..._arrays.idioms import plus_product
 from ..._arrays.library import Array, Namespace
 from ...functions.affine import affine
 from ...gated.decay_run import CHUNK
@@ -83,9 +84,9 @@ class RWKV6(TimeMix):
 
     def _signals(self, params: Parameters, u: Array, beside: Array, xp: Namespace) -> tuple[dict[str, Array], Array]:
         d, rank = beside - u, self.mix_rank
-        z = xp.tanh(xp.matmul(u + d * params["time_maa_x"], params["time_maa_w1"]))
+        z = xp.tanh(xp.matmul(plus_product(u, d, params["time_maa_x"]), params["time_maa_w1"]))
         shifts = [xp.matmul(z[..., i * rank : (i + 1) * rank], params["time_maa_w2"][i, ...]) for i in range(5)]
-        mixed = {n: u + d * (params[f"time_maa_{n}"] + shift) for n, shift in zip(MIXED, shifts, strict=True)}
+        mixed = {n: plus_product(u, d, params[f"time_maa_{n}"] + shift) for n, shift in zip(MIXED, shifts, strict=True)}
         low = xp.tanh(xp.matmul(mixed["w"], params["time_decay_w1"]))
         w = params["time_decay"] + xp.matmul(low, params["time_decay_w2"])
         rows = (affine(mixed[n[0]], params[f"{n}_weight"], None) for n in ("receptance", "key", "value"))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays.errors import OptionError
+from ..._arrays.idioms import plus_product
 from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.norms import l2_normed, standardized
@@ -180,7 +181,7 @@ class RWKV7(InputDependent):
     ) -> tuple[dict[str, Array], Array]:
         """The arguments of the recurrence by their names, and the gate."""
         sigmoid, d = activation("sigmoid"), previous - u
-        x = {n: u + d * params[f"x_{n}"] for n in SHIFTED}
+        x = {n: plus_product(u, d, params[f"x_{n}"]) for n in SHIFTED}
         q, k, v = (
             affine(x[n], params[f"{name}_weight"], None)
             for n, name in (("r", "receptance"), ("k", "key"), ("v", "value"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..._arrays.idioms import plus_product
 from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine
 from ...functions.special import activation
@@ -89,11 +90,13 @@ class RWKVChannelMix(InputDependent):
         return self._mixed(params, u, previous), (last,)
 
     def _mixed(self, params: Parameters, u: Array, previous: Array) -> Array:
-        d = previous - u
+        one, other = (previous, u) if self.time_mix else (u, previous)
+        d = other - one
 
         def mixed(n: str) -> Array:
             """The input and the one before it, in shares."""
-            return previous - d * params[f"time_mix_{SHARES[n]}"] if self.time_mix else u + d * params[f"x_{n}"]
+            share = f"time_mix_{SHARES[n]}" if self.time_mix else f"x_{n}"
+            return plus_product(one, d, params[share])
 
         hidden = activation("relu")(affine(mixed("k"), params["key_weight"], None))
         y = affine(hidden * hidden, params["value_weight"], None)

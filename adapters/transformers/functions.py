@@ -36,7 +36,15 @@ def causal_conv1d_fn(
     if "reset" in cuts:  # the inputs of the cache come first
         cuts["reset"] = pad(cuts["reset"], (hidden_states.shape[-1] - cuts["reset"].shape[-1], 0))
     y: Any = ssm_core.causal_conv1d(hidden_states, weight, bias, **cuts)
-    return _activated(y, activation)
+    y = _activated(y, activation)
+    if y.requires_grad and y.mT.is_contiguous() and not torch.compiler.is_compiling():
+        y.register_hook(_channels_last)
+    return y
+
+
+def _channels_last(dy: Tensor) -> Tensor:
+    """The gradient in the order of y: that of its slice has time last, which every pass would read across."""
+    return dy.mT.contiguous().mT
 
 
 def causal_conv1d_update(

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ssm_core._arrays.idioms import repeated
 from ssm_core.recurrences.diagonal import steps_at_once
 from ssm_core.recurrences.fold import in_chunks
 from ssm_core.recurrences.segments import Segments
 
+_matmul = partial(jnp.matmul, precision="highest")
 FEWEST = 16  # steps between the states that are kept
 
 
@@ -42,14 +44,31 @@ def selective_scan(
 
 
 def _step(x: Any, *, u: Any, dt: Any, A: Any, B: Any, C: Any, reset: Any = None) -> tuple[Any, Any]:
-    """The state (batch, H, N) after a step, and what is read of it (batch, H), or 2 Re of that."""
-    gate = jnp.exp(dt[..., None] * A)
+    """The state (batch, H, N) after a step, and what is read of it (batch, H), or 2 Re of that.
+
+    Written as products of matrices, whose adjoints are products too: XLA is slow at the sums of products that those of
+    broadcasts are.
+    """
+    (batch, H), N = u.shape, A.shape[1]
+    rates = repeated(A.reshape(1, H * N), batch).reshape(batch, H, N)
+    gate = jnp.exp(_matmul(dt[..., None], jnp.ones((1, N), dt.dtype)) * rates)
     gate = gate if reset is None else jnp.where(reset[..., None], 0, gate)
-    x = gate * x + (dt * u)[..., None] * _of_channels(B, u)
-    y = jnp.sum(_of_channels(C, u) * x, axis=-1)
+    x = gate * x + _written(dt * u, B)
+    y = _read(C, x)
     return x, 2 * jnp.real(y) if jnp.iscomplexobj(y) else y
 
 
-def _of_channels(rows: Any, u: Any) -> Any:
-    """Rows (H, N) or (batch, G, N) of groups, as every channel of u (batch, H) has them."""
-    return rows if rows.ndim == 2 else jnp.repeat(rows, u.shape[1] // rows.shape[1], axis=1)
+def _written(v: Any, B: Any) -> Any:
+    """Values (batch, H) times rows (H, N) or (batch, G, N) of groups."""
+    if B.ndim == 2:
+        return v[..., None] * B
+    (batch, H), G = v.shape, B.shape[1]
+    return _matmul(v.reshape(batch, G, H // G, 1), B[:, :, None]).reshape(batch, H, B.shape[2])
+
+
+def _read(C: Any, x: Any) -> Any:
+    """The sum over the states of rows (H, N) or (batch, G, N) of groups times x."""
+    if C.ndim == 2:
+        return jnp.sum(C * x, axis=-1)
+    (batch, H, N), G = x.shape, C.shape[1]
+    return _matmul(x.reshape(batch, G, H // G, N), C[..., None]).reshape(batch, H)

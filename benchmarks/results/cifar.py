@@ -22,7 +22,7 @@ ORIGINAL = Path(__file__).with_name("cifar_original.json")
 
 def run(run: Run) -> dict[str, Any]:
     x, y, x_test, y_test = data.cifar(run)
-    width, depth, updates, batch, tested = (32, 2, 800, 32, 1000) if run.small else (128, 4, 78_200, 64, len(x_test))
+    width, depth, updates, batch, tested = (32, 2, 6_000, 32, 1000) if run.small else (128, 4, 78_200, 64, len(x_test))
     model = models.SequenceModel(1, 10, width, depth, layer_options={"trainable_B": False}, dropout=0.1, postnorm=True)
     recipe = Recipe(model, updates, batch, lr=0.01, warmup=0.0)
     watched = {"some of them": Scored(x_test[: tested // 4], y_test[: tested // 4])}

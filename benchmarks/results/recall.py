@@ -34,7 +34,7 @@ def layers(width: int, length: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def run(run: Run) -> dict[str, Any]:
     widths, updates, batch, lr, length, pairs, vocab = (
-        ((32,), 1500, 64, 5e-3, 32, (1, 2, 4, 8), 32)
+        ((16, 32, 64), 1500, 64, 5e-3, 32, (1, 2, 4, 8), 32)
         if run.small
         else ((64, 128, 256, 512), 50_000, 128, 3e-3, 512, (4, 8, 16, 32, 64), 8192)
     )
@@ -45,13 +45,9 @@ def run(run: Run) -> dict[str, Any]:
         for name, (layer, options) in layers(width, length).items()
     }
     found = run.compare(task, recipes)
-    title, labels = f"recall among {length} tokens", {"ylabel": "accuracy", "log": "x"}
-    if len(widths) == 1:
-        report.lines(run.folder / "picture.png", report.scores(found), title=title, xlabel="pairs", **labels)
-    else:
-        curves = by_width(found, str(max(pairs)))
-        title = f"recall of {max(pairs)} pairs among {length} tokens"
-        report.lines(run.folder / "picture.png", curves, title=title, xlabel="width", **labels)
+    title = f"recall of {max(pairs)} pairs among {length} tokens"
+    curves = by_width(found, str(max(pairs)))
+    report.lines(run.folder / "picture.png", curves, title=title, xlabel="width", ylabel="accuracy", log="x")
     return found
 
 

@@ -36,7 +36,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinxext.mathml",
 ]
-exclude_patterns = ["_build", "examples", "gallery", "sphinxext"]
+exclude_patterns = ["_build", "_templates", "examples", "gallery", "sphinxext"]
 nitpicky = False
 suppress_warnings = ["config.cache"]
 
@@ -85,7 +85,10 @@ html_context = {"default_mode": "auto"}
 html_js_files = ["access.js"]
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"index": [], "support": []}
+templates_path = ["_templates"]
+# In the reference a navigation of our own: the theme writes the whole tree of names into each page, a third of the time
+# that pages take.
+html_sidebars = {"index": [], "support": [], "api/**": ["sidebar-collapse.html", "reference-nav.html"]}
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
@@ -157,6 +160,11 @@ class English(SearchEnglish):
         self.stem = cache(super().stem)
 
 
+def fill_navigation(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    if page.startswith("api/"):
+        context["reference"] = reference.navigation(page)
+
+
 def filled_pages(app: Sphinx, *changes: object) -> list[str]:
     """Pages with what is generated are read in every build: it follows the code, not the page."""
     folder = Path(app.srcdir)
@@ -168,5 +176,6 @@ def setup(app: Sphinx) -> None:
     app.connect("env-get-outdated", filled_pages)
     app.connect("autodoc-process-docstring", convert_docstring)
     app.connect("html-page-context", signatures.in_page)
+    app.connect("html-page-context", fill_navigation)
     app.connect("viewcode-follow-imported", module_with_source)
     app.add_search_language(English)

@@ -2,7 +2,7 @@
 A language model that writes
 ============================
 
-Half a minute of training on the text of Python's ``help()``, byte by byte; then it writes on, one state per text.
+Some seconds of training on the text of Python's ``help()``, byte by byte; then it writes on, one state per text.
 
 ``nox -s language`` trains a larger one for two minutes, and lets PyTorch, Flax and NumPy write the same bytes.
 """

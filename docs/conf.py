@@ -118,8 +118,8 @@ sys.modules |= {name: reference.module_of(name) for name in reference.MODULES if
 reference.write(DOCS / "api")
 generated.GENERATED["api"] = reference.toctree
 
-# The frameworks hold half a million objects, and a build makes millions that live to its end: the collector looks at the
-# first no more, seldom at the others, and at nothing when the build ends, which took seconds.
+# The frameworks hold half a million objects, and a build makes millions that live to its end: the collector looks at
+# the first no more, seldom at the others, and at nothing when the build ends, which took seconds.
 gc.freeze()
 gc.set_threshold(100_000, 20, 50)
 

@@ -18,7 +18,7 @@ import ssm_core
 from ssm_core import adapters
 
 torch.manual_seed(0)
-model = adapters.torch.SequenceModel(1, 3, d_model=16, n_layers=1, layer="S5", layer_options={"d_state": 16}, pool=None)
+model = adapters.torch.SequenceModel(1, 3, d_model=16, n_layers=2, layer="S5", layer_options={"d_state": 16}, pool=None)
 
 # %%
 # One file, which holds the name of the model and its options besides the weights.

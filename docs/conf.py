@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import re
@@ -36,7 +37,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinxext.mathml",
 ]
-exclude_patterns = ["_build", "examples", "gallery", "sphinxext"]
+exclude_patterns = ["_build", "_templates", "examples", "gallery", "sphinxext"]
 nitpicky = False
 suppress_warnings = ["config.cache"]
 
@@ -85,7 +86,10 @@ html_context = {"default_mode": "auto"}
 html_js_files = ["access.js"]
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"index": [], "support": []}
+templates_path = ["_templates"]
+# In the reference a navigation of our own: the theme writes the whole tree of names into each page, a third of the time
+# that pages take.
+html_sidebars = {"index": [], "support": [], "api/**": ["sidebar-collapse.html", "reference-nav.html"]}
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
@@ -113,6 +117,11 @@ if "DOCS_VERSION" in os.environ:  # of a published site, where versions lie side
 sys.modules |= {name: reference.module_of(name) for name in reference.MODULES if name not in sys.modules}
 reference.write(DOCS / "api")
 generated.GENERATED["api"] = reference.toctree
+
+# The frameworks hold half a million objects, and a build makes millions that live to its end: the collector looks at
+# the first no more, seldom at the others, and at nothing when the build ends, which took seconds.
+gc.freeze()
+gc.set_threshold(100_000, 20, 50)
 
 
 def fill_page(app: Sphinx, page: str, source: list[str]) -> None:
@@ -157,10 +166,19 @@ class English(SearchEnglish):
         self.stem = cache(super().stem)
 
 
+def fill_navigation(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    if page.startswith("api/"):
+        context["reference"] = reference.navigation(page)
+
+
 def filled_pages(app: Sphinx, *changes: object) -> list[str]:
     """Pages with what is generated are read in every build: it follows the code, not the page."""
     folder = Path(app.srcdir)
     return [page.stem for page in folder.glob("*.md") if generated.MARKER.search(page.read_text(encoding="utf-8"))]
+
+
+def keep_what_is_left(app: Sphinx, failure: Exception | None) -> None:
+    gc.freeze()
 
 
 def setup(app: Sphinx) -> None:
@@ -168,5 +186,7 @@ def setup(app: Sphinx) -> None:
     app.connect("env-get-outdated", filled_pages)
     app.connect("autodoc-process-docstring", convert_docstring)
     app.connect("html-page-context", signatures.in_page)
+    app.connect("html-page-context", fill_navigation)
     app.connect("viewcode-follow-imported", module_with_source)
+    app.connect("build-finished", keep_what_is_left, priority=1000)
     app.add_search_language(English)

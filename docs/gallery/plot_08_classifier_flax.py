@@ -30,7 +30,7 @@ model = adapters.flax.SequenceModel(
     pool="mean",
     rngs=nnx.Rngs(0),
 )
-rules = {"regular": optax.adamw(1e-2, weight_decay=0.01), "ssm": optax.adam(2e-3)}
+rules = {"regular": optax.adamw(2e-2, weight_decay=0.01), "ssm": optax.adam(4e-3)}
 optimizer = nnx.Optimizer(model, optax.multi_transform(rules, adapters.flax.param_labels(model)), wrt=nnx.Param)
 
 
@@ -47,7 +47,7 @@ def update(model, optimizer, u, label):
 # %%
 losses = []
 rng = np.random.default_rng(0)
-for _ in range(6):
+for _ in range(4):
     for batch in rng.permutation(1400).reshape(28, 50):
         losses.append(float(update(model, optimizer, u[batch], label[batch])))
 

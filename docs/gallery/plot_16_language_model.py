@@ -2,7 +2,7 @@
 A language model that writes
 ============================
 
-Half a minute of training on the text of Python's ``help()``, byte by byte; then it writes on, one state per text.
+Some seconds of training on the text of Python's ``help()``, byte by byte; then it writes on, one state per text.
 
 ``nox -s language`` trains a larger one for two minutes, and lets PyTorch, Flax and NumPy write the same bytes.
 """
@@ -25,12 +25,12 @@ torch.manual_seed(0)
 model = adapters.torch.LanguageModel(
     vocab_size=256, d_model=96, n_layers=2, layer="Mamba2", layer_options={"d_state": 16, "head_dim": 16}
 )
-optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=160)
+optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, total_steps=100)
 draw = torch.Generator().manual_seed(0)
 bits = []
-for _ in range(160):
-    starts = torch.randint(0, len(data) - 129, (10,), generator=draw)
+for _ in range(100):
+    starts = torch.randint(0, len(data) - 129, (8,), generator=draw)
     batch = data[starts[:, None] + torch.arange(129)]
     loss = cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
     optimizer.zero_grad()

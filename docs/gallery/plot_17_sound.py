@@ -3,7 +3,7 @@ SaShiMi learns the sound of strings
 ===================================
 
 A string is a state space model: each of its tones is a pair of poles. SaShiMi, a stack of state space layers on three
-levels of time, hears eight of them until it knows them by heart, and plays on from a short beginning, sample by sample.
+levels of time, hears five of them until it knows them by heart, and plays on from a short beginning, sample by sample.
 
 A quarter of a second each, some seconds of training; what takes longer has :doc:`a page of its own </sound>`.
 """
@@ -39,7 +39,7 @@ def plucked(pitch):
     return y / np.abs(y).max()
 
 
-clips = np.stack([plucked(196 * 2 ** (tone / 6)) for tone in range(8)])
+clips = np.stack([plucked(196 * 2 ** (tone / 6)) for tone in range(5)])
 samples = torch.from_numpy(ssm_core.quantize(clips, levels=levels)).long()
 silence = torch.full((len(samples), 1), levels // 2)
 heard = torch.cat([silence, samples[:, :-1]], dim=1)  # what comes before every sample
@@ -51,10 +51,10 @@ torch.manual_seed(0)
 model = adapters.torch.SaShiMi(levels, d_model=32, n_layers=1, layer="S4D", layer_options={"d_state": 32}, pool=(4, 4))
 optimizer = torch.optim.AdamW(adapters.torch.param_groups(model, lr=1e-2, weight_decay=0.0, ssm_lr=2e-3))
 rates = [group["lr"] for group in optimizer.param_groups]
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=220)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=150)
 draw = torch.Generator().manual_seed(0)
 bits = []
-for _ in range(220):
+for _ in range(150):
     rows = torch.randint(0, len(samples), (4,), generator=draw)
     loss = cross_entropy(model(heard[rows]).flatten(0, 1), samples[rows].flatten())
     optimizer.zero_grad()
@@ -65,9 +65,9 @@ for _ in range(220):
 print(f"{bits[0]:.1f} bits a sample before, {np.mean(bits[-10:]):.1f} after training")
 
 # %%
-# It plays on: from the first fortieth of a second of five strings, each sample is drawn and heard before the next one.
+# It plays on: from the first fortieth of a second of each string, every sample is drawn and heard before the next one.
 
-prompts = heard[:5, :101]
+prompts = heard[:, :101]
 played = torch.cat([prompts[:, 1:], model.generate(prompts, L - 100, temperature=0.4, seed=0)], dim=1)
 sound = ssm_core.dequantize(played.numpy(), levels=levels).astype(float)
 
@@ -89,7 +89,7 @@ class Audio:
         return f'<audio controls aria-label="sound of this example" src="{source}"></audio>'
 
 
-Audio(np.concatenate(clips[:5]))  # some of the strings
+Audio(np.concatenate(clips))  # the strings
 
 # %%
 Audio(sound.ravel())  # what SaShiMi plays
@@ -98,7 +98,7 @@ Audio(sound.ravel())  # what SaShiMi plays
 # Their spectra over time: straight lines that fade, the upper ones first.
 
 figure, axes = plt.subplots(2, 1, figsize=(8, 5.6), sharex=True)
-for ax, (title, y) in zip(axes, {"strings": clips[:5], "SaShiMi": sound}.items(), strict=True):
+for ax, (title, y) in zip(axes, {"strings": clips, "SaShiMi": sound}.items(), strict=True):
     ax.specgram(y.ravel() + 1e-9, NFFT=256, noverlap=224, Fs=rate, cmap="BuPu", vmin=-110, vmax=-25)
     ax.grid(False)
     ax.set(title=title, ylabel="Hz", ylim=(0, 2000))

@@ -135,6 +135,20 @@ def full_names() -> dict[str, str]:
     return names
 
 
+def navigation(page: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Every subject with its page and title, and where `page` is the subject's or lies in it, its names with theirs.
+
+    >>> [(own, name) for _, _, names in navigation("api/systems") for own, name in names][0]
+    ('api/generated/ssm_core.Dense', 'Dense')
+    """
+    found = []
+    for subject, (title, module, members) in pages().items():
+        own = [(f"api/generated/{module}.{member}", member) for member in members]
+        inside = page == f"api/{subject}" or page in dict(own)
+        found.append((f"api/{subject}", title, own if inside else []))
+    return found
+
+
 def write(folder: Path) -> None:
     """The pages' sources; those that stay the same are left alone, so that Sphinx does not read them again."""
     own = folder / "generated"

@@ -1,6 +1,6 @@
 """The CUDA sources of the backend of CuPy, compiled as C++ for the processor, and the very code that launches them.
 
-A small module stands for CuPy: NumPy's functions, and kernels whose threads run one after another.
+A small module stands for CuPy: NumPy's functions, and kernels whose threads take turns from barrier to barrier.
 """
 
 from __future__ import annotations
@@ -31,20 +31,62 @@ if COMPILER is None:
 HEADER = """
 #pragma once
 #include <complex>
+#include <cstddef>
+#include <functional>
+#include <ucontext.h>
 #include <utility>
+#include <vector>
 template <typename T> using complex = std::complex<T>;
 struct Index { long long x; };
-static thread_local Index threadIdx, blockIdx, blockDim, gridDim;
+static Index threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
 #define __device__
+#define __shared__ static
+#define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+// The threads of a block take turns: each goes on to the next barrier, or to its end.
+static std::vector<ucontext_t> fibers;
+static ucontext_t caller;
+static std::function<void()> work;
+static void __syncthreads() {
+    long long own = threadIdx.x;
+    swapcontext(&fibers[own], &caller);
+    threadIdx.x = own;
+}
+static std::vector<bool> ended;
+static void fiber(int i) {
+    threadIdx.x = i;
+    work();
+    ended[i] = true;
+}
+static void of_block(long long threads) {
+    const std::size_t size = 1 << 15;
+    static std::vector<char> stacks;
+    stacks.resize(threads * size);
+    fibers.assign(threads, {});
+    ended.assign(threads, false);
+    for (long long i = 0; i < threads; i++) {
+        getcontext(&fibers[i]);
+        fibers[i].uc_stack.ss_sp = stacks.data() + i * size;
+        fibers[i].uc_stack.ss_size = size;
+        fibers[i].uc_link = &caller;
+        makecontext(&fibers[i], (void (*)())fiber, 1, (int)i);
+    }
+    for (bool some = true; some;) {
+        some = false;
+        for (long long i = 0; i < threads; i++) {
+            if (ended[i]) continue;
+            swapcontext(&caller, &fibers[i]);
+            some = some || !ended[i];
+        }
+    }
+}
 template <typename... P, std::size_t... I>
 void launched(void (*kernel)(P...), long long blocks, long long threads, void** given, std::index_sequence<I...>) {
     gridDim.x = blocks;
     blockDim.x = threads;
-    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)
-        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)
-            kernel(*static_cast<std::decay_t<P>*>(given[I])...);
+    work = [&] { kernel(*static_cast<std::decay_t<P>*>(given[I])...); };
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) of_block(threads);
 }
 template <typename... P>
 void launched(void (*kernel)(P...), long long blocks, long long threads, void** given) {

@@ -126,7 +126,7 @@ def test_time_is_split_where_columns_leave_a_device_idle(
         launched.append(-(-length // steps))
 
     b = np.broadcast_to(np.zeros((), "f4"), shape)
-    b = np.lib.stride_tricks.as_strided(b, shape, np.empty((0, *shape[1:]), "f4").strides)
+    b = np.lib.stride_tricks.as_strided(b, shape, np.empty((1, *shape[1:]), "f4").strides)
     b = np.moveaxis(b, axis, 0)
     scans._scan([kernel] * 4, b[:1] if constant else b, b, np.empty(b.shape[1:], "f4"), b)
     assert launched[-1] == pieces

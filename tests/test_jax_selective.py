@@ -115,15 +115,15 @@ def test_slopes_of_slopes_and_vmap():
 def test_in_shard_map():
     """States of zero, which do not vary along the axis, are carried by loops whose states do."""
     given = arrays(64)[:-1]
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     parts = (P("data"), P("data"), P(), P("data"), P("data"))
 
     def slopes(*given: Any) -> Any:
         return jax.grad(lambda *xs: jnp.sum(ssm_core.selective_scan(*xs) ** 2), (0, 2))(*given)
 
     wanted = slopes(*given)
-    with in_blocks(), jax.set_mesh(mesh):
-        cut = jax.shard_map(lambda *xs: slopes(*xs), in_specs=parts, out_specs=(P("data"), P()))
+    with in_blocks():
+        cut = jax.shard_map(lambda *xs: slopes(*xs), mesh=mesh, in_specs=parts, out_specs=(P("data"), P()))
         close(compiled(cut, *given), wanted)
 
 

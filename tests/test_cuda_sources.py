@@ -1,146 +1,25 @@
 """The CUDA sources of the backend of CuPy, compiled as C++ for the processor, and the very code that launches them.
 
-A small module stands for CuPy: NumPy's functions, and kernels whose threads run one after another.
+A small module stands for CuPy: NumPy's functions, and kernels whose threads take turns from barrier to barrier.
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import importlib
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from cuda_on_processor import COMPILER, Array, CudaError, Device, Elsewhere, OutOfMemoryError, RawModule, imported
 
 import ssm_core
 from ssm_core.gated.selective import _selective_scan
 from ssm_core.recurrences.segments import Segments
 
-COMPILER = shutil.which("g++")
 if COMPILER is None:
     pytest.skip("no g++ to compile CUDA sources for the processor", allow_module_level=True)
-
-HEADER = """
-#pragma once
-#include <complex>
-#include <utility>
-template <typename T> using complex = std::complex<T>;
-struct Index { long long x; };
-static thread_local Index threadIdx, blockIdx, blockDim, gridDim;
-#define __global__
-#define __device__
-#define __launch_bounds__(...)
-template <typename... P, std::size_t... I>
-void launched(void (*kernel)(P...), long long blocks, long long threads, void** given, std::index_sequence<I...>) {
-    gridDim.x = blocks;
-    blockDim.x = threads;
-    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)
-        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)
-            kernel(*static_cast<std::decay_t<P>*>(given[I])...);
-}
-template <typename... P>
-void launched(void (*kernel)(P...), long long blocks, long long threads, void** given) {
-    launched(kernel, blocks, threads, given, std::index_sequence_for<P...>{});
-}
-"""
-
-
-class RawModule:
-    folder: Path
-
-    def __init__(self, *, code: str, options: tuple[str, ...], name_expressions: list[str]) -> None:
-        exported = [
-            f'extern "C" void run{i}(long long blocks, long long threads, void** given) '
-            f"{{ launched({name}, blocks, threads, given); }}"
-            for i, name in enumerate(name_expressions)
-        ]
-        source = "\n".join([code, *exported])
-        self.names, library = name_expressions, self.folder / hashlib.sha256(source.encode()).hexdigest()
-        (self.folder / "cupy").mkdir(exist_ok=True)
-        (self.folder / "cupy" / "complex.cuh").write_text(HEADER)
-        program = library.with_suffix(".cpp")
-        program.write_text(source)
-        command = [COMPILER, *options, "-O1", "-shared", "-fPIC", f"-I{self.folder}", "-include", "cupy/complex.cuh"]
-        command += ["-o", library, program]
-        subprocess.run(command, check=True, capture_output=True)
-        self.library = ctypes.CDLL(str(library))
-
-    def get_function(self, name: str) -> Callable[..., None]:
-        function = self.library[f"run{self.names.index(name)}"]
-
-        def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
-            values = [ctypes.c_longlong(x if isinstance(x, int) else x.ctypes.data) for x in arguments]
-            pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-            function(ctypes.c_longlong(*grid), ctypes.c_longlong(*block), pointers)
-
-        return launch
-
-
-class Device:
-    """One of several. CuPy makes arrays on the current one."""
-
-    entered: ClassVar[list[int]] = [0]
-    attributes: ClassVar[dict[str, int]] = {"MultiProcessorCount": 1}
-
-    def __init__(self, number: int | None = None) -> None:
-        self.id = self.entered[-1] if number is None else number
-
-    def __enter__(self) -> None:
-        self.entered.append(self.id)
-
-    def __exit__(self, *error: object) -> None:
-        self.entered.pop()
-
-    def synchronize(self) -> None:
-        """Raises where the device has failed."""
-
-
-class CudaError(RuntimeError):
-    pass
-
-
-class OutOfMemoryError(MemoryError):
-    pass
-
-
-class Array(np.ndarray):
-    device = Device(0)
-
-
-class Elsewhere(Array):
-    device = Device(1)
-
-
-def imported() -> Any:
-    """The backend of CuPy, for NumPy's arrays."""
-    cupy = ModuleType("cupy")
-    vars(cupy).update({name: getattr(np, name) for name in np.__all__})
-    stream = SimpleNamespace(is_capturing=lambda: False)
-    cuda = SimpleNamespace(
-        Device=Device,
-        get_current_stream=lambda: stream,
-        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        runtime=SimpleNamespace(CUDARuntimeError=CudaError),
-    )
-    vars(cupy).update(RawModule=RawModule, ElementwiseKernel=Mock(), cuda=cuda)
-    vars(cupy).update(empty=lambda *given: np.empty(*given).view(Array))
-    package = ModuleType("backend_of_cupy")
-    package.__path__ = [str(Path(__file__).parents[1] / "backends" / "cupy")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "cupy", cupy)
-        patch.setitem(sys.modules, package.__name__, package)
-        for name in ("compiled", "kernels", "scans", "selective"):
-            name = f"{package.__name__}.{name}"
-            patch.setitem(sys.modules, name, importlib.import_module(name))
-        return package
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +105,45 @@ def test_gates_that_overflow_their_products(scans: Any):
     check(scans, a, b, axis=0)
 
 
+@pytest.mark.parametrize(("shape", "axis", "constant", "pieces"), [
+    ((4096, 4096), 0, False, 8),
+    ((8, 4096, 2048), 1, False, 1),
+    ((8, 4096, 2048), 1, True, 2),  # half as much is under way
+    ((8, 1536, 8192), 2, False, 1),
+    ((8, 512, 8192), 2, False, 8),
+    ((8, 1536, 8192), 2, True, 1),
+])  # fmt: skip
+def test_time_is_split_where_columns_leave_a_device_idle(
+    shape: tuple[int, ...], axis: int, constant: bool, pieces: int, backend: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """On 132 multiprocessors: three passes over memory, five where time is split."""
+    monkeypatch.setattr(backend.compiled, "_multiprocessors", lambda device: 132)
+    scans = backend.scans
+    launched: list[int] = []
+
+    def kernel(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+        length, steps = arguments[5:7]
+        launched.append(-(-length // steps))
+
+    b = np.broadcast_to(np.zeros((), "f4"), shape)
+    b = np.lib.stride_tricks.as_strided(b, shape, np.empty((1, *shape[1:]), "f4").strides)
+    b = np.moveaxis(b, axis, 0)
+    scans._scan([kernel] * 4, b[:1] if constant else b, b, np.empty(b.shape[1:], "f4"), b)
+    assert launched[-1] == pieces
+
+
+@pytest.mark.usefixtures("untried")
+def test_staged_kernels_are_tried_too(scans: Any, monkeypatch: pytest.MonkeyPatch):
+    class Broken(RawModule):
+        def get_function(self, name: str) -> Any:
+            work = super().get_function(name)
+            return work if name.endswith("false>") else lambda grid, block, arguments: None
+
+    monkeypatch.setattr(scans.cp, "RawModule", Broken)
+    with pytest.warns(UserWarning, match="kernels for float64 disagree"):
+        assert scans.PROGRAM.kernels(np.dtype("float64")) is None
+
+
 def test_nothing_in_nothing_out(scans: Any):
     for shape in ((0, 3), (3, 0)):
         assert scans.linear_scan(draw(*shape), draw(*shape), None, axis=0, reverse=False).shape == shape
@@ -302,15 +220,16 @@ def test_kernels_with_a_problem_are_turned_off_with_a_warning(
 
 
 def check_selective(backend: Any, batch: int, H: int, L: int, N: int, dtype: str, groups: tuple[int, int]):
-    """Groups of 0: constant rows. Signals lie in any order, the last sequence begins anew in the middle."""
+    """Groups of 0: constant rows. Signals lie in any order, time last too; the last sequence begins anew within."""
     u, rows = draw(batch, L, H, dtype=dtype).transpose(0, 2, 1), iter((1, 2))
     dt = draw(batch, H, L, dtype=dtype, seed=3) ** 2
     A = -(draw(H, N, dtype=dtype, seed=4) ** 2) - np.asarray(0.1, dtype)
     B, C = (draw(*((batch, g, N, L) if g else (H, N)), dtype=dtype, seed=next(rows)) for g in groups)
     first, reset = draw(batch, H, N, dtype=dtype, seed=5), np.zeros((batch, L), bool).view(Array)
     reset[-1, L // 2 :: 7] = True
-    arrays, options = (u, dt, A, B, C), {"discretization": "mamba", "chunk": None}
-    for begins in (None, reset):
+    options = {"discretization": "mamba", "chunk": None}
+    for begins, order in ((None, "K"), (reset, "K"), (reset, "C")):
+        arrays = (u.copy(order), dt, A, B, C)
         found = backend.selective.selective_scan(*arrays, state=first, segments=Segments(L, begins), **options)
         segments = Segments(L, None if begins is None else plain(begins)[0])
         wanted = _selective_scan(*plain(*arrays), state=plain(first)[0], segments=segments, **options)

@@ -78,9 +78,12 @@ def _multiprocessors(device: int) -> int:
     return int(cp.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
-def steps_of_block(length: int, width: int, threads: int, shortest: int) -> int:
-    """Steps of a block of time, where `width` columns alone would leave multiprocessors with less than `threads`."""
-    blocks = min(threads * _multiprocessors(cp.cuda.Device().id) // width, length // shortest)
+def steps_of_block(length: int, width: int, threads: int, shortest: int, enough: int | None = None) -> int:
+    """Steps of a block of time, for `threads` of a multiprocessor: all, where `width` columns alone are `enough`."""
+    processors = _multiprocessors(cp.cuda.Device().id)
+    if enough is not None and width >= enough * processors:
+        return length
+    blocks = min(threads * processors // width, length // shortest)
     return length if blocks < 2 else -(-length // blocks)
 
 

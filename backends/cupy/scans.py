@@ -2,7 +2,8 @@
 
 Where the columns alone would leave a GPU idle, time is split into blocks that run side by side, in three phases: the
 product P of the gates of every block and its last state s from zero; the states after the blocks, which are the
-recurrence x = P x + s over blocks; and all states, each block from the state before it.
+recurrence x = P x + s over blocks; and all states, each block from the state before it. That reads everything twice,
+five passes over memory instead of three, so that columns that reach three fifths of its speed are left in one piece.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from .compiled import Program, steps_of_block, strides
 from .kernels import SCANS
 
 THREADS = 256  # of a multiprocessor, each with 64 bytes of every array under way, which covers the latency of memory
+ENOUGH = 80  # that reach three fifths of it, where gates and drives are loaded; of one of them, twice as many
 SHORTEST = 64  # steps of a block
+STAGED = True  # through shared memory, where steps are neighbors in memory
+WARP = 32  # threads of a block of a staged kernel
 
 
 def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> Any:
@@ -74,32 +78,37 @@ def _scan(kernels: Any, gates: Any, drives: Any, first: Any, states: Any) -> Non
     axes = [(1, (0, 0, 0))] * (3 - len(axes)) + axes
     apart = [(0 if len(x) == 1 else strides(x)[0], *(s[i] for _, s in axes)) for i, x in enumerate(arrays)]
     length, width = len(drives), drives[0].size
-    steps = steps_of_block(length, width, THREADS, SHORTEST)
+    staged = STAGED and abs(strides(drives)[0]) == 1
+    enough = ENOUGH if apart[0][0] else 2 * ENOUGH
+    steps = steps_of_block(length, width, THREADS, SHORTEST, enough // 2 if staged else enough)
     blocks = -(-length // steps)
     sizes = (length, steps, width, axes[1][0], axes[2][0], *(n for of_one in apart for n in of_one))
-    grid = (-(-blocks * width // THREADS),)
+    threads, (summaries, outputs) = (WARP, kernels[2:]) if staged else (THREADS, kernels[:2])
+    grid = (-(-blocks * width // threads),)
     first = cp.ascontiguousarray(first)
     after = first
     if blocks > 1:
         products, last = cp.empty((2, blocks, width), drives.dtype)
-        kernels[0](grid, (THREADS,), (gates, drives, first, last, products, *sizes))
+        summaries(grid, (threads,), (gates, drives, first, last, products, *sizes))
         after = cp.empty((blocks, width), drives.dtype)
         _scan(kernels, products, last, first.reshape(width), after)
-    kernels[1](grid, (THREADS,), (gates, drives, first, after, states, *sizes))
+    outputs(grid, (threads,), (gates, drives, first, after, states, *sizes))
 
 
 def _agree(kernels: Any, dtype: Any) -> bool:
-    """On one block, and on several."""
+    """On one block, and on several; with columns that are neighbors in memory, and with such steps."""
     for length in (20, 4 * SHORTEST + 5):
         phases = cp.arange(3 * length).reshape(length, 3) ** 2
         turning = cp.exp(1j * phases) if dtype.kind == "c" else cp.cos(phases)
-        gates, drives = (0.9 * turning).astype(dtype), turning[::-1].astype(dtype)
-        found, wanted = cp.empty_like(drives), cp.empty_like(drives)
-        _scan(kernels, gates, drives, drives[0], found)
-        _scan_in_blocks(gates, drives, drives[0], wanted)
-        if not bool(abs(found - wanted).max() <= 1e-4 * abs(wanted).max()):
-            return False
+        for order in "CF":
+            gates, drives = (cp.asarray(x, dtype, order=order) for x in (0.9 * turning, turning[::-1]))
+            found, wanted = cp.empty_like(drives), cp.empty_like(drives)
+            _scan(kernels, gates, drives, drives[0], found)
+            _scan_in_blocks(gates, drives, drives[0], wanted)
+            if not bool(abs(found - wanted).max() <= 1e-4 * abs(wanted).max()):
+                return False
     return True
 
 
-PROGRAM = Program("linear_scan", SCANS, ("scan<{number}, false>", "scan<{number}, true>"), _agree)
+NAMES = tuple(f"scan<{{number}}, {states}, {staged}>" for staged in ("false", "true") for states in ("false", "true"))
+PROGRAM = Program("linear_scan", SCANS, NAMES, _agree)

@@ -23,6 +23,7 @@ THREADS = 128  # of a block of them, as the kernels are compiled for
 FILLED = 3 * THREADS  # of a multiprocessor, whose registers (168 of a thread for N = 16) hold no more
 SHORTEST = 64  # steps of a block of time
 STATES = 64  # that a thread keeps in registers
+STAGED = True  # through shared memory, where steps of u are neighbors in memory
 
 
 def selective_scan(
@@ -38,7 +39,7 @@ def selective_scan(
 
 
 def _scan(kernels: Any, arrays: tuple[Any, ...], first: Any, reset: Any) -> tuple[Any, Any]:
-    """y and the last state, by the kernels of the first and of the last phase."""
+    """y and the last state, by the kernels of the first and of the last phase, or those of them that are staged."""
     u, dt, A, B, C = arrays
     (batch, H, length), N = u.shape, A.shape[1]
     A, first = (cp.ascontiguousarray(x) for x in (A, first))
@@ -50,11 +51,12 @@ def _scan(kernels: Any, arrays: tuple[Any, ...], first: Any, reset: Any) -> tupl
     apart = (n for x in (u, dt, y) for n in strides(x))
     sizes = (length, steps, batch, H, N, B_share, C_share, *apart, *B_strides, *C_strides)
     grid, before = (-(-blocks * batch * H // THREADS),), first
+    summaries, outputs = kernels[2:] if STAGED and abs(strides(u)[-1]) == 1 else kernels[:2]
     if blocks > 1:
         ends, through = cp.empty((2, blocks, *first.shape), u.dtype)
-        kernels[0](grid, (THREADS,), (u, dt, A, B, C, first, first, reset, y, ends, through, *sizes))
+        summaries(grid, (THREADS,), (u, dt, A, B, C, first, first, reset, y, ends, through, *sizes))
         before = linear_scan(through, ends, first, axis=0, reverse=False)
-    kernels[1](grid, (THREADS,), (u, dt, A, B, C, first, before, reset, y, last, last, *sizes))
+    outputs(grid, (THREADS,), (u, dt, A, B, C, first, before, reset, y, last, last, *sizes))
     return y, last
 
 
@@ -71,7 +73,7 @@ def _program(N: int) -> Program:
     """Kernels for up to N states."""
 
     def agree(kernels: Any, dtype: Any) -> bool:
-        """On one block, and on several, with a reset in the second."""
+        """On one block, and on several, with a reset in the second; with steps that are neighbors, and channels."""
         for length in (20, 4 * SHORTEST + 5):
             waves = cp.cos(cp.arange(2 * 6 * length).reshape(2, 6, length) ** 2).astype(dtype)
             A = -1 - cp.arange(6 * N).reshape(6, N).astype(dtype) / (6 * N)
@@ -80,12 +82,14 @@ def _program(N: int) -> Program:
             reset = cp.zeros((2, length), bool)
             reset[1, length // 2] = True
             options = {"segments": Segments(length, reset), "discretization": "mamba", "chunk": None}
-            found = _scan(kernels, arrays, first, reset)
             wanted = _selective_scan(*arrays, state=first, **options, backend="generic")
-            for one, other in zip(found, wanted, strict=True):
-                if not bool(abs(one - other).max() <= 1e-4 * abs(other).max()):
-                    return False
+            for u in (waves, cp.asarray(waves, order="F")):
+                found = _scan(kernels, (u, *arrays[1:]), first, reset)
+                for one, other in zip(found, wanted, strict=True):
+                    if not bool(abs(one - other).max() <= 1e-4 * abs(other).max()):
+                        return False
         return True
 
-    names = tuple(f"selective<{{number}}, {N}, {read}>" for read in ("false", "true"))
+    kinds = [(read, staged) for staged in ("false", "true") for read in ("false", "true")]
+    names = tuple(f"selective<{{number}}, {N}, {read}, {staged}>" for read, staged in kinds)
     return Program("selective_scan", SELECTIVE, names, agree)

@@ -29,7 +29,7 @@ def in_blocks(
 
     Gates that are products may have overflowed.
     """
-    length, times = b.shape[axis], _handed_on if products else jnp.multiply
+    length, times = b.shape[axis], handed_on if products else jnp.multiply
     if length < SHORTEST:
         return _states(a, b, first, axis, reverse, late, times)
     T = next((T for T in range(STEPS, 2 * STEPS) if length % T == 0), STEPS)
@@ -97,7 +97,7 @@ def _states(a: Any, b: Any, first: Any, axis: int, reverse: bool, late: bool, ti
     return lax.fori_loop(0, length, step, varying((empty, first), (a, b, first)), unroll=UNROLL)[0]
 
 
-def _handed_on(P: Any, x: Any) -> Any:
+def handed_on(P: Any, x: Any) -> Any:
     """P x; a product that overflowed leaves zeros as they are, and takes all else to infinity."""
     finite, largest = jnp.isfinite(P), jnp.finfo(P.dtype).max
     return jnp.where(finite, 1, largest) * (jnp.where(finite, P, largest) * x)

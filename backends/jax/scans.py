@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .blocks import SHORTEST, before, in_blocks, row
+from .blocks import SHORTEST, before, handed_on, in_blocks, row
 from .shards import varying
 
 
@@ -36,50 +36,57 @@ def linear_scan(a: Any, b: Any, initial: Any, *, axis: int, reverse: bool) -> An
     return jnp.moveaxis(_scan(jnp.moveaxis(a, axis, 0), jnp.moveaxis(b, axis, 0), first, reverse), 0, axis)
 
 
-@partial(jax.jit, static_argnames=("axis", "reverse"))
-def _solution(a: Any, b: Any, first: Any, axis: int, reverse: bool) -> Any:
+def states_between(P: Any, s: Any, first: Any) -> Any:
+    """x_k = P_k x_{k-1} + s_k, with time first, for gates that are products, which may have overflowed."""
+    return _solution(P, s, first, 0, False, products=True)
+
+
+@partial(jax.jit, static_argnames=("axis", "reverse", "products"))
+def _solution(a: Any, b: Any, first: Any, axis: int, reverse: bool, products: bool = False) -> Any:
     """x of M x = b, where b has what the state before the first step adds to it.
 
     The transpose is l_k = g_k + a_{k+1} l_{k+1}. It hands on a_k l_k, so that gates are read at their own step.
     """
+    times = handed_on if products else jnp.multiply
     if first is not None:
         start = b.shape[axis] - 1 if reverse else 0
-        b = lax.dynamic_update_index_in_dim(b, row(b, start, axis) + row(a, start, axis) * first, start, axis)
+        b = lax.dynamic_update_index_in_dim(b, row(b, start, axis) + times(row(a, start, axis), first), start, axis)
     zero = jnp.zeros_like(row(b, 0, axis))
 
     def product(x: Any) -> Any:
-        return x - a * before(zero, x, axis, reverse)
+        return x - times(a, before(zero, x, axis, reverse))
 
     def solved(_: Any, b: Any) -> Any:
-        return _on_device(a, b, zero, axis=axis, reverse=reverse, late=False)
+        return _on_device(a, b, zero, axis=axis, reverse=reverse, late=False, products=products)
 
     def transposed(_: Any, g: Any) -> Any:
-        return _on_device(a, g, zero, axis=axis, reverse=not reverse, late=True)
+        return _on_device(a, g, zero, axis=axis, reverse=not reverse, late=True, products=products)
 
     return lax.custom_linear_solve(product, b, solved, transposed)
 
 
-def _on_device(a: Any, b: Any, first: Any, *, axis: int, reverse: bool, late: bool) -> Any:
+def _on_device(a: Any, b: Any, first: Any, *, axis: int, reverse: bool, late: bool, products: bool) -> Any:
     """The recurrence as the device that it is lowered for wants it: a loop with time first, or blocks, with time where
     it is, but for the last axis, along which the numbers of a step are far apart in memory."""
 
     def time_first(run: Any, a: Any, b: Any, first: Any) -> Any:
         return jnp.moveaxis(run(jnp.moveaxis(a, axis, 0), jnp.moveaxis(b, axis, 0), first), 0, axis)
 
-    loop = partial(time_first, partial(_loop, reverse=reverse, late=late))
+    options: dict[str, Any] = {"reverse": reverse, "late": late, "products": products}
+    loop = partial(time_first, partial(_loop, **options))
     last = axis == b.ndim - 1
-    blocks: Any = partial(in_blocks, axis=0 if last else axis, reverse=reverse, late=late)
+    blocks: Any = partial(in_blocks, axis=0 if last else axis, **options)
     return lax.platform_dependent(a, b, first, cpu=loop, default=partial(time_first, blocks) if last else blocks)
 
 
-def _loop(a: Any, b: Any, first: Any, reverse: bool, late: bool = False) -> Any:
-    """One step after another; JAX transposes it by itself. Late, as `in_blocks`."""
-    constant = a.shape[0] == 1
+def _loop(a: Any, b: Any, first: Any, reverse: bool, late: bool = False, products: bool = False) -> Any:
+    """One step after another; JAX transposes it by itself. Late and for products, as `in_blocks`."""
+    constant, times = a.shape[0] == 1, handed_on if products else jnp.multiply
 
     def step(x: Any, given: Any) -> Any:
         gate, drive = (a[0], given) if constant else given
-        x = (x if late else gate * x) + drive
-        return gate * x if late else x, x
+        x = (x if late else times(gate, x)) + drive
+        return times(gate, x) if late else x, x
 
     return lax.scan(step, first, b if constant else (a, b), reverse=reverse)[1]
 

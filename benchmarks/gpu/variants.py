@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 
@@ -45,16 +45,43 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     }),
 }  # fmt: skip
 
+# Work of `libraries` with CuPy and with JAX: the module of their backend, and constants of it by name.
+OF_CUPY: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "linear_scan": {
+        "always in blocks of time": ("scans", {"ENOUGH": 2**31}),  # five passes over memory, not three
+    },
+    "linear_scan, time last": {
+        "a row a thread": ("scans", {"STAGED": False}),  # 128 registers, not 255, and no line of memory is read at once
+        "always in blocks of time": ("scans", {"ENOUGH": 2**31}),
+    },
+    "selective_scan": {
+        "a row a thread": ("selective", {"STAGED": False}),  # 168 registers either way, and no shared memory
+        "in one piece": ("selective", {"FILLED": 128}),  # half of the exponentials, a third of the threads
+    },
+}
+OF_JAX: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "selective_scan": {
+        "8 steps a turn": ("selective", {"UNROLL": 8}),  # 432 launches forward, not 720, and twice as long to compile
+        "half as many blocks": ("selective", {"WIDE": 2**21}),
+        "twice as many blocks": ("selective", {"WIDE": 2**23}),
+    },
+}
 
-@contextmanager
-def changed(operator: str, constants: dict[str, Any]) -> Iterator[None]:
+
+def changed(operator: str, constants: dict[str, Any]) -> AbstractContextManager[None]:
     """Within the block the kernels of an operator are launched with other constants."""
     folder = f"ssm_core.backends.torch.{operator}"
-    modules = [importlib.import_module(f"{folder}.{name}") for name in ("body", "triton_kernels")]
+    return with_constants([f"{folder}.{name}" for name in ("body", "triton_kernels")], constants)
+
+
+@contextmanager
+def with_constants(names: list[str], constants: dict[str, Any]) -> Iterator[None]:
+    """Within the block the modules have other constants."""
+    modules = [importlib.import_module(name) for name in names]
     places = [(module, name) for module in modules for name in constants if hasattr(module, name)]
     missing = set(constants) - {name for _, name in places}
     if missing:
-        raise AttributeError(f"the kernels of {operator} have no {', '.join(sorted(missing))}")
+        raise AttributeError(f"{' and '.join(names)} have no {', '.join(sorted(missing))}")
     before = [getattr(*place) for place in places]
     try:
         for module, name in places:

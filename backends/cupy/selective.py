@@ -24,6 +24,7 @@ FILLED = 3 * THREADS  # of a multiprocessor, whose registers (168 of a thread fo
 SHORTEST = 64  # steps of a block of time
 STATES = 64  # that a thread keeps in registers
 STAGED = True  # through shared memory, where steps of u are neighbors in memory
+FEW = 16  # states with which that is tried: with 64 registers spill, 2692 bytes of a thread for 212
 
 
 def selective_scan(
@@ -51,7 +52,7 @@ def _scan(kernels: Any, arrays: tuple[Any, ...], first: Any, reset: Any) -> tupl
     apart = (n for x in (u, dt, y) for n in strides(x))
     sizes = (length, steps, batch, H, N, B_share, C_share, *apart, *B_strides, *C_strides)
     grid, before = (-(-blocks * batch * H // THREADS),), first
-    summaries, outputs = kernels[2:] if STAGED and abs(strides(u)[-1]) == 1 else kernels[:2]
+    summaries, outputs = kernels[2:] if STAGED and N <= FEW and abs(strides(u)[-1]) == 1 else kernels[:2]
     if blocks > 1:
         ends, through = cp.empty((2, blocks, *first.shape), u.dtype)
         summaries(grid, (THREADS,), (u, dt, A, B, C, first, first, reset, y, ends, through, *sizes))
@@ -90,6 +91,6 @@ def _program(N: int) -> Program:
                         return False
         return True
 
-    kinds = [(read, staged) for staged in ("false", "true") for read in ("false", "true")]
+    kinds = [(read, staged) for staged in ("false", "true")[: 1 + (N <= FEW)] for read in ("false", "true")]
     names = tuple(f"selective<{{number}}, {N}, {read}, {staged}>" for read, staged in kinds)
     return Program("selective_scan", SELECTIVE, names, agree)

@@ -41,8 +41,10 @@ from .checks import (
     shapes_of_mamba3,
     steps_of,
 )
-from .ssd import CHUNK, one_chunk
+from .ssd import one_chunk
 from .turning import Mamba3State, RankFirst, Turning, heads_before_ranks, ranks_before_heads, turned, turning
+
+CHUNK = 128  # steps of a chunk, whose many operations cost more than the products of twice as many steps
 
 
 def mamba3_scan(

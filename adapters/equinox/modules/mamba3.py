@@ -44,7 +44,7 @@ class Mamba3(InputDependentModule):
         dt_floor: float = 0.0001,
         out_norm: bool = False,
         epsilon: float = 1e-05,
-        chunk: int = 64,
+        chunk: int = 128,
         key: jax.Array,
         dtype: Any = jnp.float32,
     ) -> None:

@@ -42,7 +42,7 @@ class Mamba3(InputDependentModule):
         dt_floor: float = 0.0001,
         out_norm: bool = False,
         epsilon: float = 1e-05,
-        chunk: int = 64,
+        chunk: int = 128,
         rngs: nnx.Rngs,
         param_dtype: Any = jnp.float32,
     ) -> None:

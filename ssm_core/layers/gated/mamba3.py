@@ -12,8 +12,7 @@ from ..._arrays.library import Array, Namespace, namespace
 from ...functions.affine import affine, parted
 from ...functions.norms import normed
 from ...functions.special import activation
-from ...gated.ssd import CHUNK
-from ...gated.trapezoid import run_trapezoid
+from ...gated.trapezoid import CHUNK, run_trapezoid
 from ...recurrences.segments import Segments
 from .. import parametrizations as common
 from ..parameters import Parameter, Parameters, constant

@@ -46,7 +46,7 @@ def selective_scan(
     batch, H, L = u.shape
     if jax.default_backend() == "cpu":
         steps = max(FEWEST, steps_at_once(batch * H * A.shape[1], L, u)) if chunk is None else chunk
-        return _stepped(state, signals, constants, chunk=steps, step=_step_in_products)
+        return _stepped(state, signals, constants, chunk=steps, products=True)
     if not all(isinstance(n, int) for n in (batch, H, L)):
         return NotImplemented  # symbols, which no block divides
     return _in_blocks(state, {name: x for name, x in signals.items() if x is not None}, constants, chunk or STEPS)
@@ -66,7 +66,7 @@ def _in_blocks(state: Any, signals: dict[str, Any], constants: dict[str, Any], c
         return jnp.moveaxis(x, -2, 0).reshape(blocks * batch, *x.shape[1:-2], T)
 
     signals = {name: cut(x) for name, x in signals.items()}
-    loop = partial(_stepped, signals=signals, constants=constants, chunk=chunk, step=_step, unroll=UNROLL)
+    loop = partial(_stepped, signals=signals, constants=constants, chunk=chunk, unroll=UNROLL)
     starts = state[None]
     if blocks > 1:
         zero = jnp.zeros((blocks * batch, *state.shape[1:]), state.dtype)
@@ -93,7 +93,7 @@ def _stepped(
     constants: dict[str, Any],
     *,
     chunk: int,
-    step: Any,
+    products: bool = False,
     unroll: int = 1,
     read: bool = True,
 ) -> tuple[Any, Any]:
@@ -105,7 +105,7 @@ def _stepped(
             (held if "C" in held else v).pop("C")
 
         def one(x: Any, at: dict[str, Any]) -> tuple[Any, Any]:
-            return step(x, **held, **at)
+            return _step(x, **held, **at, products=products)
 
         again = partial(jax.checkpoint, prevent_cse=False)
         if unroll == 1:
@@ -119,32 +119,29 @@ def _stepped(
     return in_chunks(body, state, signals, constants, axis=-1, chunk=chunk)
 
 
-def _step(x: Any, *, u: Any, dt: Any, A: Any, B: Any, C: Any = None, reset: Any = None) -> tuple[Any, Any]:
-    """The state (batch, H, N) after a step, and what is read of it (batch, H), or 2 Re of that."""
-    gate = jnp.exp(dt[..., None] * A)
+def _step(
+    x: Any, *, u: Any, dt: Any, A: Any, B: Any, C: Any = None, reset: Any = None, products: bool = False
+) -> tuple[Any, Any]:
+    """The state (batch, H, N) after a step, and what is read of it (batch, H), or 2 Re of that.
+
+    As `products` of matrices, whose adjoints are products too: on a CPU XLA is slow at the sums of products that those
+    of broadcasts are.
+    """
+    rates, written, read = (_rates, _written, _read) if products else (_rates_each, _written_each, _read_each)
+    gate = jnp.exp(rates(dt, A))
     gate = gate if reset is None else jnp.where(reset[..., None], 0, gate)
-    x = gate * x + (dt * u)[..., None] * _of_channels(B, u)
+    x = gate * x + written(dt * u, B)
     if C is None:
         return x, jnp.zeros((x.shape[0], 0), u.dtype)
-    y = jnp.sum(_of_channels(C, u) * x, axis=-1)
+    y = read(C, x)
     return x, 2 * jnp.real(y) if jnp.iscomplexobj(y) else y
 
 
-def _of_channels(rows: Any, u: Any) -> Any:
-    """Rows (H, N) or (batch, G, N) of groups, as every channel of u (batch, H) has them."""
-    return rows if rows.ndim == 2 else jnp.repeat(rows, u.shape[1] // rows.shape[1], axis=1)
-
-
-def _step_in_products(x: Any, *, u: Any, dt: Any, A: Any, B: Any, C: Any, reset: Any = None) -> tuple[Any, Any]:
-    """`_step` as products of matrices, whose adjoints are products too: on a CPU XLA is slow at the sums of products
-    that those of broadcasts are."""
-    (batch, H), N = u.shape, A.shape[1]
-    rates = repeated(A.reshape(1, H * N), batch).reshape(batch, H, N)
-    gate = jnp.exp(_matmul(dt[..., None], jnp.ones((1, N), dt.dtype)) * rates)
-    gate = gate if reset is None else jnp.where(reset[..., None], 0, gate)
-    x = gate * x + _written(dt * u, B)
-    y = _read(C, x)
-    return x, 2 * jnp.real(y) if jnp.iscomplexobj(y) else y
+def _rates(dt: Any, A: Any) -> Any:
+    """dt A of every state, (batch, H, N)."""
+    (batch, H), N = dt.shape, A.shape[1]
+    rows = repeated(A.reshape(1, H * N), batch).reshape(batch, H, N)
+    return _matmul(dt[..., None], jnp.ones((1, N), dt.dtype)) * rows
 
 
 def _written(v: Any, B: Any) -> Any:
@@ -161,3 +158,20 @@ def _read(C: Any, x: Any) -> Any:
         return jnp.sum(C * x, axis=-1)
     (batch, H, N), G = x.shape, C.shape[1]
     return _matmul(x.reshape(batch, G, H // G, N), C[..., None]).reshape(batch, H)
+
+
+def _rates_each(dt: Any, A: Any) -> Any:
+    return dt[..., None] * A
+
+
+def _written_each(v: Any, B: Any) -> Any:
+    return v[..., None] * _of_channels(B, v.shape[1])
+
+
+def _read_each(C: Any, x: Any) -> Any:
+    return jnp.sum(_of_channels(C, x.shape[1]) * x, axis=-1)
+
+
+def _of_channels(rows: Any, H: int) -> Any:
+    """Rows (H, N) or (batch, G, N) of groups, as every one of H channels has them."""
+    return rows if rows.ndim == 2 else jnp.repeat(rows, H // rows.shape[1], axis=1)

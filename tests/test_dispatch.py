@@ -79,6 +79,22 @@ def test_recognition_imports_nothing():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_layers_of_pytorch_import_no_compiler():
+    """It takes as long as PyTorch itself, and whoever streams on a small machine needs none."""
+    pytest.importorskip("torch")
+    code = (
+        "import sys, torch\n"
+        "from ssm_core.adapters.torch import S4D, Mamba\n"
+        "u = torch.zeros(1, 20, 8)\n"
+        "S4D(8)(u).sum().backward()\n"
+        "torch.set_grad_enabled(False)\n"
+        "layer = Mamba(8)\n"
+        "layer.step(u[:, 0], layer.initial_state(1))\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.fixture
 def doubled(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A dispatched function whose generic body doubles, and whose fused NumPy one triples positive arrays."""

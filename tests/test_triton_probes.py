@@ -15,7 +15,7 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU: run `nox -s triton`, which uses Triton's interpreter", allow_module_level=True)
 
 import ssm_core  # noqa: E402
-from ssm_core.backends.torch import gpu_kernels  # noqa: E402
+from ssm_core.backends.torch import gpu, gpu_kernels  # noqa: E402
 from ssm_core.backends.torch.scans import triton_kernels as triton_scans  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -131,7 +131,7 @@ def test_either_interface_of_precision(switch: str, allowed: bool):
     matmul, every = torch.backends.cuda.matmul, torch.backends
     try:
         exec(switch, {"torch": torch})
-        assert gpu_kernels.tf32_allowed() is allowed
+        assert gpu.tf32_allowed() is allowed
         x, g = torch.ones(1, 3, 1, 2, device=DEVICE), torch.ones(1, 3, 1, device=DEVICE)
         assert ssm_core.ssd(x, g, -g[0, 0], x, x).isfinite().all()
         system = ssm_core.Diagonal(*(torch.full((1,), 0.5, device=DEVICE) for _ in range(3)), discrete=True)

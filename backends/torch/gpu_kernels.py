@@ -1,4 +1,4 @@
-"""Which Triton kernels run, the precision they multiply in, and the check that each passes before its first use.
+"""Which Triton kernels run, and the check that each passes before its first use.
 
 The kernels of an operator are the file `<operator>/triton_kernels.py`. Its `probe(device)`, with `dtype=` where it
 takes more than single precision, yields pairs: what a kernel computes of a small problem, and the same from the generic
@@ -10,7 +10,6 @@ runs them on the CPU too, which is how they are tested where there is none.
 from __future__ import annotations
 
 import importlib
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -26,28 +25,14 @@ class _NotNow(Exception):
 
 @torch.compiler.assume_constant_result
 def kernels(operator: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
-    """The module of the kernels of an operator, or None where they do not run or disagree with the generic body."""
+    """What `gpu.kernels` gives on a device that runs them; a constant to torch.compile."""
     if torch.compiler.is_exporting():
         return None  # an exported program holds no operators of this package
-    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
-    if device.type != "cuda" and not interpreted:
-        return None
     try:
         return _checked(operator, device, dtype)
     except _NotNow as why:
         _warn(operator, f"its kernels cannot be tried on {device} now ({why})")
         return None
-
-
-def tf32_allowed() -> bool:
-    """Whether products of single precision may round their factors to ten bits, by either interface of PyTorch.
-
-    The old one raises where the new one was used; the new one, since PyTorch 2.9, knows of both.
-    """
-    switches = torch.backends.cuda.matmul
-    if hasattr(switches, "fp32_precision"):
-        return bool(switches.fp32_precision == "tf32")
-    return bool(switches.allow_tf32)
 
 
 @cache

@@ -11,7 +11,7 @@ from ssm_core.gated.ssd import CHUNK, _ssd
 from ssm_core.recurrences.segments import Segments
 
 from ..decay.dual_body import chunked_dual
-from ..gpu_kernels import kernels, tf32_allowed
+from ..gpu import kernels, tf32_allowed
 from ..transforms import forward_mode, in_full_precision, transformed
 
 LARGEST = 256  # P and N

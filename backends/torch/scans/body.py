@@ -22,7 +22,7 @@ from ssm_core._arrays.sizes import STEPS
 from ssm_core.recurrences.fold import fold
 
 from ..functions import is_symbol
-from ..gpu_kernels import kernels
+from ..gpu import kernels
 from ..transforms import forward_mode, reduced, transformed
 
 Tensors = list[Tensor] | tuple[Tensor, ...]

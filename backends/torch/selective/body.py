@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssm_core.recurrences.segments import Segments
 
-from ..gpu_kernels import kernels
+from ..gpu import kernels
 from ..transforms import forward_mode, in_full_precision, transformed
 from . import steps
 

@@ -11,7 +11,7 @@ from ssm_core.time_invariant.modes.state_passing import Maps, run_state_passing,
 from ssm_core.time_invariant.run import Run
 from ssm_core.time_invariant.vandermonde import DiagonalPropagator
 
-from ..gpu_kernels import kernels, tf32_allowed
+from ..gpu import kernels, tf32_allowed
 from ..transforms import forward_mode, in_full_precision, transformed
 
 

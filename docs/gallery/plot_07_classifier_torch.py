@@ -33,7 +33,7 @@ model = adapters.torch.SequenceModel(
     layer_options={"d_state": 16, "dt_min": 0.01, "dt_max": 0.5},
     pool="mean",
 )
-groups = adapters.torch.param_groups(model, lr=1e-2, weight_decay=0.01, ssm_lr=2e-3)  # poles and steps learn slowly
+groups = adapters.torch.param_groups(model, lr=2e-2, weight_decay=0.01, ssm_lr=4e-3)  # poles and steps learn slowly
 optimizer = torch.optim.AdamW(groups)
 
 # %%
@@ -41,7 +41,7 @@ optimizer = torch.optim.AdamW(groups)
 
 losses = []
 shuffle = torch.Generator().manual_seed(0)
-for _ in range(6):
+for _ in range(5):
     for batch in torch.randperm(1400, generator=shuffle).split(50):
         loss = cross_entropy(model(u[train][batch]), label[train][batch])
         optimizer.zero_grad()

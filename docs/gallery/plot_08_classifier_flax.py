@@ -47,7 +47,7 @@ def update(model, optimizer, u, label):
 # %%
 losses = []
 rng = np.random.default_rng(0)
-for _ in range(4):
+for _ in range(3):
     for batch in rng.permutation(1400).reshape(28, 50):
         losses.append(float(update(model, optimizer, u[batch], label[batch])))
 

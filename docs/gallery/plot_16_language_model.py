@@ -23,13 +23,13 @@ data = torch.from_numpy(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.i
 # %%
 torch.manual_seed(0)
 model = adapters.torch.LanguageModel(
-    vocab_size=256, d_model=96, n_layers=2, layer="Mamba2", layer_options={"d_state": 16, "head_dim": 16}
+    vocab_size=256, d_model=80, n_layers=2, layer="Mamba2", layer_options={"d_state": 16, "head_dim": 16}
 )
-optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, total_steps=100)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=80)
 draw = torch.Generator().manual_seed(0)
 bits = []
-for _ in range(100):
+for _ in range(80):
     starts = torch.randint(0, len(data) - 129, (8,), generator=draw)
     batch = data[starts[:, None] + torch.arange(129)]
     loss = cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())

@@ -51,10 +51,10 @@ torch.manual_seed(0)
 model = adapters.torch.SaShiMi(levels, d_model=32, n_layers=1, layer="S4D", layer_options={"d_state": 32}, pool=(4, 4))
 optimizer = torch.optim.AdamW(adapters.torch.param_groups(model, lr=1e-2, weight_decay=0.0, ssm_lr=2e-3))
 rates = [group["lr"] for group in optimizer.param_groups]
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=150)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=120)
 draw = torch.Generator().manual_seed(0)
 bits = []
-for _ in range(150):
+for _ in range(120):
     rows = torch.randint(0, len(samples), (4,), generator=draw)
     loss = cross_entropy(model(heard[rows]).flatten(0, 1), samples[rows].flatten())
     optimizer.zero_grad()

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -98,13 +99,22 @@ LEFT_OUT = (
 
 
 COLLECTED = pytest.StashKey[list[str]]()  # the ids of all tests that were found, before any is left out
+PASSED_BEFORE = pytest.StashKey[frozenset[str]]()  # the ids of those that need not run again
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "short: without what the conftest.py at the top lists, for a first answer; full (the default): every test"
     parser.addoption("--tier", choices=("short", "full"), default="full", help=text)
+    text = "run no test that FILE names, and add to it those that pass: several runs that share it run each test once"
+    parser.addoption("--once", metavar="FILE", type=Path, help=text)
     text = "a skipped test fails the run: where everything that the tests need is installed"
     parser.addoption("--no-skips", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file: Path | None = config.getoption("once")
+    lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else ()
+    config.stash[PASSED_BEFORE] = frozenset(lines)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -116,9 +126,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.stash[COLLECTED] = [item.nodeid for item in items]
-    if config.getoption("tier") == "full":
-        return
-    left_out = {item for item in items if any(rule.holds(item.nodeid) for rule in LEFT_OUT)}
+    rules = LEFT_OUT if config.getoption("tier") == "short" else ()
+    passed = config.stash[PASSED_BEFORE]
+    left_out = {item for item in items if item.nodeid in passed or any(rule.holds(item.nodeid) for rule in rules)}
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
 
@@ -133,10 +143,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = [] if reporter is None else reporter.stats.get("skipped", [])
+    if reporter is None or hasattr(session.config, "workerinput"):  # the process that starts the workers hears of all
+        return
+    file: Path | None = session.config.getoption("once")
+    if file is not None:
+        with file.open("a", encoding="utf-8") as passed:
+            passed.writelines(f"{report.nodeid}\n" for report in reporter.stats.get("passed", ()))
+    skipped = reporter.stats.get("skipped", ())
     if skipped and session.config.getoption("no_skips") and session.exitstatus == pytest.ExitCode.OK:
         reporter.write_line(f"{len(skipped)} skipped, which --no-skips takes for failures", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    before = config.stash[PASSED_BEFORE]
+    if before:
+        reporter.write_line(f"{len(before)} passed before, and were not run again")
 
 
 @pytest.hookimpl(trylast=True)

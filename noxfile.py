@@ -79,14 +79,17 @@ def interpreted(session: nox.Session, *arguments: str) -> None:
 
 @nox.session
 def short(session: nox.Session) -> None:
-    """What every change is checked with: rules, types, documentation, and the tests that `conftest.py` calls short."""
+    """What every change is checked with: rules, types, documentation, and the tests that `conftest.py` calls short.
+
+    What follows `--` goes to pytest here and in `full`: with `--once FILE` in both, each test runs in one of them.
+    """
     install(session, "-e", f".[{FRAMEWORKS},docs,test]", "ruff", "mypy", "basedpyright")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
     pyright(session)
     sphinx(session, "dummy", "-D", "plot_gallery=0")  # reads all pages and looks up their links, and writes none
-    pytest(session, "--tier=short", *WORKERS, *EVERYTHING)
+    pytest(session, "--tier=short", *WORKERS, *EVERYTHING, *session.posargs)
 
 
 @nox.session
@@ -95,7 +98,7 @@ def full(session: nox.Session) -> None:
     install(session, "-e", ".[demo,test]", "accelerate", "lightning", *(["triton"] if sys.platform == "linux" else []))
     if sys.platform == "linux":
         interpreted(session)
-    others = ("--durations=50", "--ignore-glob=*/test_triton*.py", *EVERYTHING)
+    others = ("--durations=50", "--ignore-glob=*/test_triton*.py", *EVERYTHING, *session.posargs)
     pytest(session, *others, *WORKERS, XLA_FLAGS=QUICK)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,3 +62,18 @@ def test_rules_that_meet_no_test_are_told(tiers: Any):
     assert rule.idle(["tests/test_a.py::x[torch]", "tests/test_a.py::x[numpy]"]) == []
     assert rule.idle(["tests/test_a.py::x[torch]", "tests/test_b.py::x[numpy]"]) == ["numpy|float64"]
     assert rule.idle(["tests/test_b.py::x[numpy]"]) == [r"^tests/test_a\.py", "numpy|float64"]
+
+
+def test_runs_that_share_a_file_run_a_test_once(tmp_path: Path):
+    """A test that was skipped or has failed stands not in the file, so the next run takes it."""
+    (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+    tests = "import pytest\ndef test_a(): pass\ndef test_b(): pytest.skip()\ndef test_c(): assert False\n"
+    (tmp_path / "test_some.py").write_text(tests, encoding="utf-8")
+    for workers in ("0", "1"):
+        once = tmp_path / f"passed{workers}"
+        command = [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", "--once", str(once)]
+        first, second = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True) for _ in range(2))
+        assert "1 failed, 1 passed, 1 skipped" in first.stdout
+        assert once.read_text(encoding="utf-8") == "test_some.py::test_a\n"
+        assert "1 failed, 1 skipped" in second.stdout
+        assert "1 passed before" in second.stdout

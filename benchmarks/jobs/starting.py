@@ -14,14 +14,14 @@ from ..harness import Case, Job
 from .common import BATCH, D_STATE, H
 
 
-def importing() -> Case:
-    """`import ssm_core` in a fresh process, which loads NumPy and no framework, against NumPy alone."""
+def importing(module: str, *others: str) -> Case:
+    """The import of a module in a fresh process, against those of what it stands on."""
 
     def fresh(statement: str) -> Any:
         return lambda: subprocess.run([sys.executable, "-c", statement], check=True)
 
-    others = {"import numpy": fresh("import numpy"), "import torch": fresh("import torch")}
-    return Case("import", fresh("import ssm_core"), others, repeats=5)
+    run = {f"import {other}": fresh(f"import {other}") for other in others}
+    return Case(f"import {module}", fresh(f"import {module}"), run, repeats=5)
 
 
 def compiling(kind: str) -> list[Case]:
@@ -47,7 +47,9 @@ def compiling(kind: str) -> list[Case]:
 
 
 JOBS = {
-    "import": Job(importing, "numpy"),
+    "import": Job(lambda: importing("ssm_core", "numpy", "torch"), "numpy"),
+    "import-torch": Job(lambda: importing("ssm_core.adapters.torch", "torch"), "torch"),
+    "import-jax": Job(lambda: importing("ssm_core.adapters.flax", "jax", "flax.nnx"), "jax"),
     "compile-s4d": Job(lambda: compiling("S4D"), "jax"),
     "compile-mamba": Job(lambda: compiling("Mamba"), "jax"),
 }

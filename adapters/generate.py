@@ -48,7 +48,7 @@ STANDARD = {  # where the words of annotations and defaults come from
 CLASS = '''class {name}({base}):
     """{summary}
 
-    Options as `ssm_core.{public}`.
+    Options as `ssm_core.{public}`{calls}.
 {example}    """
 
     definition: {public}{static}
@@ -132,6 +132,7 @@ def class_source(framework: str, definition: Definition) -> str:
         base=_base(framework, definition)[1],
         summary=indent((inspect.getdoc(definition) or "").split("\n\n")[0], "    ").lstrip(),
         public=_public(definition),
+        calls="" if issubclass(definition, models.Model) else ", calls and steps as `SSMModule`",
         static=FRAMEWORKS[framework].static,
         example=indent(_example(framework, definition), "    ", lambda line: line != "\n"),
         signature="".join(f"        {declared},\n" for declared in signature),
@@ -244,7 +245,8 @@ def _example(framework: str, definition: Definition) -> str:
     if found is None:
         return ""
     it, *rest = found.groups()
-    return "\n" + "".join(f">>> {line}\n" for line in f.imports) + f.example.format(it, name, *rest)
+    imports = (*f.imports, f"from ssm_core.adapters.{framework} import {name}")
+    return "\n" + "".join(f">>> {line}\n" for line in imports) + f.example.format(it, name, *rest)
 
 
 def _file(room: str) -> str:

@@ -84,6 +84,7 @@ html_css_files = ["style.css"]
 html_favicon = "_static/icon.svg"
 html_context = {"default_mode": "auto"}
 html_js_files = ["access.js"]
+html_search_scorer = str(DOCS / "sphinxext" / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 templates_path = ["_templates"]
@@ -128,9 +129,16 @@ def fill_page(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = linked(generated.with_formulas(generated.filled(source[0])))
 
 
+CLASS = re.compile(r"(?<![\[`])`([A-Z]\w+)`(?!\])")
+
+
 def linked(text: str) -> str:
-    """A page whose mentions of public functions and classes lead to their pages of the reference."""
+    """A page whose mentions of public functions and classes lead to their pages of the reference.
+
+    In text they are written in full, in tables layers and other classes by their names alone.
+    """
     names = reference.full_names()
+    text = re.sub(r"^\|.*$", lambda row: CLASS.sub(lambda it: role(it[1], names) or it[0], row[0]), text, flags=re.M)
     text = re.sub(r"\[`([^`\]]+)`\]\(api\.md#\w+\)", lambda found: role(found[1], names) or found[1], text)
     return re.sub(r"(?<![\[`])`(ssm_core\.[\w.]+)`(?!\])", lambda found: role(found[1], names) or found[0], text)
 

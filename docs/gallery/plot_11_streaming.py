@@ -5,7 +5,7 @@ Streaming against batch latency
 The same layer, cut into chunks of any length: small chunks answer soon, large ones cost little a sample.
 
 Outputs do not depend on the cuts, and neither does the state that goes from one chunk to the next. The times are those
-of the machine that built this page.
+of the machine that built this page. :doc:`/serve` says what else can be done with a state.
 """
 
 import time
@@ -20,6 +20,8 @@ layer = adapters.torch.S4D(d_model=32, d_state=32)
 u = torch.randn(1, 4096, 32)
 
 # %%
+# A single sample goes through `stepper`, a chunk through the layer: both take the state and give the next one.
+
 chunks = (1, 4, 16, 64, 256, 1024, 4096)
 per_sample, latency = [], []
 with torch.no_grad():

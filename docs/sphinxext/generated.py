@@ -34,6 +34,7 @@ def with_formulas(text: str) -> str:
 def support_table() -> str:
     """The capability table of the conformance suite; its words become labels that style.css colors."""
     text = importlib.import_module("conformance.capabilities").support_table_markdown()
+    text = re.sub(r"^\| (`[\w.]+`)", r"| [\1](api.md#function)", text, flags=re.MULTILINE)
     return re.sub(r"(?<=\| )(generic|fused|yes|no)(?= \|)", r'<span class="support \1">\1</span>', text)
 
 

@@ -37,10 +37,10 @@ def quantize(x: Array, *, law: str = "mu_law", levels: int = 256, minmax: bool =
     Raises DTypeError, OptionError, ShapeError (minmax of clips of no samples) and DomainError (NaN or inf in NumPy).
     Source: ITU-T G.711; the cells are those of state-spaces/s4, but for a hundredth of a cell at their edges.
 
-    >>> import numpy
-    >>> quantize(numpy.asarray([-1.0, -0.01, 0.0, 0.01, 1.0]))
+    >>> import numpy, ssm_core
+    >>> ssm_core.quantize(numpy.asarray([-1.0, -0.01, 0.0, 0.01, 1.0]))
     array([  0,  98, 128, 157, 255])
-    >>> quantize(numpy.asarray([-1.0, -0.01, 0.0, 0.01, 1.0]), law="linear")
+    >>> ssm_core.quantize(numpy.asarray([-1.0, -0.01, 0.0, 0.01, 1.0]), law="linear")
     array([  0, 126, 128, 129, 255])
     """
     require_arrays("quantize", x=x)
@@ -72,10 +72,10 @@ def dequantize(q: Array, *, law: str = "mu_law", levels: int = 256, dtype: Any =
     Raises DTypeError, OptionError and DomainError (levels that there are not).
     Source: ITU-T G.711, as in `quantize`.
 
-    >>> import numpy
-    >>> dequantize(numpy.asarray([0, 128, 192]), law="linear")
+    >>> import numpy, ssm_core
+    >>> ssm_core.dequantize(numpy.asarray([0, 128, 192]), law="linear")
     array([-1. ,  0. ,  0.5], dtype=float32)
-    >>> dequantize(numpy.asarray([0, 128, 192])).round(4)
+    >>> ssm_core.dequantize(numpy.asarray([0, 128, 192])).round(4)
     array([-1.    ,  0.    ,  0.0588], dtype=float32)
     """
     require_arrays("dequantize", q=q)

@@ -33,8 +33,8 @@ def phi1(z: Array) -> Array:
     Raises DTypeError for integers and for what is no array.
     Source: Hochbruck and Ostermann, Exponential integrators, Acta Numerica 2010.
 
-    >>> import numpy
-    >>> phi1(numpy.asarray([0.0, 1.0, -1.0])).round(6)
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.phi1(numpy.asarray([0.0, 1.0, -1.0])).round(6)
     array([1.      , 1.718282, 0.632121])
     """
     xp = namespace("phi1", z=z)
@@ -58,8 +58,8 @@ def erf(x: Array) -> Array:
     Raises DTypeError for integers, complex numbers and for what is no array.
     Source: Cody, Rational Chebyshev approximations for the error function, Math. Comp. 1969.
 
-    >>> import numpy
-    >>> erf(numpy.asarray([-1.0, 0.0, 0.5])).round(6)
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.erf(numpy.asarray([-1.0, 0.0, 0.5])).round(6)
     array([-0.842701,  0.      ,  0.5205  ])
     """
     return _elementwise("erf", _erf, x)
@@ -75,8 +75,8 @@ def sigmoid(x: Array) -> Array:
 
     Raises DTypeError for integers, complex numbers and for what is no array.
 
-    >>> import numpy
-    >>> sigmoid(numpy.asarray([-1000.0, 0.0, 1000.0]))
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.sigmoid(numpy.asarray([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
     return _elementwise("sigmoid", _sigmoid, x)
@@ -92,8 +92,8 @@ def softplus(x: Array) -> Array:
 
     Raises DTypeError for integers, complex numbers and for what is no array.
 
-    >>> import numpy
-    >>> softplus(numpy.asarray([-1000.0, 0.0, 30.0])).round(6)
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.softplus(numpy.asarray([-1000.0, 0.0, 30.0])).round(6)
     array([ 0.      ,  0.693147, 30.      ])
     """
     return _elementwise("softplus", _softplus, x)
@@ -112,8 +112,8 @@ def gelu(x: Array, approximate: str = "none") -> Array:
     Raises DTypeError for integers, complex numbers and for what is no array, OptionError for another form.
     Source: Hendrycks and Gimpel, Gaussian error linear units, 2016.
 
-    >>> import numpy
-    >>> gelu(numpy.asarray([-1.0, 0.0, 1.0])).round(6)
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.gelu(numpy.asarray([-1.0, 0.0, 1.0])).round(6)
     array([-0.158655,  0.      ,  0.841345])
     """
     if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
@@ -132,8 +132,8 @@ def silu(x: Array) -> Array:
     Raises DTypeError for integers, complex numbers and for what is no array.
     Source: Elfwing, Uchibe and Doya, Sigmoid-weighted linear units, 2017.
 
-    >>> import numpy
-    >>> silu(numpy.asarray([-1.0, 0.0, 1.0])).round(6)
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.silu(numpy.asarray([-1.0, 0.0, 1.0])).round(6)
     array([-0.268941,  0.      ,  0.731059])
     """
     return _elementwise("silu", _silu, x)
@@ -147,8 +147,8 @@ def relu(x: Array) -> Array:
 
     Raises DTypeError for integers, complex numbers and for what is no array.
 
-    >>> import numpy
-    >>> relu(numpy.asarray([-1.0, 0.0, 2.0]))
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.relu(numpy.asarray([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
     return _elementwise("relu", _relu, x)
@@ -162,8 +162,8 @@ def tanh(x: Array) -> Array:
 
     Raises DTypeError for integers, complex numbers and for what is no array.
 
-    >>> import numpy
-    >>> tanh(numpy.asarray([0.0, 1.0])).round(6)
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.tanh(numpy.asarray([0.0, 1.0])).round(6)
     array([0.      , 0.761594])
     """
     return _elementwise("tanh", _tanh, x)
@@ -264,8 +264,8 @@ def activation(name: str | None) -> Callable[[Array], Array]:
 
     Raises OptionError for another name.
 
-    >>> import numpy
-    >>> activation("relu")(numpy.asarray([-1.0, 2.0]))
+    >>> import numpy, ssm_core
+    >>> ssm_core.special.activation("relu")(numpy.asarray([-1.0, 2.0]))
     array([0., 2.])
     """
     if not isinstance(name, str | None) or name not in _ACTIVATIONS:

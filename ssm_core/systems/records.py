@@ -49,8 +49,8 @@ class Dense(_System[T]):
 
     A (..., N, N); B (..., N) or (..., N, P); C (..., N) or (..., M, N); D (...[, M][, P]) or a number.
 
-    >>> import numpy
-    >>> Dense(-numpy.eye(2), numpy.ones(2), numpy.ones(2)).discrete
+    >>> import numpy, ssm_core
+    >>> ssm_core.Dense(-numpy.eye(2), numpy.ones(2), numpy.ones(2)).discrete
     False
     """
 
@@ -71,8 +71,8 @@ class Diagonal(_System[T]):
     poles (..., N); B (..., N) or (..., N, P); C (..., N) or (..., M, N); D (...[, M][, P]) or a number.
     With `conj_pairs` each stored pole stands for itself and its conjugate, and the output is 2 Re(C x).
 
-    >>> import numpy
-    >>> Diagonal(numpy.asarray([-0.5 + 1j]), numpy.ones(1), conj_pairs=True).conj_pairs
+    >>> import numpy, ssm_core
+    >>> ssm_core.Diagonal(numpy.asarray([-0.5 + 1j]), numpy.ones(1), conj_pairs=True).conj_pairs
     True
     """
 

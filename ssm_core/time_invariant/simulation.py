@@ -360,18 +360,29 @@ def _empty(run: Run) -> tuple[Array, Array | None]:
 def step(
     system: Any, u_k: Array, state: Array, *, dt: Any = None, method: str = "zoh", alpha: float | None = None
 ) -> tuple[Array, Array]:
-    """One step of a system: y_k = C x_k + D u_k with x_k = Ab x_{k-1} + Bb u_k.
+    """One step of a system, from a state to the next: `scan` over a single sample.
 
-    u_k (...) or (..., P); state x_{k-1} (..., N); returns y_k (...) or (..., M), and x_k (..., N). The same function
-    as `scan` over one step, and so are dt, method and alpha. To generate many steps, discretize once and pass the
-    discrete system.
+    x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k + D u_k   (2 Re C x with conj_pairs)
+
+    system      Dense, Diagonal, DPLR, Rational (states: `companion`) or a tuple (A, B, C[, D]); continuous with dt,
+                discrete without
+    u_k         (...), several inputs (..., P)
+    state       x_{k-1} (..., N): zeros to begin with, or what `scan` or a step returned
+    dt, method  as in `discretize`, and so is alpha
+    returns     y_k (...) or (..., M), and the next state x_k (..., N)
+
+    Every call discretizes: to stream many samples, discretize once and pass the discrete system.
 
     Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
 
     >>> import numpy, ssm_core
-    >>> system = ssm_core.Diagonal(numpy.asarray([0.5]), numpy.ones(1), numpy.ones(1), discrete=True)
-    >>> ssm_core.step(system, numpy.asarray(1.0), numpy.asarray([4.0]))
-    (array(3.), array([3.]))
+    >>> ones = numpy.ones(1)
+    >>> system = ssm_core.discretize(ssm_core.Diagonal(-ones, ones, ones), dt=0.1)
+    >>> state = numpy.zeros(1)
+    >>> for sample in (1.0, 1.0, 1.0):
+    ...     y, state = ssm_core.step(system, numpy.asarray(sample), state)
+    >>> round(float(y), 4), state.round(4)
+    (0.2592, array([0.2592]))
     """
     system = records.as_system("step", system, dt)
     check_method("step", system, dt, method, alpha)

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class DLinOSS(TimeInvariantModule):
     """A layer of P damped harmonic oscillators between two matrices, in discrete time.
 
-    Options as `ssm_core.layers.DLinOSS`.
+    Options as `ssm_core.layers.DLinOSS`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import DLinOSS
     >>> key = jax.random.key(0)
     >>> layer = DLinOSS(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

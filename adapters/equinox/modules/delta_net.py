@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class DeltaNet(InputDependentModule):
     """The delta rule: every step moves the value under its key towards a new one, and forgets nothing else.
 
-    Options as `ssm_core.layers.DeltaNet`.
+    Options as `ssm_core.layers.DeltaNet`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import DeltaNet
     >>> key = jax.random.key(0)
     >>> layer = DeltaNet(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class DSS(TimeInvariantModule):
     """A layer of diagonal state spaces, one a channel, whose kernel is normalized over a length.
 
-    Options as `ssm_core.layers.DSS`.
+    Options as `ssm_core.layers.DSS`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import DSS
     >>> key = jax.random.key(0)
     >>> layer = DSS(d_model=4, length=10, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

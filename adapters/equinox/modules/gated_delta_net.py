@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class GatedDeltaNet(InputDependentModule):
     """The gated delta rule: Gated DeltaNet, and the linear attention of Qwen3-Next.
 
-    Options as `ssm_core.layers.GatedDeltaNet`.
+    Options as `ssm_core.layers.GatedDeltaNet`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import GatedDeltaNet
     >>> key = jax.random.key(0)
     >>> layer = GatedDeltaNet(d_model=4, heads=2, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

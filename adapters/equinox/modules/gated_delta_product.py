@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class GatedDeltaProduct(InputDependentModule):
     """Gated DeltaNet with several keys and values a step: a product of generalized Householder matrices.
 
-    Options as `ssm_core.layers.GatedDeltaProduct`.
+    Options as `ssm_core.layers.GatedDeltaProduct`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import GatedDeltaProduct
     >>> key = jax.random.key(0)
     >>> layer = GatedDeltaProduct(d_model=4, heads=2, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

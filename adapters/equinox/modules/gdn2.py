@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class GDN2(InputDependentModule):
     """Gated DeltaNet 2: instead of one strength, what is erased and what is written have gates of every channel.
 
-    Options as `ssm_core.layers.GDN2`.
+    Options as `ssm_core.layers.GDN2`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import GDN2
     >>> key = jax.random.key(0)
     >>> layer = GDN2(d_model=4, heads=2, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

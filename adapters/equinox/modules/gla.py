@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class GLA(InputDependentModule):
     """Gated linear attention: every channel of the keys forgets at a rate of its own, of the input.
 
-    Options as `ssm_core.layers.GLA`.
+    Options as `ssm_core.layers.GLA`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import GLA
     >>> key = jax.random.key(0)
     >>> layer = GLA(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class H3(InputDependentModule):
     """Hungry hungry hippos: a shift of the keys, their product with the values, and a diagonal system of it.
 
-    Options as `ssm_core.layers.H3`.
+    Options as `ssm_core.layers.H3`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import H3
     >>> key = jax.random.key(0)
     >>> layer = H3(d_model=4, d_state=8, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

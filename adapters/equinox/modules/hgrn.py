@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class HGRN(InputDependentModule):
     """The hierarchically gated recurrent network: what is not forgotten is not written.
 
-    Options as `ssm_core.layers.HGRN`.
+    Options as `ssm_core.layers.HGRN`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import HGRN
     >>> key = jax.random.key(0)
     >>> layer = HGRN(d_model=4, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class HGRN2(InputDependentModule):
     """The hierarchically gated RNN with states expanded to matrices: what is not forgotten is not written.
 
-    Options as `ssm_core.layers.HGRN2`.
+    Options as `ssm_core.layers.HGRN2`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import HGRN2
     >>> key = jax.random.key(0)
     >>> layer = HGRN2(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, SSMModule
 class Hyena(SSMModule):
     """Hyena: products of the input with itself, and between them convolutions as long as the sequence.
 
-    Options as `ssm_core.layers.Hyena`.
+    Options as `ssm_core.layers.Hyena`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import Hyena
     >>> key = jax.random.key(0)
     >>> layer = Hyena(d_model=4, l_max=16, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

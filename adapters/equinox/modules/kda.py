@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class KDA(InputDependentModule):
     """Kimi delta attention: the gated delta rule whose channels of keys have decays of their own.
 
-    Options as `ssm_core.layers.KDA`.
+    Options as `ssm_core.layers.KDA`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import KDA
     >>> key = jax.random.key(0)
     >>> layer = KDA(d_model=4, heads=2, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

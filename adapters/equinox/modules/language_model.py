@@ -22,6 +22,7 @@ class LanguageModel(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import LanguageModel
     >>> key = jax.random.key(0)
     >>> model = LanguageModel(vocab_size=10, d_model=8, n_layers=2, layer="S4D", channel_mix="mlp", key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -67,6 +68,7 @@ class MambaLM(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import MambaLM
     >>> key = jax.random.key(0)
     >>> model = MambaLM(vocab_size=10, d_model=8, n_layers=2, key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -110,6 +112,7 @@ class Mamba2LM(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import Mamba2LM
     >>> key = jax.random.key(0)
     >>> model = Mamba2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -153,6 +156,7 @@ class Mamba3LM(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import Mamba3LM
     >>> key = jax.random.key(0)
     >>> model = Mamba3LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape

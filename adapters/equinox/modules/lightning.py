@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class Lightning(InputDependentModule):
     """Lightning attention as in MiniMax-01: constant decays, a norm over all heads and a gate.
 
-    Options as `ssm_core.layers.Lightning`.
+    Options as `ssm_core.layers.Lightning`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import Lightning
     >>> key = jax.random.key(0)
     >>> layer = Lightning(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

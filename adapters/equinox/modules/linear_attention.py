@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class LinearAttention(InputDependentModule):
     """Causal linear attention with a feature map, and with the sum of the keys as a normalizer.
 
-    Options as `ssm_core.layers.LinearAttention`.
+    Options as `ssm_core.layers.LinearAttention`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import LinearAttention
     >>> key = jax.random.key(0)
     >>> layer = LinearAttention(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

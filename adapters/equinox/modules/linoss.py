@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class LinOSS(TimeInvariantModule):
     """A layer of P forced harmonic oscillators between two matrices, in discrete time.
 
-    Options as `ssm_core.layers.LinOSS`.
+    Options as `ssm_core.layers.LinOSS`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import LinOSS
     >>> key = jax.random.key(0)
     >>> layer = LinOSS(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

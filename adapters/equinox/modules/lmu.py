@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class LMU(TimeInvariantModule):
     """A layer of Legendre memory units, one a channel: the state holds the last theta steps in Legendre polynomials.
 
-    Options as `ssm_core.layers.LMU`.
+    Options as `ssm_core.layers.LMU`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import LMU
     >>> key = jax.random.key(0)
     >>> layer = LMU(d_model=4, d_state=6, theta=100, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

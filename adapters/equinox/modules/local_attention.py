@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class LocalAttention(InputDependentModule):
     """Softmax attention of every step to itself and the steps just before: the attention of Griffin.
 
-    Options as `ssm_core.layers.LocalAttention`.
+    Options as `ssm_core.layers.LocalAttention`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import LocalAttention
     >>> key = jax.random.key(0)
     >>> layer = LocalAttention(d_model=8, heads=2, window=4, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 8))).shape

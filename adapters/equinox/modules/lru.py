@@ -16,11 +16,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class LRU(TimeInvariantModule):
     """A layer of one diagonal recurrence with as many inputs and outputs as there are channels, in discrete time.
 
-    Options as `ssm_core.layers.LRU`.
+    Options as `ssm_core.layers.LRU`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import LRU
     >>> key = jax.random.key(0)
     >>> layer = LRU(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class Mamba(InputDependentModule):
     """The block of Mamba: a gated selective state space model whose steps, B and C are functions of the input.
 
-    Options as `ssm_core.layers.Mamba`.
+    Options as `ssm_core.layers.Mamba`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import Mamba
     >>> key = jax.random.key(0)
     >>> layer = Mamba(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -16,11 +16,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class Mamba2(InputDependentModule):
     """The block of Mamba-2: heads of features with one decay each, computed as products of matrices.
 
-    Options as `ssm_core.layers.Mamba2`.
+    Options as `ssm_core.layers.Mamba2`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import Mamba2
     >>> key = jax.random.key(0)
     >>> layer = Mamba2(d_model=4, d_state=8, head_dim=4, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

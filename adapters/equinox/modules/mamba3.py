@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class Mamba3(InputDependentModule):
     """The block of Mamba-3: no convolution, but steps that mix the input with the one before, and rotating states.
 
-    Options as `ssm_core.layers.Mamba3`.
+    Options as `ssm_core.layers.Mamba3`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import Mamba3
     >>> key = jax.random.key(0)
     >>> layer = Mamba3(d_model=4, d_state=8, head_dim=4, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class MLSTM(InputDependentModule):
     """The mLSTM layer of xLSTM: gates of a head and a step, exponential ones for the input.
 
-    Options as `ssm_core.layers.MLSTM`.
+    Options as `ssm_core.layers.MLSTM`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import MLSTM
     >>> key = jax.random.key(0)
     >>> layer = MLSTM(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

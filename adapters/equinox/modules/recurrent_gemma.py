@@ -22,6 +22,7 @@ class RecurrentGemmaLM(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RecurrentGemmaLM
     >>> key = jax.random.key(0)
     >>> model = RecurrentGemmaLM(10, 8, 3, attention_options={"heads": 2, "window": 4}, key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class RetNet(InputDependentModule):
     """The multi-scale retention of RetNet: every head forgets at a constant rate of its own.
 
-    Options as `ssm_core.layers.RetNet`.
+    Options as `ssm_core.layers.RetNet`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RetNet
     >>> key = jax.random.key(0)
     >>> layer = RetNet(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class RGLRU(InputDependentModule):
     """The recurrent block of Griffin: a real-gated linear recurrent unit behind a short convolution, and a gate.
 
-    Options as `ssm_core.layers.RGLRU`.
+    Options as `ssm_core.layers.RGLRU`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RGLRU
     >>> key = jax.random.key(0)
     >>> layer = RGLRU(d_model=4, heads=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class RTF(TimeInvariantModule):
     """A layer of rational transfer functions, one a channel, trained by their coefficients and free of states.
 
-    Options as `ssm_core.layers.RTF`.
+    Options as `ssm_core.layers.RTF`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RTF
     >>> key = jax.random.key(0)
     >>> layer = RTF(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

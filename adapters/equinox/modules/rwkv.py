@@ -22,6 +22,7 @@ class RWKV4LM(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RWKV4LM
     >>> key = jax.random.key(0)
     >>> model = RWKV4LM(vocab_size=10, d_model=8, n_layers=2, key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -71,6 +72,7 @@ class RWKV7LM(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RWKV7LM
     >>> key = jax.random.key(0)
     >>> model = RWKV7LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape

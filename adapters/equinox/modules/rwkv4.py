@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class RWKV4(InputDependentModule):
     """The time mix of RWKV-4: a mean of all values so far, whose weights decay, behind a gate.
 
-    Options as `ssm_core.layers.RWKV4`.
+    Options as `ssm_core.layers.RWKV4`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RWKV4
     >>> key = jax.random.key(0)
     >>> layer = RWKV4(d_model=4, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

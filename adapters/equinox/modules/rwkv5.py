@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class RWKV5(InputDependentModule):
     """The time mix of RWKV-5: constant decays of every channel, and a bonus for the step itself.
 
-    Options as `ssm_core.layers.RWKV5`.
+    Options as `ssm_core.layers.RWKV5`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RWKV5
     >>> key = jax.random.key(0)
     >>> layer = RWKV5(d_model=4, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

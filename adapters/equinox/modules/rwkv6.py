@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class RWKV6(InputDependentModule):
     """The time mix of RWKV-6: decays of every channel and step, and a token shift that depends on the input.
 
-    Options as `ssm_core.layers.RWKV6`.
+    Options as `ssm_core.layers.RWKV6`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RWKV6
     >>> key = jax.random.key(0)
     >>> layer = RWKV6(d_model=4, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

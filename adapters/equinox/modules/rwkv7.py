@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class RWKV7(InputDependentModule):
     """The time mix of RWKV-7: a delta rule that removes and adds with different keys, at rates of every channel.
 
-    Options as `ssm_core.layers.RWKV7`.
+    Options as `ssm_core.layers.RWKV7`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RWKV7
     >>> key = jax.random.key(0)
     >>> layer = RWKV7(d_model=4, head_dim=2, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

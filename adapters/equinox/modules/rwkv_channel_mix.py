@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, InputDependentModule
 class RWKVChannelMix(InputDependentModule):
     """The channel mix of RWKV: what a block does to the features of a step and of the one before.
 
-    Options as `ssm_core.layers.RWKVChannelMix`.
+    Options as `ssm_core.layers.RWKVChannelMix`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import RWKVChannelMix
     >>> key = jax.random.key(0)
     >>> layer = RWKVChannelMix(d_model=4, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class S4(TimeInvariantModule):
     """A layer of state space models with a matrix that is diagonal plus low rank, one a channel, as HiPPO's are.
 
-    Options as `ssm_core.layers.S4`.
+    Options as `ssm_core.layers.S4`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import S4
     >>> key = jax.random.key(0)
     >>> layer = S4(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class S4D(TimeInvariantModule):
     """A layer of diagonal state space models, one a channel, with a nonlinear mix of the channels.
 
-    Options as `ssm_core.layers.S4D`.
+    Options as `ssm_core.layers.S4D`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import S4D
     >>> key = jax.random.key(0)
     >>> layer = S4D(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -16,11 +16,12 @@ from ssm_core.adapters.equinox.base import MODULES, SSMModule
 class S4ND(SSMModule):
     """State space models along every axis: a convolution whose kernel is an outer product of one an axis.
 
-    Options as `ssm_core.layers.S4ND`.
+    Options as `ssm_core.layers.S4ND`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import S4ND
     >>> key = jax.random.key(0)
     >>> layer = S4ND(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 6, 5, 4))).shape

@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class S5(TimeInvariantModule):
     """A layer of one diagonal state space model with as many inputs and outputs as there are channels.
 
-    Options as `ssm_core.layers.S5`.
+    Options as `ssm_core.layers.S5`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import S5
     >>> key = jax.random.key(0)
     >>> layer = S5(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -22,6 +22,7 @@ class SaShiMi(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import SaShiMi
     >>> key = jax.random.key(0)
     >>> model = SaShiMi(vocab_size=16, d_model=4, n_layers=1, layer_options={"d_state": 4}, pool=(2,), key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[8, 9, 10]])).shape

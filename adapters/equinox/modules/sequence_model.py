@@ -22,6 +22,7 @@ class SequenceModel(SequenceModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import SequenceModel
     >>> key = jax.random.key(0)
     >>> model = SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2, key=key)
     >>> equinox.filter_jit(model)(jnp.zeros((3, 20, 1))).shape

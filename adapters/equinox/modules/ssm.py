@@ -15,11 +15,12 @@ from ssm_core.adapters.equinox.base import MODULES, TimeInvariantModule
 class SSM(TimeInvariantModule):
     """A layer of state space models with a full matrix, one a channel: the linear state space layer without structure.
 
-    Options as `ssm_core.layers.SSM`.
+    Options as `ssm_core.layers.SSM`, calls and steps as `SSMModule`.
 
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import SSM
     >>> key = jax.random.key(0)
     >>> layer = SSM(d_model=4, d_state=8, key=key)
     >>> equinox.filter_jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -22,6 +22,7 @@ class XLSTMLM(LanguageModule):
     >>> import equinox
     >>> import jax
     >>> import jax.numpy as jnp
+    >>> from ssm_core.adapters.equinox import XLSTMLM
     >>> key = jax.random.key(0)
     >>> model = XLSTMLM(vocab_size=10, d_model=8, n_layers=2, layer_options={"heads": 2}, key=key)
     >>> equinox.filter_jit(model)(jnp.asarray([[1, 2, 3]])).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class DLinOSS(TimeInvariantModule):
     """A layer of P damped harmonic oscillators between two matrices, in discrete time.
 
-    Options as `ssm_core.layers.DLinOSS`.
+    Options as `ssm_core.layers.DLinOSS`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import DLinOSS
     >>> import jax
     >>> layer = DLinOSS(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

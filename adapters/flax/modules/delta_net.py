@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class DeltaNet(InputDependentModule):
     """The delta rule: every step moves the value under its key towards a new one, and forgets nothing else.
 
-    Options as `ssm_core.layers.DeltaNet`.
+    Options as `ssm_core.layers.DeltaNet`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import DeltaNet
     >>> import jax
     >>> layer = DeltaNet(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

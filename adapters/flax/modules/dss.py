@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class DSS(TimeInvariantModule):
     """A layer of diagonal state spaces, one a channel, whose kernel is normalized over a length.
 
-    Options as `ssm_core.layers.DSS`.
+    Options as `ssm_core.layers.DSS`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import DSS
     >>> import jax
     >>> layer = DSS(d_model=4, length=10, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

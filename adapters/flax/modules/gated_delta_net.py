@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class GatedDeltaNet(InputDependentModule):
     """The gated delta rule: Gated DeltaNet, and the linear attention of Qwen3-Next.
 
-    Options as `ssm_core.layers.GatedDeltaNet`.
+    Options as `ssm_core.layers.GatedDeltaNet`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import GatedDeltaNet
     >>> import jax
     >>> layer = GatedDeltaNet(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

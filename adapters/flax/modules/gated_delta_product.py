@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class GatedDeltaProduct(InputDependentModule):
     """Gated DeltaNet with several keys and values a step: a product of generalized Householder matrices.
 
-    Options as `ssm_core.layers.GatedDeltaProduct`.
+    Options as `ssm_core.layers.GatedDeltaProduct`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import GatedDeltaProduct
     >>> import jax
     >>> layer = GatedDeltaProduct(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

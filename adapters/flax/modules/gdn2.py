@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class GDN2(InputDependentModule):
     """Gated DeltaNet 2: instead of one strength, what is erased and what is written have gates of every channel.
 
-    Options as `ssm_core.layers.GDN2`.
+    Options as `ssm_core.layers.GDN2`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import GDN2
     >>> import jax
     >>> layer = GDN2(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

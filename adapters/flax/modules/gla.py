@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class GLA(InputDependentModule):
     """Gated linear attention: every channel of the keys forgets at a rate of its own, of the input.
 
-    Options as `ssm_core.layers.GLA`.
+    Options as `ssm_core.layers.GLA`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import GLA
     >>> import jax
     >>> layer = GLA(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

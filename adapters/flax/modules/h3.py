@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class H3(InputDependentModule):
     """Hungry hungry hippos: a shift of the keys, their product with the values, and a diagonal system of it.
 
-    Options as `ssm_core.layers.H3`.
+    Options as `ssm_core.layers.H3`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import H3
     >>> import jax
     >>> layer = H3(d_model=4, d_state=8, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

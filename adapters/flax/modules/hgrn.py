@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class HGRN(InputDependentModule):
     """The hierarchically gated recurrent network: what is not forgotten is not written.
 
-    Options as `ssm_core.layers.HGRN`.
+    Options as `ssm_core.layers.HGRN`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import HGRN
     >>> import jax
     >>> layer = HGRN(d_model=4, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class HGRN2(InputDependentModule):
     """The hierarchically gated RNN with states expanded to matrices: what is not forgotten is not written.
 
-    Options as `ssm_core.layers.HGRN2`.
+    Options as `ssm_core.layers.HGRN2`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import HGRN2
     >>> import jax
     >>> layer = HGRN2(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

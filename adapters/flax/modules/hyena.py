@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, SSMModule
 class Hyena(SSMModule):
     """Hyena: products of the input with itself, and between them convolutions as long as the sequence.
 
-    Options as `ssm_core.layers.Hyena`.
+    Options as `ssm_core.layers.Hyena`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import Hyena
     >>> import jax
     >>> layer = Hyena(d_model=4, l_max=16, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class KDA(InputDependentModule):
     """Kimi delta attention: the gated delta rule whose channels of keys have decays of their own.
 
-    Options as `ssm_core.layers.KDA`.
+    Options as `ssm_core.layers.KDA`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import KDA
     >>> import jax
     >>> layer = KDA(d_model=4, heads=2, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

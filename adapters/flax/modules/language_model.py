@@ -20,6 +20,7 @@ class LanguageModel(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import LanguageModel
     >>> import jax
     >>> model = LanguageModel(vocab_size=10, d_model=8, n_layers=2, layer="S4D", channel_mix="mlp", rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -64,6 +65,7 @@ class MambaLM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import MambaLM
     >>> import jax
     >>> model = MambaLM(vocab_size=10, d_model=8, n_layers=2, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -106,6 +108,7 @@ class Mamba2LM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import Mamba2LM
     >>> import jax
     >>> model = Mamba2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -148,6 +151,7 @@ class Mamba3LM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import Mamba3LM
     >>> import jax
     >>> model = Mamba3LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape

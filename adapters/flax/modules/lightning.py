@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class Lightning(InputDependentModule):
     """Lightning attention as in MiniMax-01: constant decays, a norm over all heads and a gate.
 
-    Options as `ssm_core.layers.Lightning`.
+    Options as `ssm_core.layers.Lightning`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import Lightning
     >>> import jax
     >>> layer = Lightning(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

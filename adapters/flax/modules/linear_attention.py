@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class LinearAttention(InputDependentModule):
     """Causal linear attention with a feature map, and with the sum of the keys as a normalizer.
 
-    Options as `ssm_core.layers.LinearAttention`.
+    Options as `ssm_core.layers.LinearAttention`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import LinearAttention
     >>> import jax
     >>> layer = LinearAttention(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class LMU(TimeInvariantModule):
     """A layer of Legendre memory units, one a channel: the state holds the last theta steps in Legendre polynomials.
 
-    Options as `ssm_core.layers.LMU`.
+    Options as `ssm_core.layers.LMU`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import LMU
     >>> import jax
     >>> layer = LMU(d_model=4, d_state=6, theta=100, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class LocalAttention(InputDependentModule):
     """Softmax attention of every step to itself and the steps just before: the attention of Griffin.
 
-    Options as `ssm_core.layers.LocalAttention`.
+    Options as `ssm_core.layers.LocalAttention`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import LocalAttention
     >>> import jax
     >>> layer = LocalAttention(d_model=8, heads=2, window=4, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 8))).shape

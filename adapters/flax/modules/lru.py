@@ -15,10 +15,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class LRU(TimeInvariantModule):
     """A layer of one diagonal recurrence with as many inputs and outputs as there are channels, in discrete time.
 
-    Options as `ssm_core.layers.LRU`.
+    Options as `ssm_core.layers.LRU`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import LRU
     >>> import jax
     >>> layer = LRU(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

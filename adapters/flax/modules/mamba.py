@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class Mamba(InputDependentModule):
     """The block of Mamba: a gated selective state space model whose steps, B and C are functions of the input.
 
-    Options as `ssm_core.layers.Mamba`.
+    Options as `ssm_core.layers.Mamba`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import Mamba
     >>> import jax
     >>> layer = Mamba(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

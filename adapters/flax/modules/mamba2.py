@@ -15,10 +15,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class Mamba2(InputDependentModule):
     """The block of Mamba-2: heads of features with one decay each, computed as products of matrices.
 
-    Options as `ssm_core.layers.Mamba2`.
+    Options as `ssm_core.layers.Mamba2`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import Mamba2
     >>> import jax
     >>> layer = Mamba2(d_model=4, d_state=8, head_dim=4, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

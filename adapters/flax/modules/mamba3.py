@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class Mamba3(InputDependentModule):
     """The block of Mamba-3: no convolution, but steps that mix the input with the one before, and rotating states.
 
-    Options as `ssm_core.layers.Mamba3`.
+    Options as `ssm_core.layers.Mamba3`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import Mamba3
     >>> import jax
     >>> layer = Mamba3(d_model=4, d_state=8, head_dim=4, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

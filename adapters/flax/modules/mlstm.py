@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class MLSTM(InputDependentModule):
     """The mLSTM layer of xLSTM: gates of a head and a step, exponential ones for the input.
 
-    Options as `ssm_core.layers.MLSTM`.
+    Options as `ssm_core.layers.MLSTM`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import MLSTM
     >>> import jax
     >>> layer = MLSTM(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -20,6 +20,7 @@ class RecurrentGemmaLM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RecurrentGemmaLM
     >>> import jax
     >>> model = RecurrentGemmaLM(10, 8, 3, attention_options={"heads": 2, "window": 4}, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class RetNet(InputDependentModule):
     """The multi-scale retention of RetNet: every head forgets at a constant rate of its own.
 
-    Options as `ssm_core.layers.RetNet`.
+    Options as `ssm_core.layers.RetNet`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RetNet
     >>> import jax
     >>> layer = RetNet(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class RGLRU(InputDependentModule):
     """The recurrent block of Griffin: a real-gated linear recurrent unit behind a short convolution, and a gate.
 
-    Options as `ssm_core.layers.RGLRU`.
+    Options as `ssm_core.layers.RGLRU`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RGLRU
     >>> import jax
     >>> layer = RGLRU(d_model=4, heads=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

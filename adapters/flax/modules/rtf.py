@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class RTF(TimeInvariantModule):
     """A layer of rational transfer functions, one a channel, trained by their coefficients and free of states.
 
-    Options as `ssm_core.layers.RTF`.
+    Options as `ssm_core.layers.RTF`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RTF
     >>> import jax
     >>> layer = RTF(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -20,6 +20,7 @@ class RWKV4LM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RWKV4LM
     >>> import jax
     >>> model = RWKV4LM(vocab_size=10, d_model=8, n_layers=2, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape
@@ -68,6 +69,7 @@ class RWKV7LM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RWKV7LM
     >>> import jax
     >>> model = RWKV7LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4}, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape

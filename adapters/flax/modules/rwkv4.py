@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class RWKV4(InputDependentModule):
     """The time mix of RWKV-4: a mean of all values so far, whose weights decay, behind a gate.
 
-    Options as `ssm_core.layers.RWKV4`.
+    Options as `ssm_core.layers.RWKV4`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RWKV4
     >>> import jax
     >>> layer = RWKV4(d_model=4, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

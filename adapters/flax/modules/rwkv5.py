@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class RWKV5(InputDependentModule):
     """The time mix of RWKV-5: constant decays of every channel, and a bonus for the step itself.
 
-    Options as `ssm_core.layers.RWKV5`.
+    Options as `ssm_core.layers.RWKV5`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RWKV5
     >>> import jax
     >>> layer = RWKV5(d_model=4, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class RWKV6(InputDependentModule):
     """The time mix of RWKV-6: decays of every channel and step, and a token shift that depends on the input.
 
-    Options as `ssm_core.layers.RWKV6`.
+    Options as `ssm_core.layers.RWKV6`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RWKV6
     >>> import jax
     >>> layer = RWKV6(d_model=4, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

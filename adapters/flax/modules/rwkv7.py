@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class RWKV7(InputDependentModule):
     """The time mix of RWKV-7: a delta rule that removes and adds with different keys, at rates of every channel.
 
-    Options as `ssm_core.layers.RWKV7`.
+    Options as `ssm_core.layers.RWKV7`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RWKV7
     >>> import jax
     >>> layer = RWKV7(d_model=4, head_dim=2, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

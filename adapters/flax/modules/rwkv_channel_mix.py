@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, InputDependentModule
 class RWKVChannelMix(InputDependentModule):
     """The channel mix of RWKV: what a block does to the features of a step and of the one before.
 
-    Options as `ssm_core.layers.RWKVChannelMix`.
+    Options as `ssm_core.layers.RWKVChannelMix`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import RWKVChannelMix
     >>> import jax
     >>> layer = RWKVChannelMix(d_model=4, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class S4(TimeInvariantModule):
     """A layer of state space models with a matrix that is diagonal plus low rank, one a channel, as HiPPO's are.
 
-    Options as `ssm_core.layers.S4`.
+    Options as `ssm_core.layers.S4`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import S4
     >>> import jax
     >>> layer = S4(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class S4D(TimeInvariantModule):
     """A layer of diagonal state space models, one a channel, with a nonlinear mix of the channels.
 
-    Options as `ssm_core.layers.S4D`.
+    Options as `ssm_core.layers.S4D`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import S4D
     >>> import jax
     >>> layer = S4D(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -15,10 +15,11 @@ from ssm_core.adapters.flax.base import MODULES, SSMModule
 class S4ND(SSMModule):
     """State space models along every axis: a convolution whose kernel is an outer product of one an axis.
 
-    Options as `ssm_core.layers.S4ND`.
+    Options as `ssm_core.layers.S4ND`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import S4ND
     >>> import jax
     >>> layer = S4ND(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 6, 5, 4))).shape

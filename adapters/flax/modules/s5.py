@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class S5(TimeInvariantModule):
     """A layer of one diagonal state space model with as many inputs and outputs as there are channels.
 
-    Options as `ssm_core.layers.S5`.
+    Options as `ssm_core.layers.S5`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import S5
     >>> import jax
     >>> layer = S5(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -20,6 +20,7 @@ class SaShiMi(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import SaShiMi
     >>> import jax
     >>> model = SaShiMi(vocab_size=16, d_model=4, n_layers=1, layer_options={"d_state": 4}, pool=(2,), rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[8, 9, 10]])).shape

@@ -20,6 +20,7 @@ class SequenceModel(SequenceModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import SequenceModel
     >>> import jax
     >>> model = SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.zeros((3, 20, 1))).shape

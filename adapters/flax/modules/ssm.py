@@ -14,10 +14,11 @@ from ssm_core.adapters.flax.base import MODULES, TimeInvariantModule
 class SSM(TimeInvariantModule):
     """A layer of state space models with a full matrix, one a channel: the linear state space layer without structure.
 
-    Options as `ssm_core.layers.SSM`.
+    Options as `ssm_core.layers.SSM`, calls and steps as `SSMModule`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import SSM
     >>> import jax
     >>> layer = SSM(d_model=4, d_state=8, rngs=nnx.Rngs(0))
     >>> jax.jit(layer)(jnp.zeros((2, 10, 4))).shape

@@ -20,6 +20,7 @@ class XLSTMLM(LanguageModule):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    >>> from ssm_core.adapters.flax import XLSTMLM
     >>> import jax
     >>> model = XLSTMLM(vocab_size=10, d_model=8, n_layers=2, layer_options={"heads": 2}, rngs=nnx.Rngs(0))
     >>> jax.jit(model)(jnp.asarray([[1, 2, 3]])).shape

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class DLinOSS(TimeInvariantModule):
     """A layer of P damped harmonic oscillators between two matrices, in discrete time.
 
-    Options as `ssm_core.layers.DLinOSS`.
+    Options as `ssm_core.layers.DLinOSS`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import DLinOSS
     >>> layer = DLinOSS(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class DeltaNet(InputDependentModule):
     """The delta rule: every step moves the value under its key towards a new one, and forgets nothing else.
 
-    Options as `ssm_core.layers.DeltaNet`.
+    Options as `ssm_core.layers.DeltaNet`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import DeltaNet
     >>> layer = DeltaNet(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class DSS(TimeInvariantModule):
     """A layer of diagonal state spaces, one a channel, whose kernel is normalized over a length.
 
-    Options as `ssm_core.layers.DSS`.
+    Options as `ssm_core.layers.DSS`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import DSS
     >>> layer = DSS(d_model=4, length=10, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class GatedDeltaNet(InputDependentModule):
     """The gated delta rule: Gated DeltaNet, and the linear attention of Qwen3-Next.
 
-    Options as `ssm_core.layers.GatedDeltaNet`.
+    Options as `ssm_core.layers.GatedDeltaNet`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import GatedDeltaNet
     >>> layer = GatedDeltaNet(d_model=4, heads=2, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class GatedDeltaProduct(InputDependentModule):
     """Gated DeltaNet with several keys and values a step: a product of generalized Householder matrices.
 
-    Options as `ssm_core.layers.GatedDeltaProduct`.
+    Options as `ssm_core.layers.GatedDeltaProduct`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import GatedDeltaProduct
     >>> layer = GatedDeltaProduct(d_model=4, heads=2, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

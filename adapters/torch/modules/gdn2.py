@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class GDN2(InputDependentModule):
     """Gated DeltaNet 2: instead of one strength, what is erased and what is written have gates of every channel.
 
-    Options as `ssm_core.layers.GDN2`.
+    Options as `ssm_core.layers.GDN2`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import GDN2
     >>> layer = GDN2(d_model=4, heads=2, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class GLA(InputDependentModule):
     """Gated linear attention: every channel of the keys forgets at a rate of its own, of the input.
 
-    Options as `ssm_core.layers.GLA`.
+    Options as `ssm_core.layers.GLA`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import GLA
     >>> layer = GLA(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class H3(InputDependentModule):
     """Hungry hungry hippos: a shift of the keys, their product with the values, and a diagonal system of it.
 
-    Options as `ssm_core.layers.H3`.
+    Options as `ssm_core.layers.H3`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import H3
     >>> layer = H3(d_model=4, d_state=8, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

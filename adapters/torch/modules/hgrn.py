@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class HGRN(InputDependentModule):
     """The hierarchically gated recurrent network: what is not forgotten is not written.
 
-    Options as `ssm_core.layers.HGRN`.
+    Options as `ssm_core.layers.HGRN`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import HGRN
     >>> layer = HGRN(d_model=4)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

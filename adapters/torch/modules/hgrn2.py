@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class HGRN2(InputDependentModule):
     """The hierarchically gated RNN with states expanded to matrices: what is not forgotten is not written.
 
-    Options as `ssm_core.layers.HGRN2`.
+    Options as `ssm_core.layers.HGRN2`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import HGRN2
     >>> layer = HGRN2(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

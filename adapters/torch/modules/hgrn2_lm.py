@@ -18,6 +18,7 @@ class HGRN2LM(LanguageModule):
     Options as `ssm_core.models.HGRN2LM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import HGRN2LM
     >>> model = HGRN2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"heads": 2})
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])

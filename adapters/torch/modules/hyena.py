@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, SSMModule
 class Hyena(SSMModule):
     """Hyena: products of the input with itself, and between them convolutions as long as the sequence.
 
-    Options as `ssm_core.layers.Hyena`.
+    Options as `ssm_core.layers.Hyena`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import Hyena
     >>> layer = Hyena(d_model=4, l_max=16)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class KDA(InputDependentModule):
     """Kimi delta attention: the gated delta rule whose channels of keys have decays of their own.
 
-    Options as `ssm_core.layers.KDA`.
+    Options as `ssm_core.layers.KDA`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import KDA
     >>> layer = KDA(d_model=4, heads=2, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

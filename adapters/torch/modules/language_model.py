@@ -18,6 +18,7 @@ class LanguageModel(LanguageModule):
     Options as `ssm_core.models.LanguageModel`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import LanguageModel
     >>> model = LanguageModel(vocab_size=10, d_model=8, n_layers=2, layer="S4D", channel_mix="mlp")
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])
@@ -60,6 +61,7 @@ class MambaLM(LanguageModule):
     Options as `ssm_core.models.MambaLM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import MambaLM
     >>> model = MambaLM(vocab_size=10, d_model=8, n_layers=2)
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])
@@ -100,6 +102,7 @@ class Mamba2LM(LanguageModule):
     Options as `ssm_core.models.Mamba2LM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import Mamba2LM
     >>> model = Mamba2LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4})
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])
@@ -140,6 +143,7 @@ class Mamba3LM(LanguageModule):
     Options as `ssm_core.models.Mamba3LM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import Mamba3LM
     >>> model = Mamba3LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4})
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class Lightning(InputDependentModule):
     """Lightning attention as in MiniMax-01: constant decays, a norm over all heads and a gate.
 
-    Options as `ssm_core.layers.Lightning`.
+    Options as `ssm_core.layers.Lightning`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import Lightning
     >>> layer = Lightning(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

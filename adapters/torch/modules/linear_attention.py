@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class LinearAttention(InputDependentModule):
     """Causal linear attention with a feature map, and with the sum of the keys as a normalizer.
 
-    Options as `ssm_core.layers.LinearAttention`.
+    Options as `ssm_core.layers.LinearAttention`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import LinearAttention
     >>> layer = LinearAttention(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class LinOSS(TimeInvariantModule):
     """A layer of P forced harmonic oscillators between two matrices, in discrete time.
 
-    Options as `ssm_core.layers.LinOSS`.
+    Options as `ssm_core.layers.LinOSS`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import LinOSS
     >>> layer = LinOSS(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

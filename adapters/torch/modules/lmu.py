@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class LMU(TimeInvariantModule):
     """A layer of Legendre memory units, one a channel: the state holds the last theta steps in Legendre polynomials.
 
-    Options as `ssm_core.layers.LMU`.
+    Options as `ssm_core.layers.LMU`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import LMU
     >>> layer = LMU(d_model=4, d_state=6, theta=100)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

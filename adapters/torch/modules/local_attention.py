@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class LocalAttention(InputDependentModule):
     """Softmax attention of every step to itself and the steps just before: the attention of Griffin.
 
-    Options as `ssm_core.layers.LocalAttention`.
+    Options as `ssm_core.layers.LocalAttention`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import LocalAttention
     >>> layer = LocalAttention(d_model=8, heads=2, window=4)
     >>> layer(torch.zeros((2, 10, 8))).shape
     torch.Size([2, 10, 8])

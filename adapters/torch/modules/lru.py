@@ -14,9 +14,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class LRU(TimeInvariantModule):
     """A layer of one diagonal recurrence with as many inputs and outputs as there are channels, in discrete time.
 
-    Options as `ssm_core.layers.LRU`.
+    Options as `ssm_core.layers.LRU`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import LRU
     >>> layer = LRU(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

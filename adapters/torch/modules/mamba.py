@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class Mamba(InputDependentModule):
     """The block of Mamba: a gated selective state space model whose steps, B and C are functions of the input.
 
-    Options as `ssm_core.layers.Mamba`.
+    Options as `ssm_core.layers.Mamba`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import Mamba
     >>> layer = Mamba(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -14,9 +14,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class Mamba2(InputDependentModule):
     """The block of Mamba-2: heads of features with one decay each, computed as products of matrices.
 
-    Options as `ssm_core.layers.Mamba2`.
+    Options as `ssm_core.layers.Mamba2`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import Mamba2
     >>> layer = Mamba2(d_model=4, d_state=8, head_dim=4)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

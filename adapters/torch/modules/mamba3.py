@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class Mamba3(InputDependentModule):
     """The block of Mamba-3: no convolution, but steps that mix the input with the one before, and rotating states.
 
-    Options as `ssm_core.layers.Mamba3`.
+    Options as `ssm_core.layers.Mamba3`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import Mamba3
     >>> layer = Mamba3(d_model=4, d_state=8, head_dim=4)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class MLSTM(InputDependentModule):
     """The mLSTM layer of xLSTM: gates of a head and a step, exponential ones for the input.
 
-    Options as `ssm_core.layers.MLSTM`.
+    Options as `ssm_core.layers.MLSTM`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import MLSTM
     >>> layer = MLSTM(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

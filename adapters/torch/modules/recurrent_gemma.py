@@ -18,6 +18,7 @@ class RecurrentGemmaLM(LanguageModule):
     Options as `ssm_core.models.RecurrentGemmaLM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RecurrentGemmaLM
     >>> model = RecurrentGemmaLM(10, 8, 3, attention_options={"heads": 2, "window": 4})
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])

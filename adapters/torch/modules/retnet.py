@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class RetNet(InputDependentModule):
     """The multi-scale retention of RetNet: every head forgets at a constant rate of its own.
 
-    Options as `ssm_core.layers.RetNet`.
+    Options as `ssm_core.layers.RetNet`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RetNet
     >>> layer = RetNet(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class RGLRU(InputDependentModule):
     """The recurrent block of Griffin: a real-gated linear recurrent unit behind a short convolution, and a gate.
 
-    Options as `ssm_core.layers.RGLRU`.
+    Options as `ssm_core.layers.RGLRU`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RGLRU
     >>> layer = RGLRU(d_model=4, heads=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class RTF(TimeInvariantModule):
     """A layer of rational transfer functions, one a channel, trained by their coefficients and free of states.
 
-    Options as `ssm_core.layers.RTF`.
+    Options as `ssm_core.layers.RTF`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RTF
     >>> layer = RTF(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

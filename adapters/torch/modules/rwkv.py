@@ -18,6 +18,7 @@ class RWKV4LM(LanguageModule):
     Options as `ssm_core.models.RWKV4LM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RWKV4LM
     >>> model = RWKV4LM(vocab_size=10, d_model=8, n_layers=2)
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])
@@ -64,6 +65,7 @@ class RWKV7LM(LanguageModule):
     Options as `ssm_core.models.RWKV7LM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RWKV7LM
     >>> model = RWKV7LM(vocab_size=10, d_model=8, n_layers=2, layer_options={"head_dim": 4})
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])

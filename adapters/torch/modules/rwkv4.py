@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class RWKV4(InputDependentModule):
     """The time mix of RWKV-4: a mean of all values so far, whose weights decay, behind a gate.
 
-    Options as `ssm_core.layers.RWKV4`.
+    Options as `ssm_core.layers.RWKV4`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RWKV4
     >>> layer = RWKV4(d_model=4)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

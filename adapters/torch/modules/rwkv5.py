@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class RWKV5(InputDependentModule):
     """The time mix of RWKV-5: constant decays of every channel, and a bonus for the step itself.
 
-    Options as `ssm_core.layers.RWKV5`.
+    Options as `ssm_core.layers.RWKV5`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RWKV5
     >>> layer = RWKV5(d_model=4, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class RWKV6(InputDependentModule):
     """The time mix of RWKV-6: decays of every channel and step, and a token shift that depends on the input.
 
-    Options as `ssm_core.layers.RWKV6`.
+    Options as `ssm_core.layers.RWKV6`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RWKV6
     >>> layer = RWKV6(d_model=4, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

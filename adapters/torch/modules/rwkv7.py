@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class RWKV7(InputDependentModule):
     """The time mix of RWKV-7: a delta rule that removes and adds with different keys, at rates of every channel.
 
-    Options as `ssm_core.layers.RWKV7`.
+    Options as `ssm_core.layers.RWKV7`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RWKV7
     >>> layer = RWKV7(d_model=4, head_dim=2)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

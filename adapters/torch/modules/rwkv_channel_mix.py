@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, InputDependentModule
 class RWKVChannelMix(InputDependentModule):
     """The channel mix of RWKV: what a block does to the features of a step and of the one before.
 
-    Options as `ssm_core.layers.RWKVChannelMix`.
+    Options as `ssm_core.layers.RWKVChannelMix`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import RWKVChannelMix
     >>> layer = RWKVChannelMix(d_model=4)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

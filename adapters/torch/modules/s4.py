@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class S4(TimeInvariantModule):
     """A layer of state space models with a matrix that is diagonal plus low rank, one a channel, as HiPPO's are.
 
-    Options as `ssm_core.layers.S4`.
+    Options as `ssm_core.layers.S4`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import S4
     >>> layer = S4(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

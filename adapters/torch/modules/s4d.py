@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class S4D(TimeInvariantModule):
     """A layer of diagonal state space models, one a channel, with a nonlinear mix of the channels.
 
-    Options as `ssm_core.layers.S4D`.
+    Options as `ssm_core.layers.S4D`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import S4D
     >>> layer = S4D(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -14,9 +14,10 @@ from ssm_core.adapters.torch.base import MODULES, SSMModule
 class S4ND(SSMModule):
     """State space models along every axis: a convolution whose kernel is an outer product of one an axis.
 
-    Options as `ssm_core.layers.S4ND`.
+    Options as `ssm_core.layers.S4ND`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import S4ND
     >>> layer = S4ND(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 6, 5, 4))).shape
     torch.Size([2, 6, 5, 4])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class S5(TimeInvariantModule):
     """A layer of one diagonal state space model with as many inputs and outputs as there are channels.
 
-    Options as `ssm_core.layers.S5`.
+    Options as `ssm_core.layers.S5`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import S5
     >>> layer = S5(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -18,6 +18,7 @@ class SaShiMi(LanguageModule):
     Options as `ssm_core.models.SaShiMi`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import SaShiMi
     >>> model = SaShiMi(vocab_size=16, d_model=4, n_layers=1, layer_options={"d_state": 4}, pool=(2,))
     >>> model(torch.asarray([[8, 9, 10]])).shape
     torch.Size([1, 3, 16])

@@ -18,6 +18,7 @@ class SequenceModel(SequenceModule):
     Options as `ssm_core.models.SequenceModel`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import SequenceModel
     >>> model = SequenceModel(d_input=1, d_output=10, d_model=8, n_layers=2)
     >>> model(torch.zeros((3, 20, 1))).shape
     torch.Size([3, 10])

@@ -13,9 +13,10 @@ from ssm_core.adapters.torch.base import MODULES, TimeInvariantModule
 class SSM(TimeInvariantModule):
     """A layer of state space models with a full matrix, one a channel: the linear state space layer without structure.
 
-    Options as `ssm_core.layers.SSM`.
+    Options as `ssm_core.layers.SSM`, calls and steps as `SSMModule`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import SSM
     >>> layer = SSM(d_model=4, d_state=8)
     >>> layer(torch.zeros((2, 10, 4))).shape
     torch.Size([2, 10, 4])

@@ -18,6 +18,7 @@ class XLSTMLM(LanguageModule):
     Options as `ssm_core.models.XLSTMLM`.
 
     >>> import torch
+    >>> from ssm_core.adapters.torch import XLSTMLM
     >>> model = XLSTMLM(vocab_size=10, d_model=8, n_layers=2, layer_options={"heads": 2})
     >>> model(torch.asarray([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])

@@ -69,8 +69,7 @@ def scan(
 
     x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k + D u_k   (2 Re C x with conj_pairs),   k = 0..L-1
 
-    system      Dense, Diagonal, DPLR, Rational (states: `companion`) or a tuple (A, B, C[, D]); continuous with dt,
-                discrete without
+    system      of any kind (Rational: states of `companion`) or a tuple (A, B, C[, D]); continuous if dt, else discrete
     u           (..., L), several inputs (..., P, L); real or complex; leading axes broadcast against the system's
     dt, method  as in `discretize`, and so are alpha and check_values
     initial     x_{-1} (..., N), zero if None; with foh and tustin the states (x, u) of the discrete system
@@ -364,21 +363,18 @@ def step(
 
     x_k = Ab x_{k-1} + Bb u_k,   y_k = C x_k + D u_k   (2 Re C x with conj_pairs)
 
-    system      Dense, Diagonal, DPLR, Rational (states: `companion`) or a tuple (A, B, C[, D]); continuous with dt,
-                discrete without
+    system      of any kind (Rational: states of `companion`) or a tuple (A, B, C[, D]); continuous if dt, else discrete
     u_k         (...), several inputs (..., P)
     state       x_{k-1} (..., N): zeros to begin with, or what `scan` or a step returned
     dt, method  as in `discretize`, and so is alpha
     returns     y_k (...) or (..., M), and the next state x_k (..., N)
 
     Every call discretizes: to stream many samples, discretize once and pass the discrete system.
-
     Raises ShapeError, DTypeError, OptionError, DomainError, MixedArraysError.
 
     >>> import numpy, ssm_core
-    >>> ones = numpy.ones(1)
-    >>> system = ssm_core.discretize(ssm_core.Diagonal(-ones, ones, ones), dt=0.1)
-    >>> state = numpy.zeros(1)
+    >>> one, state = numpy.ones(1), numpy.zeros(1)
+    >>> system = ssm_core.discretize(ssm_core.Diagonal(-one, one, one), dt=0.1)
     >>> for sample in (1.0, 1.0, 1.0):
     ...     y, state = ssm_core.step(system, numpy.asarray(sample), state)
     >>> round(float(y), 4), state.round(4)

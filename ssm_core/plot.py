@@ -69,7 +69,7 @@ def kernel(system: Any, length: int, *, dt: Any = None, method: str = "zoh", ax:
 def bode(system: Any, omega: Array, *, axes: Any = None, **line: Any) -> Any:
     """Magnitude and phase of a frequency response, over a logarithmic axis of angular frequencies.
 
-    H(i w) of a continuous system,   H(e^iw) of a discrete one
+    It is H(i w) of a continuous system and H(e^iw) of a discrete one.
 
     system   as in `frequency_response`, with one input and one output
     omega    (W,) angular frequencies, above 0

@@ -1,4 +1,7 @@
-"""Signatures of several lines: spans of one line each, where Sphinx writes a list of definitions without terms."""
+"""Signatures of several lines: spans of one line each, where Sphinx writes a list of definitions without terms.
+
+And arguments that are documented together: Sphinx takes all names but the last for a type, `v (q, k,)`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from typing import Any
 
 LINES = re.compile(r"<dl>\s*((?:<dd>.*?</dd>\s*)+)</dl>", re.DOTALL)
+TOGETHER = re.compile(r"<strong>([^<]+)</strong> \(((?:<em>[^<]*</em>)*<em>,</em>)\)")
 
 
 def plain(html: str) -> str:
@@ -23,6 +27,15 @@ def _spans(lines: str) -> str:
     return lines.replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
 
 
+def together(html: str) -> str:
+    """The page with arguments that share their meaning side by side.
+
+    >>> together("<strong>v</strong> (<em>q</em><em>, </em><em>k</em><em>,</em>) - (B, L)")
+    '<strong>q, k, v</strong> - (B, L)'
+    """
+    return TOGETHER.sub(lambda found: f"<strong>{re.sub('<[^>]+>', '', found[2])} {found[1]}</strong>", html)
+
+
 def in_page(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     if "body" in context:
-        context["body"] = plain(context["body"])
+        context["body"] = together(plain(context["body"]))

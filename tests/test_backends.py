@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import array_api_compat.numpy
@@ -307,7 +308,8 @@ def test_steppers_share_a_real_input_map(xp: Any):
 
 
 def test_devices_and_traces_are_reported(xp: Any):
-    module = next(load(name) for name in FRAMEWORKS if load(name).NAMESPACE is xp)
+    here = (load(name) for name in FRAMEWORKS if find_spec(name) is not None)
+    module = next(module for module in here if module.NAMESPACE is xp)
     assert "cpu" in module.devices() or "cuda" in module.devices()
     assert not is_traced(xp.ones(1))
     assert not is_open(xp.ones(1), 1)

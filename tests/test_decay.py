@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import ssm_core
 from conformance.cases.decay import arguments, flat, inputs
 from conformance.examples import Draw
 from conformance.truth.decay import gated_linear_attention as plain
 from ssm_core import OptionError, ShapeError, gated_linear_attention, gated_linear_attention_summary
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 DECAYS = (-1e-4, -1.0, -5.0, -20.0)
 L = 150

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import ssm_core
 from conformance.cases.delta import inputs
 from conformance.examples import Draw
 from conformance.truth.delta import gated_delta as plain
 from ssm_core import OptionError, ShapeError, gated_delta
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 DECAYS = (-1e-4, -1.0, -5.0, -20.0)
 L = 150

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_the_documents_have_the_table():
     for name, record in methods.METHODS.items():
         assert (f"`{name}`", *record.formulas) in rows
         assert (f"`{name}`", record.between, f"`{record.scipy}`", record.relation) in rows
-        assert f"\n    {name} " in str(discretize.__doc__)
+        assert f"\n{name} " in cleandoc(discretize.__doc__ or "")
 
 
 # A method of one's own -----------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_runs_that_share_a_file_run_a_test_once(tmp_path: Path):
     (tmp_path / "test_some.py").write_text(tests, encoding="utf-8")
     for workers in ("0", "1"):
         once = tmp_path / f"passed{workers}"
-        command = [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", "--once", str(once)]
+        command = [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", f"--once={once}"]
         first, second = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True) for _ in range(2))
         assert "1 failed, 1 passed, 1 skipped" in first.stdout
         assert once.read_text(encoding="utf-8") == "test_some.py::test_a\n"

@@ -81,7 +81,7 @@ def interpreted(session: nox.Session, *arguments: str) -> None:
 def short(session: nox.Session) -> None:
     """What every change is checked with: rules, types, documentation, and the tests that `conftest.py` calls short.
 
-    What follows `--` goes to pytest here and in `full`: with `--once FILE` in both, each test runs in one of them.
+    What follows `--` goes to pytest here and in `full`: with `--once=FILE` in both, each test runs in one of them.
     """
     install(session, "-e", f".[{FRAMEWORKS},docs,test]", "ruff", "mypy", "basedpyright")
     session.run("ruff", "check")
